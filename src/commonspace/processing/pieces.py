@@ -1,0 +1,48 @@
+"""What processing hands to a model: a content as a flat, ordered list of pieces.
+
+Only three things ever reach a tower: token ids, pixels, mel frames. Everything else (video, document) is an order
+of these with marks around them. Features already computed by a frozen tower may stand in for pixels or mel frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+Kind = Literal["text", "image", "audio", "mark"]
+# Learned begin and end marks; a piece of kind "mark" holds an index into this tuple.
+MARKS = (
+    "begin_image", "end_image",
+    "begin_audio", "end_audio",
+    "begin_video", "end_video",
+    "begin_document", "end_document",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of tokens of one kind.
+
+    value   text: int64 [L] token ids; image: uint8 [3, H, W] pixels; audio: float32 [M, T] log-mel frames;
+            mark: int64 scalar, an index into `MARKS`.
+            With `is_feature` an image or audio value is the frozen tower's own output, [tokens, width].
+    tokens  how many tokens the backbone will see (what budgets and length buckets count).
+    """
+
+    kind: Kind
+    value: torch.Tensor
+    tokens: int
+    is_feature: bool = False
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """One content, processed: its pieces in order, and the sum of their tokens."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(piece.tokens for piece in self.pieces)
