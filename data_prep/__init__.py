@@ -1,0 +1,1 @@
+"""From public packages to shards: fetch, unpack, read, split by concept, write, report."""
