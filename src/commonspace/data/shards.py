@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from commonspace.content import Content, _Media
-from commonspace.data.estimate import estimate_tokens, file_ending
-from commonspace.data.sample import Record, Variant
+from commonspace.data.estimate import estimate_tokens
+from commonspace.data.sample import Record
+from commonspace.data.tar_records import pack_record, unpack_record
 from commonspace.errors import ContentError, DataError
 
 VERSION = 1
@@ -43,7 +43,6 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 _KEY = re.compile(r"[!-\-0-\[\]-~]{1,88}")  # printable ASCII but . / \ : a ustar name has 100 bytes
-_BLOCK = 512
 _OPEN_FILES = 64  # per reader and process
 
 
@@ -89,7 +88,7 @@ class ShardWriter:
     def write(self, record: Record) -> None:
         """Append one record; its media are read now."""
         self._check(record)
-        block = self._block(record)
+        block = pack_record(record)
         try:
             if self._file and self._file.tell() + len(block) > self.max_bytes:
                 self._close_shard()
@@ -129,38 +128,6 @@ class ShardWriter:
         if not record.queries or not record.positives:
             raise DataError(f"{where} needs at least one query and one positive")
 
-    def _block(self, record: Record) -> bytes:
-        """The record as tar members: its JSON, then its media; equal media are stored once."""
-        names: dict[bytes, str] = {}
-        members: list[tuple[str, bytes]] = []
-
-        def name_media(part: _Media) -> str:
-            if not isinstance(part.source, (bytes, str, Path)):
-                kind = type(part.source).__name__
-                raise DataError(f"record {record.key!r}: {part.label} is a {kind}; give a path or encoded bytes")
-            try:
-                data = part.read_bytes()
-            except ContentError as error:
-                raise DataError(f"record {record.key!r}: {error}") from error
-            digest = hashlib.blake2b(data, digest_size=16).digest()
-            if digest not in names:
-                name = part.source if isinstance(part.source, (str, Path)) else part.name
-                names[digest] = f"{len(names)}.{file_ending(data, str(name) if name else None)}"
-                members.append((names[digest], data))
-            return names[digest]
-
-        value = {
-            "task": record.task,
-            "source": record.source,
-            "concept": record.concept,
-            "queries": [_variant_json(variant, name_media) for variant in record.queries],
-            "positives": [_variant_json(variant, name_media) for variant in record.positives],
-            "negatives": [content.to_json(name_media) for content in record.negatives],
-            "extra": record.extra,
-        }
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        return b"".join(_member(f"{record.key}.{name}", data) for name, data in [("json", text), *members])
-
     def _name(self, shard: int) -> str:
         return f"{self.split}-{shard:05d}.tar"
 
@@ -169,7 +136,7 @@ class ShardWriter:
 
     def _close_shard(self) -> None:
         assert self._file is not None
-        end = bytes(2 * _BLOCK)
+        end = bytes(1024)  # two empty blocks end a tar
         self._file.write(end)
         self._hash.update(end)
         size = self._file.tell()
@@ -277,7 +244,8 @@ class ShardReader:
                 raise DataError(f"{path}: cannot be read ({error.strerror}); build the split again") from error
             if hashlib.sha256(data).hexdigest() != self._index_sha256:
                 raise DataError(f"{path}: not the index these shards were written with; build the split again")
-            self._table = pq.read_table(io.BytesIO(data)).combine_chunks()
+            # one thread: a thread pool started here can abort the interpreter when it exits (pyarrow 26)
+            self._table = pq.ParquetFile(io.BytesIO(data)).read(use_threads=False).combine_chunks()
         return self._table
 
     def column(self, name: str) -> np.ndarray:
@@ -309,7 +277,7 @@ class ShardReader:
         if len(block) != values["size"] or zlib.crc32(block) != values["crc"]:
             raise DataError(f"{where} is cut short or damaged; build or copy the split again")
         try:
-            return _parse(values["key"], shard, block)
+            return unpack_record(values["key"], shard, block)
         except (tarfile.TarError, ValueError, KeyError, TypeError, ContentError) as error:
             raise DataError(f"{where} does not hold a record ({error}); build the split again") from error
 
@@ -317,7 +285,7 @@ class ShardReader:
         if shard in self._files:
             self._files.move_to_end(shard)
         else:
-            self._files[shard] = open(self.folder / self.shards[shard]["file"], "rb", buffering=0)
+            self._files[shard] = io.FileIO(self.folder / self.shards[shard]["file"])
             if len(self._files) > _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
         return self._files[shard]
@@ -329,55 +297,6 @@ class ShardReader:
             path = self.folder / shard["file"]
             if _sha256(path) != shard["sha256"]:
                 raise DataError(f"{path}: its sha256 is not the one it was written with; build or copy it again")
-
-
-def _variant_json(variant: Variant, name_media: Any) -> dict[str, Any]:
-    return {"language": variant.language, "content": variant.content.to_json(name_media)}
-
-
-def _member(name: str, data: bytes) -> bytes:
-    """One tar member, without time or owner: equal records give equal bytes."""
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % _BLOCK)
-
-
-def _parse(key: str, shard: str, block: bytes) -> Record:
-    members: dict[str, bytes] = {}
-    position = 0
-    while position < len(block):
-        info = tarfile.TarInfo.frombuf(block[position : position + _BLOCK], "ascii", "strict")
-        position += _BLOCK
-        members[f"{shard}:{info.name}"] = block[position : position + info.size]
-        position += info.size + -info.size % _BLOCK
-    prefix = f"{shard}:{key}."
-    value = json.loads(members[f"{prefix}json"])
-
-    def content(items: list[Any]) -> Content:
-        return Content.from_json(_with_prefix(items, prefix), members.__getitem__)
-
-    return Record(
-        key=key,
-        task=value["task"],
-        source=value["source"],
-        concept=value["concept"],
-        queries=tuple(Variant(content(item["content"]), item["language"]) for item in value["queries"]),
-        positives=tuple(Variant(content(item["content"]), item["language"]) for item in value["positives"]),
-        negatives=tuple(content(items) for items in value["negatives"]),
-        extra=value["extra"],
-    )
-
-
-def _with_prefix(item: Any, prefix: str) -> Any:
-    """The JSON form of a content with its media named in full, as errors should name them."""
-    if isinstance(item, list):
-        return [_with_prefix(inner, prefix) for inner in item]
-    if isinstance(item, dict):
-        return {
-            kind: prefix + value if kind in ("image", "audio", "video") else _with_prefix(value, prefix)
-            for kind, value in item.items()
-        }
-    return item
 
 
 def _sha256(path: Path) -> str:
