@@ -1,0 +1,151 @@
+"""Options that are wrong together, or outside their range: found in the resolved config, before anything loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Config = dict[str, Any]
+
+
+def contradictions(config: Config) -> list[str]:
+    """Every finding in a resolved config, as "key: what is wrong; what to do". Keys that are absent are not judged."""
+    return [finding for rule in _RULES for finding in rule(config)]
+
+
+def _number(config: Config, key: str, low: float, high: float, *, open_low: bool = False) -> Iterable[str]:
+    value = _get(config, key)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        yield f"{key}: {value!r} is no number"
+    elif not low <= value <= high or (open_low and value == low):
+        yield f"{key}: {value} is outside {'(' if open_low else '['}{low}, {high}]"
+
+
+def _get(config: Config, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def _ranges(config: Config) -> Iterable[str]:
+    huge = 1e15
+    for key in ("data.prefix_dropout", "stage.average_share", "stage.warmup", "stage.settle", "model.lora.dropout"):
+        yield from _number(config, key, 0, 1)
+    for key in ("stage.token_budget", "stage.steps", "stage.cache_tokens", "batch_tokens"):
+        yield from _number(config, key, 1, huge)
+    for key in ("stage.temperature", "callbacks.checkpoint_every", "stage.dev_every"):
+        yield from _number(config, key, 0, huge, open_low=True)
+    for key in ("stage.learning_rate", "stage.new_learning_rate", "stage.weight_decay", "data.workers"):
+        yield from _number(config, key, 0, huge)
+    for key in ("count", "bootstrap", "seeds", "data.limit", "data.skip_budget", "callbacks.keep"):
+        yield from _number(config, key, 1, huge)
+
+
+def _choices(config: Config) -> Iterable[str]:
+    choices = {
+        "stage.schedule": ("constant", "linear", "cosine"),
+        "stage.average": ("none", "ema", "tail"),
+        "model.head_init": ("identity", "random"),
+        "model.pooling": ("mean", "last", "input_and_last"),
+        "model.on_limit": ("truncate", "error"),
+        "callbacks.progress": ("rich", "none"),
+        "logger.wandb.mode": ("offline", "online"),
+        "data.split": ("dev", "heldout"),
+        "resume": ("auto", "never"),
+        "role": ("query", "document"),
+    }
+    for key, allowed in choices.items():
+        value = _get(config, key)
+        if value is not None and value not in allowed:
+            yield f"{key}: {value!r} is none of {', '.join(allowed)}"
+
+
+def _budget(config: Config) -> Iterable[str]:
+    stage = config.get("stage")
+    if isinstance(stage, dict) and "token_budget" in stage and (stage["token_budget"] is None) == (stage["steps"] is None):
+        yield "stage.token_budget, stage.steps: give exactly one of them; set the other to null"
+
+
+def _sizes(config: Config) -> Iterable[str]:
+    model = config.get("model")
+    if not isinstance(model, dict):
+        return
+    sizes, full = model["matryoshka_sizes"], model["embedding_size"]
+    if not sizes or sizes != sorted(set(sizes)) or sizes[-1] != full or sizes[0] < 1:
+        yield f"model.matryoshka_sizes: {sizes} must rise to model.embedding_size={full}"
+    if _get(config, "objective.matryoshka") and len(sizes) < 2:
+        yield "objective.matryoshka: needs a size below the full one in model.matryoshka_sizes, or false"
+    if model["head_init"] == "identity" and full > 384:
+        yield f"model.head_init: identity keeps the backbone's 384 directions and cannot give {full}; use random"
+    if model["image_grid"] < 1 or model["image_grid"] > model["image_size"] // 32:
+        yield f"model.image_grid: {model['image_grid']} tokens a side; image_size={model['image_size']} gives at most {model['image_size'] // 32}"
+
+
+def _frozen(config: Config) -> Iterable[str]:
+    model, stage = config.get("model"), config.get("stage")
+    if not isinstance(model, dict) or not isinstance(stage, dict):
+        return
+    known = {"words", "text", "vision", "audio"}
+    for name in stage["freeze"]:
+        if name not in known:
+            yield f"stage.freeze: {name!r} is none of {', '.join(sorted(known))}"
+    if model["lora"]["rank"] and "text" in stage["freeze"]:
+        yield "model.lora.rank: adapters on a frozen backbone would not train; drop text from stage.freeze"
+    if not model["lora"]["rank"] and model["lora"]["dropout"]:
+        yield "model.lora.dropout: has no effect at rank 0"
+    if _get(config, "data.features"):
+        for tower in ("vision", "audio"):
+            if model[tower] is not None and tower not in stage["freeze"]:
+                yield f"data.features: the {tower} tower trains, so its outputs cannot come from a cache; set data.features=false"
+
+
+def _tasks(config: Config) -> Iterable[str]:
+    tasks = _get(config, "data.tasks")
+    if not isinstance(tasks, dict) or "stage" not in config:
+        return
+    if not any(task["rate"] > 0 for task in tasks.values()):
+        yield "data.tasks: no task has a rate above 0; nothing would train"
+    for name, task in tasks.items():
+        if task["name"] != name:
+            yield f"data.tasks.{name}.name: is {task['name']!r}; it must repeat the key"
+        if task["batch_size"] < 2:
+            yield f"data.tasks.{name}.batch_size: {task['batch_size']} leaves no wrong target to learn from; at least 2"
+        if task["rate"] < 0:
+            yield f"data.tasks.{name}.rate: {task['rate']} is negative"
+    drawn = [task for task in tasks.values() if task["rate"] > 0]
+    if _get(config, "data.prefix_dropout") is not None and not any(task["prompt"] for task in drawn):
+        yield "data.prefix_dropout: no task that is drawn has a prompt; set it to null"
+    if _get(config, "objective.reverse") and not any(task["reverse"] for task in drawn):
+        yield "objective.reverse: no task that is drawn names a reverse; set it to false"
+    if config["stage"]["name"] == "pretrain" and _get(config, "data.negatives") is not None:
+        yield "data.negatives: pretraining takes no hard negatives; use stage=finetune, or null"
+    if _get(config, "objective.share_negatives") and _get(config, "data.negatives") is None and "own" not in tasks:
+        yield "objective.share_negatives: there are no hard negatives to share (data.negatives=null)"
+
+
+def _processes(config: Config) -> Iterable[str]:
+    trainer = config.get("trainer")
+    if not isinstance(trainer, dict):
+        return
+    if trainer["strategy"] == "fsdp" and trainer["accelerator"] == "cpu":
+        yield "trainer.strategy: fsdp needs GPUs; use trainer=ddp on CPUs"
+    many = trainer["num_nodes"] > 1 or (isinstance(trainer["devices"], int) and trainer["devices"] > 1)
+    if many and trainer["strategy"] == "auto":
+        yield "trainer.strategy: auto with several processes would not say how they share work; use trainer=ddp or fsdp"
+
+
+def _soup(config: Config) -> Iterable[str]:
+    ingredients = config.get("ingredients")
+    if ingredients is None:
+        return
+    if len(ingredients) < 2:
+        yield f"ingredients: {len(ingredients)} given; a soup takes at least two model folders"
+    if len(set(ingredients)) != len(ingredients):
+        yield "ingredients: a folder is named twice"
+
+
+_RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
+    _ranges, _choices, _budget, _sizes, _frozen, _tasks, _processes, _soup,
+)  # fmt: skip
