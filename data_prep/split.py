@@ -47,6 +47,11 @@ def emoji_concept(annotation: str) -> str:
     return " ".join(word for word in words if word not in _PERSON) or "person"
 
 
+def is_fixed(name: str) -> bool:
+    """Whether a concept's side is set by hand rather than by its hash."""
+    return name in _FIXED
+
+
 def split_of(name: str) -> Split:
     """The side of a concept: blake2b modulo 100, 0-9 held-out, 10-14 dev, the rest train; fixed for mesh families."""
     if name in _FIXED:
