@@ -1,0 +1,76 @@
+"""Made-up records and a model whose quality is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from commonspace.content import Audio, Content, Image, Video
+from commonspace.data.sample import Record, Variant
+from commonspace.data.shards import ShardWriter
+
+FRUITS = [f"fruit {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+
+
+def picture(name: str) -> Image:
+    return Image(b"\x89PNG picture of " + name.encode(), name=f"{name}.png")
+
+
+def voice(name: str) -> Audio:
+    return Audio(b"OggS voice of " + name.encode(), name=f"{name}.ogg")
+
+
+def clip(name: str) -> Video:
+    return Video(b"\x00\x00\x00\x18ftypisom clip of " + name.encode(), name=f"{name}.mp4")
+
+
+def record(
+    key: str, task: str, concept: str, query: Content, *positives: tuple[str, Content], **extra: object
+) -> Record:
+    variants = tuple(Variant(content, language) for language, content in positives)
+    return Record(key, task, "made", concept, (Variant(query),), variants, extra=dict(extra))
+
+
+def write(root: Path, task: str, records: Sequence[Record], split: str = "heldout") -> None:
+    with ShardWriter(root / task, task, split, {"made": "CC0-1.0", "other": "CC0-1.0"}) as writer:
+        for item in records:
+            writer.write(item)
+
+
+def captions() -> list[Record]:
+    """26 fruits, the first drawn twice, captioned in English and French."""
+    rows = [
+        record(
+            f"c{i}", "image_caption", name, Content(picture(name)), ("en", Content(name)), ("fr", Content(f"le {name}"))
+        )
+        for i, name in enumerate(FRUITS)
+    ]
+    again = record(
+        "c-again",
+        "image_caption",
+        FRUITS[0],
+        Content(picture("again fruit a")),
+        ("en", Content("a drawing of fruit a")),
+    )
+    return [*rows, again]
+
+
+class HashModel:
+    """A deterministic embedder: `meaning` says which string stands for a content; equal strings, equal vectors."""
+
+    def __init__(self, meaning: Callable[[Content], str], width: int = 32) -> None:
+        self.meaning, self.width, self.calls = meaning, width, 0
+
+    def embed(
+        self, contents: Sequence[Content], *, task: str | None = None, role: str | None = None, progress: bool = False
+    ) -> np.ndarray:
+        self.calls += len(contents)
+        rows = []
+        for content in contents:
+            seed = hashlib.blake2b(self.meaning(content).encode(), digest_size=8).digest()
+            rows.append(np.random.default_rng(int.from_bytes(seed, "little")).normal(size=self.width))
+        vectors = np.array(rows, dtype=np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
