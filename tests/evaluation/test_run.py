@@ -83,39 +83,18 @@ def test_rows_and_ranks_come_back(tier: Path, tmp_path: Path, blind: HashModel) 
     path = save(tmp_path / "results", parts)
     rows = read_rows(path)
     assert rows == read_all(tmp_path / "results") and {row.seed for row in rows} == {0, 1}
-    assert [field.name for field in fields(Row)] == [
-        "suite",
-        "task",
-        "direction",
-        "split",
-        "subset",
-        "language",
-        "source",
-        "metric",
-        "value",
-        "ci95",
-        "queries",
-        "pool",
-        "dim",
-        "precision",
-        "prefix_policy",
-        "model",
-        "stage",
-        "seed",
-        "run_id",
-        "commit",
-        "command",
-    ]
+    assert " ".join(field.name for field in fields(Row)) == (
+        "suite task direction split subset language source metric value ci95 queries pool dim precision prefix_policy "
+        "model stage seed run_id commit command"
+    )
     table = read_ranks(tmp_path / "results", "blind")
-    one = headline(
-        table[(table["task"] == "image_caption") & (table["seed"] == 0) & (table["direction"] == "image->text")]
-    )
-    row = next(
-        r for r in rows if (r.task, r.direction, r.metric, r.seed) == ("image_caption", "image->text", "MRR@10", 0)
-    )
+    asked = ("image_caption", "image->text", 0)
+    chosen = (table["task"] == asked[0]) & (table["direction"] == asked[1]) & (table["seed"] == asked[2])
+    one = headline(table[chosen])
+    row = next(r for r in rows if (r.task, r.direction, r.seed) == asked and r.metric == "MRR@10")
     assert one["MRR@10"].mean() == pytest.approx(row.value, abs=1e-6)
     path.write_text('{"suite": "heldout"}\n')
-    with pytest.raises(DataError, match="blind.jsonl:1"):
+    with pytest.raises(DataError, match=r"blind\.jsonl:1"):
         read_rows(path)
     with pytest.raises(DataError, match="evaluate the model again"):
         read_ranks(tmp_path, "nobody")
