@@ -1,0 +1,89 @@
+"""Log-mel frames to feature rows at 25 a second, by Whisper's encoder.
+
+Legend: N sounds, M mel bins, T mel frames (100 a second), R rows (25 a second), D width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import WhisperConfig
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from commonspace.errors import ConfigError, ContentError, WeightsError
+from commonspace.models.towers.fingerprint import weights_fingerprint
+
+FRAMES_PER_ROW = 4  # the encoder's second convolution halves the frames, the pooling here halves them again
+_PREFIX = "model.encoder."
+
+
+class AudioTower(nn.Module):
+    """Whisper's encoder over a sound's own length instead of 30 s of padding.
+
+    Position embeddings are cut to the length, so a second of sound costs a second. A sound longer than the encoder's
+    window is encoded window by window. Rows are means of two neighbouring encoder frames. `width` is D.
+    """
+
+    def __init__(self, config: WhisperConfig | Mapping, *, trainable: bool = False) -> None:
+        super().__init__()
+        config = config if isinstance(config, WhisperConfig) else WhisperConfig(**config)
+        if config.max_source_positions % 2:
+            raise ConfigError(f"audio.max_source_positions={config.max_source_positions} must be even: two make a row")
+        self.encoder = WhisperEncoder(config)
+        self.width = config.d_model
+        self.window = 2 * config.max_source_positions  # mel frames
+        self.encoder.requires_grad_(trainable)
+        self.encoder.embed_positions.requires_grad_(False)  # fixed sinusoids
+        self.train(self.training)
+
+    @classmethod
+    def from_weights(cls, folder: Path, *, trainable: bool = False) -> AudioTower:
+        """The encoder of a Whisper folder in transformers' layout; the decoder's tensors are not read."""
+        tower = cls(WhisperConfig.from_pretrained(folder), trainable=trainable)
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            wanted = [key for key in file.keys() if key.startswith(_PREFIX)]  # noqa: SIM118 (the file is no mapping)
+            tensors = {key.removeprefix(_PREFIX): file.get_tensor(key) for key in wanted}
+        outcome = tower.encoder.load_state_dict(tensors, strict=False)
+        if outcome.missing_keys or outcome.unexpected_keys:
+            raise WeightsError(f"{folder}: holds no whole Whisper encoder: {outcome.missing_keys[:3]} missing")
+        return tower
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no parameter trains, so that outputs may be cached."""
+        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of weights and architecture: equal fingerprints give equal features."""
+        config = self.encoder.config
+        settings = [config.d_model, config.encoder_layers, config.encoder_attention_heads, config.activation_function]
+        return weights_fingerprint(self.encoder, json.dumps(settings))
+
+    def train(self, mode: bool = True) -> AudioTower:
+        """As in torch; a frozen encoder stays in evaluation mode, so dropout never touches cached features."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, mel_NMT: torch.Tensor) -> torch.Tensor:
+        """Rows [N, T / 4, D] of log-mel frames [N, M, T] of equal length; T a multiple of 4 (whole seconds are)."""
+        frames = mel_NMT.shape[-1]
+        if frames == 0 or frames % FRAMES_PER_ROW:
+            raise ContentError(f"{frames} mel frames are no whole rows; pad the sound to whole seconds first")
+        windows = [self._encode(window_NMT) for window_NMT in mel_NMT.split(self.window, dim=-1)]
+        rows_NTD = torch.cat(windows, dim=1)
+        return rows_NTD.unflatten(1, (-1, 2)).mean(2)
+
+    def _encode(self, mel_NMT: torch.Tensor) -> torch.Tensor:
+        """Encoder states [N, T / 2, D] of one window, as `WhisperEncoder.forward` but of any length."""
+        encoder = self.encoder
+        hidden = nn.functional.gelu(encoder.conv1(mel_NMT.to(encoder.conv1.weight.dtype)))
+        hidden = nn.functional.gelu(encoder.conv2(hidden)).transpose(1, 2)
+        hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+        for layer in encoder.layers:
+            hidden = layer(hidden, None)
+        return encoder.layer_norm(hidden)

