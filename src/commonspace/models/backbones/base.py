@@ -1,0 +1,42 @@
+"""The one interface between a backbone and the rest: contents in, token states out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from commonspace.processing.pieces import Pieces
+
+
+class TokenStates(NamedTuple):
+    """What pooling sees of a batch: states after and before the transformer, and which positions are real tokens."""
+
+    last_BLD: torch.Tensor
+    input_BLD: torch.Tensor
+    mask_BL: torch.Tensor
+
+
+class Backbone(nn.Module, ABC):
+    """One bidirectional tower over the tokens of every modality.
+
+    A backbone owns its token layout: how pieces become embeddings of its width and which marks stand around them.
+    """
+
+    width: int
+    max_tokens: int
+
+    @abstractmethod
+    def forward(self, batch: Sequence[Pieces]) -> TokenStates:
+        """Token states [B, L, D] of a batch; L is the longest content's token count, padding comes last."""
+
+    @abstractmethod
+    def towers(self) -> dict[str, nn.Module]:
+        """Frozen or trained encoders by modality ("image", "audio"); what feature caching and dropping act on."""
+
+    @abstractmethod
+    def layers(self) -> list[nn.Module]:
+        """Transformer layers from input to output: what layer-wise learning rates and freezing act on."""

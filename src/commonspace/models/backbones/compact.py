@@ -1,0 +1,139 @@
+"""The compact native backbone: an e5-style encoder that also reads image and audio tokens.
+
+Legend: B contents, L tokens, D width, N media of one kind, R encoder rows, C encoder width, S all tokens of a batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import BertModel
+
+from commonspace.errors import ConfigError, ContentError
+from commonspace.models.backbones.base import Backbone, TokenStates
+from commonspace.models.backbones.connector import Connector
+from commonspace.processing.pieces import MARKS, Piece, Pieces
+
+AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
+
+
+class CompactBackbone(Backbone):
+    """BERT-style encoder + connectors from a vision and an audio tower, all through `inputs_embeds`.
+
+    Text alone runs exactly as in the pretrained encoder. Each medium's tokens stand between learned marks in their
+    place in the content; the encoder's own position and type embeddings are added to every token alike.
+    """
+
+    def __init__(
+        self,
+        text: BertModel,
+        vision: nn.Module | None = None,
+        audio: nn.Module | None = None,
+        *,
+        image_tokens: int = 9,
+        audio_merge: int = 2,
+    ) -> None:
+        super().__init__()
+        self.width = text.config.hidden_size
+        self.max_tokens = text.config.max_position_embeddings
+        self.text = text
+        self.vision = vision
+        self.audio = audio
+        self.marks = nn.Embedding(len(MARKS), self.width)
+        words_VD = text.embeddings.word_embeddings.weight.detach()
+        nn.init.normal_(self.marks.weight, std=words_VD.std().item() if words_VD.device.type != "meta" else 0.02)
+        if vision is not None:
+            self.image_connector = Connector(vision.width, self.width, positions=image_tokens)
+        if audio is not None:
+            self.audio_connector = Connector(audio.width, self.width, positions=AUDIO_POSITIONS, merge=audio_merge)
+        for connector in self.connectors():
+            connector.match_scale(words_VD)
+
+    def connectors(self) -> list[Connector]:
+        """The connectors this backbone has, image before audio."""
+        return [module for module in self.children() if isinstance(module, Connector)]
+
+    def towers(self) -> dict[str, nn.Module]:
+        found = {"image": self.vision, "audio": self.audio}
+        return {name: tower for name, tower in found.items() if tower is not None}
+
+    def layers(self) -> list[nn.Module]:
+        return list(self.text.encoder.layer)
+
+    def forward(self, batch: Sequence[Pieces]) -> TokenStates:
+        input_BLD, mask_BL = self.assemble(batch)
+        full = bool(mask_BL.all())  # no padding: the faster attention path, the same result
+        states = self.text(inputs_embeds=input_BLD, attention_mask=None if full else mask_BL.long())
+        return TokenStates(states.last_hidden_state, input_BLD, mask_BL)
+
+    def assemble(self, batch: Sequence[Pieces]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token embeddings [B, L, D] in the contents' own order, zero-padded at the end, and their mask [B, L].
+
+        All tokens of a kind are embedded together into one pool [S, D]; one gather then puts each in its place.
+        """
+        self._check_lengths(batch)
+        groups: dict[tuple, list[tuple[int, int, Piece]]] = defaultdict(list)
+        places = []  # per content, where its pieces start in it
+        for row, pieces in enumerate(batch):
+            start = 0
+            for piece in pieces.pieces:
+                shape = tuple(piece.value.shape) if piece.kind in ("image", "audio") else ()
+                groups[piece.kind, piece.is_feature, piece.tokens if shape else 0, shape].append((row, start, piece))
+                start += piece.tokens
+            places.append(start)
+        pool, rows, columns = [], [], []
+        for (kind, is_feature, _, _), members in groups.items():
+            pool.append(self._embed_group(kind, is_feature, [piece for _, _, piece in members]))
+            for row, start, piece in members:
+                rows.append(np.full(piece.tokens, row))
+                columns.append(np.arange(start, start + piece.tokens))
+        pool_SD = torch.cat(pool)
+        index_BL = np.full((len(batch), max(places)), -1)
+        index_BL[np.concatenate(rows), np.concatenate(columns)] = np.arange(len(pool_SD))
+        index_BL = torch.from_numpy(index_BL).to(pool_SD.device)
+        mask_BL = index_BL >= 0
+        input_BLD = pool_SD[index_BL.clamp(min=0)] * mask_BL.unsqueeze(-1)
+        return input_BLD, mask_BL
+
+    def _embed_group(self, kind: str, is_feature: bool, pieces: list[Piece]) -> torch.Tensor:
+        """Tokens of pieces of one kind and shape, one after the other: [sum of their tokens, D]."""
+        device = self.marks.weight.device
+        values = [piece.value.to(device) for piece in pieces]
+        if kind == "text":
+            return self.text.embeddings.word_embeddings(torch.cat(values))
+        if kind == "mark":
+            return self.marks(torch.stack(values))
+        tower, name = (self.vision, "image") if kind == "image" else (self.audio, "audio")
+        if tower is None:
+            raise ContentError(f"this model was loaded without its {name} tower; load it with towers including {name!r}")
+        stacked = torch.stack(values)
+        if kind == "image":
+            rows_NRC = stacked if is_feature else tower(stacked, pieces[0].tokens)
+            tokens_NTD = self.image_connector(self._one_image_each(rows_NRC, pieces[0].tokens))
+        else:
+            tokens_NTD = self.audio_connector(stacked if is_feature else tower(stacked))
+        tokens_SD = tokens_NTD.flatten(0, 1)
+        if len(tokens_SD) != sum(piece.tokens for piece in pieces):
+            raise ConfigError(
+                f"{name} pieces promise {pieces[0].tokens} tokens each and the connector gave {tokens_NTD.shape[1]}: "
+                "preprocessing and model disagree on grid or frame rate"
+            )
+        return tokens_SD
+
+    @staticmethod
+    def _one_image_each(rows_NRC: torch.Tensor, tokens: int) -> torch.Tensor:
+        if rows_NRC.shape[1] != tokens:
+            raise ConfigError(f"an image of {tokens} tokens came with {rows_NRC.shape[1]} feature rows; rebuild features")
+        return rows_NRC
+
+    def _check_lengths(self, batch: Sequence[Pieces]) -> None:
+        longest = max(pieces.tokens for pieces in batch)
+        if longest > self.max_tokens:
+            raise ContentError(
+                f"a content has {longest} tokens, the backbone has {self.max_tokens} positions; "
+                "shorten it or let the processor truncate (on_limit='truncate')"
+            )

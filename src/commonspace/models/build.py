@@ -1,0 +1,111 @@
+"""From options to an `Embedder`: the pretrained parts, joined, with a head that knows where text lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import BertModel
+
+from commonspace.content import Content
+from commonspace.errors import ConfigError
+from commonspace.models.backbones.compact import CompactBackbone
+from commonspace.models.embedder import Embedder
+from commonspace.models.towers.audio import AudioTower
+from commonspace.models.towers.vision import VisionTower
+from commonspace.models.weights import resolve_weights
+from commonspace.processing.preprocessing import Preprocessing
+from commonspace.processing.processor import Processor
+
+
+@dataclass(frozen=True)
+class CompactOptions:
+    """The compact model: names of its pretrained parts and the sizes between them.
+
+    vision, audio     None leaves the tower out: a specialist for the other modalities
+    head_init         "identity": the encoder's own directions; "random": as the paper
+    """
+
+    backbone: str = "multilingual-e5-small"
+    vision: str | None = "efficientnet-lite0"
+    audio: str | None = "whisper-tiny.en"
+    image_grid: int = 3
+    vision_trainable_stages: int = 0
+    embedding_size: int = 384
+    matryoshka_sizes: Sequence[int] = (64, 128, 256, 384)
+    pooling: str = "mean"
+    head_init: str = "identity"
+
+    @classmethod
+    def known(cls) -> set[str]:
+        """Names of the options."""
+        return {field.name for field in fields(cls)}
+
+
+def build_compact(
+    options: CompactOptions, preprocessing: Preprocessing, *, weights: str = "package", cache: Path = Path("cache")
+) -> Embedder:
+    """The untrained compact model: every part pretrained but connectors, marks and head.
+
+    weights  where the pretrained parts come from, see `resolve_weights`; a folder holds one subfolder a name
+    """
+    folders = {
+        name: resolve_weights(name, source_of(name, weights), cache)
+        for name in (options.backbone, options.vision, options.audio)
+        if name is not None
+    }
+    text_folder = folders[options.backbone]
+    backbone = CompactBackbone(
+        BertModel.from_pretrained(text_folder, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32),
+        VisionTower.from_weights(folders[options.vision], trainable_stages=options.vision_trainable_stages)
+        if options.vision
+        else None,
+        AudioTower.from_weights(folders[options.audio]) if options.audio else None,
+        image_tokens=options.image_grid**2,
+    )
+    processor = Processor(preprocessing, Tokenizer.from_file(str(text_folder / "tokenizer.json")))
+    embedder = Embedder(
+        backbone,
+        processor,
+        embedding_size=options.embedding_size,
+        matryoshka_sizes=tuple(options.matryoshka_sizes),
+        pooling=options.pooling,
+    )
+    initialise_head(embedder, options.head_init)
+    return embedder.eval()
+
+
+def source_of(name: str, weights: str) -> str:
+    """Where one part comes from: "package", "hub" and "hub@REVISION" as they are, a folder's subfolder `name`."""
+    return weights if weights == "package" or weights.startswith("hub") else str(Path(weights) / name)
+
+
+def initialise_head(embedder: Embedder, kind: str) -> None:
+    """Start the head at the identity (cut to E), or at torch's own random values; the bias starts at zero."""
+    head = embedder.head
+    with torch.no_grad():
+        head.bias.zero_()
+        if kind == "identity":
+            if head.out_features > head.in_features:
+                raise ConfigError(
+                    f"head_init=identity cannot give {head.out_features} numbers from {head.in_features}; use random"
+                )
+            nn.init.eye_(head.weight)
+        elif kind != "random":
+            raise ConfigError(f"head_init={kind!r} is unknown; choose identity or random")
+
+
+@torch.no_grad()
+def centre_head(embedder: Embedder, texts: Sequence[str]) -> None:
+    """Shift the head's bias so that the mean vector of `texts` is zero.
+
+    A pretrained text encoder's vectors share one large component; the cosine of any two is then near 1 and says little.
+    """
+    pieces = [embedder.processor(Content(text)) for text in texts]
+    mean_D = torch.cat([embedder.pool(pieces[i : i + 64]) for i in range(0, len(pieces), 64)]).mean(0)
+    embedder.head.bias.copy_(-(embedder.head.weight @ mean_D))
+

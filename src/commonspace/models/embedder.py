@@ -1,0 +1,158 @@
+"""The native embedder: contents of any modality and any interleaving to one unit vector each.
+
+E = head(mean over all tokens of backbone(tokens)), then L2: paper section 3.1, equation 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import nn
+
+from commonspace.content import Content
+from commonspace.errors import ConfigError
+from commonspace.models.backbones.base import Backbone
+from commonspace.models.pooling import pool
+from commonspace.processing.pieces import Pieces
+from commonspace.processing.processor import Processor
+
+
+class Embedder(nn.Module):
+    """One backbone, one pooling, one linear head; Matryoshka sizes are prefixes of the output.
+
+    `embedding_size` is E; `matryoshka_sizes` are the prefix lengths trained for, the last one E itself.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        processor: Processor,
+        *,
+        embedding_size: int,
+        matryoshka_sizes: Sequence[int],
+        pooling: str = "mean",
+    ) -> None:
+        super().__init__()
+        if list(matryoshka_sizes) != sorted(set(matryoshka_sizes)) or matryoshka_sizes[-1] != embedding_size:
+            raise ConfigError(
+                f"matryoshka_sizes {list(matryoshka_sizes)} must rise and end with embedding_size {embedding_size}"
+            )
+        self.backbone = backbone
+        self.processor = processor
+        self.pooling = pooling
+        self.head = nn.Linear(backbone.width, embedding_size)
+        self.embedding_size = embedding_size
+        self.matryoshka_sizes = tuple(matryoshka_sizes)
+
+    @classmethod
+    def load(cls, folder: str | Path, towers: Collection[str] | None = None) -> Embedder:
+        """The model of a model folder, in evaluation mode; `towers=("text", "image")` reads and holds only those."""
+        from commonspace.models.folder import load_model
+
+        return load_model(Path(folder), towers)
+
+    def save(self, folder: str | Path, card: str = "") -> None:
+        """Write a model folder (see `commonspace.models.folder`), whole or not at all."""
+        from commonspace.models.folder import save_model
+
+        save_model(self, Path(folder), card)
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    def forward(self, batch: Sequence[Pieces]) -> torch.Tensor:
+        """Embeddings [N, E] of processed contents, not yet normalised.
+
+        Contents of similar length run together (`length_groups`), so that padding costs little in mixed batches.
+        """
+        lengths = [pieces.tokens for pieces in batch]
+        order, outputs = [], []
+        for group in length_groups(lengths):
+            order.extend(group)
+            outputs.append(self.head(self.pool([batch[i] for i in group])))
+        return torch.cat(outputs)[torch.argsort(torch.tensor(order)).to(self.device)]
+
+    def pool(self, batch: Sequence[Pieces]) -> torch.Tensor:
+        """Pooled backbone states [N, D] before the head; for text alone at step zero the text encoder's own vector."""
+        states = self.backbone(batch)
+        return pool(self.pooling, states.last_BLD, states.mask_BL, states.input_BLD)
+
+    @torch.no_grad()
+    def embed_pieces(self, batch: Sequence[Pieces], *, batch_tokens: int = 8192) -> torch.Tensor:
+        """Unit vectors float32 [N, E] of processed contents, at most `batch_tokens` padded tokens at a time."""
+        was_training = self.training
+        self.eval()
+        try:
+            out_NE = torch.empty(len(batch), self.embedding_size)
+            for rows in token_batches([pieces.tokens for pieces in batch], batch_tokens):
+                vectors_BE = self.head(self.pool([batch[i] for i in rows]))
+                out_NE[rows] = nn.functional.normalize(vectors_BE.float(), dim=-1).cpu()
+            return out_NE
+        finally:
+            self.train(was_training)
+
+    def embed(
+        self,
+        contents: Iterable[Content | str],
+        *,
+        dim: int | None = None,
+        task: str | None = None,
+        role: str | None = None,
+        batch_tokens: int = 8192,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Unit vectors float32 [N, dim], in the order of `contents`.
+
+        `dim` cuts to a Matryoshka prefix and renormalises. `task` and `role` ("query" or "document") choose the
+        published prefix for text-only contents; media take none. Raises ContentError for what cannot be read.
+        """
+        if dim is not None and not 0 < dim <= self.embedding_size:
+            raise ConfigError(f"dim={dim} is outside 1..{self.embedding_size}")
+        contents = [content if isinstance(content, Content) else Content(content) for content in contents]
+        chunks = [contents[i : i + 256] for i in range(0, len(contents), 256)]  # bounds what is decoded at once
+        vectors = [
+            self.embed_pieces([self.processor(c, task=task, role=role) for c in chunk], batch_tokens=batch_tokens)
+            for chunk in track(chunks, description="embedding", disable=not progress)
+        ]
+        out_NE = torch.cat(vectors) if vectors else torch.empty(0, self.embedding_size)
+        return truncate(out_NE, dim).numpy() if dim else out_NE.numpy()
+
+
+def truncate(vectors_NE: torch.Tensor, dim: int) -> torch.Tensor:
+    """The Matryoshka prefix of each vector, renormalised: [N, dim]."""
+    return nn.functional.normalize(vectors_NE[:, :dim], dim=-1)
+
+
+def token_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length, each at most `batch_tokens` tokens after padding (or one long content)."""
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        if batch and lengths[index] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def length_groups(lengths: Sequence[int], *, waste: float = 0.15, smallest: int = 16) -> list[list[int]]:
+    """Indices in groups of similar length: a group closes when its padding would pass `waste` of its tokens.
+
+    Groups keep at least `smallest` members, below which the fixed cost of a forward pass outweighs padding.
+    """
+    groups: list[list[int]] = [[]]
+    tokens = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        group = groups[-1]
+        padded = lengths[index] * (len(group) + 1)
+        if len(group) >= smallest and padded - (tokens + lengths[index]) > waste * padded:
+            groups.append([])
+            tokens = 0
+        groups[-1].append(index)
+        tokens += lengths[index]
+    return [group for group in groups if group]

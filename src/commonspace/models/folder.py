@@ -1,0 +1,201 @@
+"""The model folder: everything that turns a file into its vector, and the vectors it must give.
+
+    model.safetensors   tensors        config.json         architecture and sizes
+    tokenizer.json      text to ids    preprocessing.json  every number that turns a file into tensors
+    golden.json         inputs with the vectors they must give      README.md  model card
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Collection
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from PIL import Image as PILImage
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertModel, WhisperConfig
+
+from commonspace.content import Content, Image
+from commonspace.content import Audio as Sound
+from commonspace.errors import ConfigError, WeightsError
+from commonspace.models.backbones.compact import CompactBackbone
+from commonspace.models.embedder import Embedder
+from commonspace.models.towers.audio import AudioTower
+from commonspace.models.towers.vision import VisionConfig, VisionTower
+from commonspace.processing.preprocessing import Preprocessing
+from commonspace.processing.processor import Processor
+
+FORMAT = 1
+_TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
+
+
+def save_model(embedder: Embedder, folder: Path, card: str = "") -> None:
+    """Write a model folder beside its final place, then put it there in one move; an older folder is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        target = Path(temporary) / folder.name
+        target.mkdir()
+        tensors = {name: t.detach().cpu().contiguous() for name, t in embedder.state_dict().items()}
+        save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+        write_json(target / "config.json", describe(embedder))
+        write_json(target / "preprocessing.json", embedder.processor.preprocessing.to_json())
+        embedder.processor.tokenizer.save(str(target / "tokenizer.json"))
+        write_json(target / "golden.json", golden_vectors(embedder))
+        (target / "README.md").write_text(card or f"# {folder.name}\n\nA commonspace model folder without a card.\n")
+        replace_folder(target, folder)
+
+
+def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
+    """The model of a folder, in evaluation mode. `towers` names what to hold beside text ("image", "audio").
+
+    Raises WeightsError where a file is missing, of another format, or does not fit its own config.
+    """
+    config = read_json(folder / "config.json")
+    if config.get("format") != FORMAT or config.get("backbone") != "compact":
+        raise WeightsError(f"{folder}/config.json: format {config.get('format')} of {config.get('backbone')!r} is unknown")
+    kept = _kept_towers(folder, config, towers)
+    backbone = CompactBackbone(
+        BertModel(BertConfig(**config["text"]), add_pooling_layer=False),
+        VisionTower(VisionConfig.from_json(config["vision"])) if "image" in kept else None,
+        AudioTower(WhisperConfig(**config["audio"])) if "audio" in kept else None,
+        image_tokens=config["image_tokens"],
+        audio_merge=config["audio_merge"],
+    )
+    preprocessing = Preprocessing.from_json(read_json(folder / "preprocessing.json"))
+    embedder = Embedder(
+        backbone,
+        Processor(preprocessing, Tokenizer.from_file(str(folder / "tokenizer.json"))),
+        embedding_size=config["embedding_size"],
+        matryoshka_sizes=tuple(config["matryoshka_sizes"]),
+        pooling=config["pooling"],
+    )
+    _load_tensors(embedder, folder / "model.safetensors", dropped={"image", "audio"} - kept)
+    return embedder.eval()
+
+
+def describe(embedder: Embedder) -> dict[str, Any]:
+    """config.json of a compact model: plain values that `load_model` builds the same architecture from."""
+    backbone = embedder.backbone
+    if not isinstance(backbone, CompactBackbone):
+        raise ConfigError(f"{type(backbone).__name__} has no model folder form")
+    return {
+        "format": FORMAT,
+        "backbone": "compact",
+        "embedding_size": embedder.embedding_size,
+        "matryoshka_sizes": list(embedder.matryoshka_sizes),
+        "pooling": embedder.pooling,
+        "image_tokens": len(backbone.image_connector.positions) if backbone.vision else 0,
+        "audio_merge": backbone.audio_connector.merge if backbone.audio else 1,
+        "text": backbone.text.config.to_diff_dict(),
+        "vision": asdict(backbone.vision.config) if backbone.vision else None,
+        "audio": backbone.audio.encoder.config.to_diff_dict() if backbone.audio else None,
+    }
+
+
+def golden_contents() -> list[tuple[str, Content]]:
+    """Small inputs of every kind, generated: (name, content)."""
+    ramp = np.linspace(0, 255, 48, dtype=np.uint8)
+    pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None, :], 128), -1).astype(np.uint8)
+    picture, sound = io.BytesIO(), io.BytesIO()
+    PILImage.fromarray(pixels).save(picture, "PNG")
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(4000) / 8000)
+    soundfile.write(sound, tone, 8000, format="WAV", subtype="PCM_16")
+    image, audio = Image(picture.getvalue(), name="ramp.png"), Sound(sound.getvalue(), name="tone.wav")
+    return [
+        ("english", Content("A red fox in the snow.")),
+        ("japanese", Content("ピンクのフラミンゴ")),
+        ("image", Content(image)),
+        ("audio", Content(audio)),
+        ("interleaved", Content("Before", image, "between", audio, "after")),
+    ]
+
+
+def golden_vectors(embedder: Embedder) -> list[dict[str, Any]]:
+    """golden.json: inputs this model can read, media as base64, with their unit vectors."""
+    towers = set(embedder.backbone.towers())
+    golden = []
+    for name, content in golden_contents():
+        if (content.modalities - {"text"}) <= towers:
+            media: dict[str, str] = {}
+
+            def keep(part: Any, media: dict[str, str] = media) -> str:
+                media[part.label] = base64.b64encode(part.read_bytes()).decode()
+                return part.label
+
+            value = content.to_json(keep)
+            vector = [round(float(x), 7) for x in embedder.embed([content])[0]]
+            golden.append({"name": name, "content": value, "media": media, "vector": vector})
+    return golden
+
+
+def check_golden(embedder: Embedder, folder: Path, tolerance: float = 1e-4) -> float:
+    """Largest difference from the folder's golden vectors; beyond `tolerance` WeightsError names the input."""
+    worst = 0.0
+    for entry in read_json(folder / "golden.json"):
+        content = Content.from_json(entry["content"], lambda name, media=entry["media"]: base64.b64decode(media[name]))
+        if (content.modalities - {"text"}) - set(embedder.backbone.towers()):
+            continue
+        difference = float(np.abs(embedder.embed([content])[0] - np.array(entry["vector"])).max())
+        if difference > tolerance:
+            raise WeightsError(f"{folder}: golden input {entry['name']!r} is off by {difference:.2e}; the folder or a library changed")
+        worst = max(worst, difference)
+    return worst
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON, non-ASCII kept."""
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a model folder; WeightsError names it where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); is {path.parent} a model folder?") from error
+    except ValueError as error:
+        raise WeightsError(f"{path}: is no JSON ({error}); take the folder from its source again") from error
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`, which may exist; at no moment is a half-written folder there."""
+    if folder.exists():
+        old = new.with_name(new.name + ".old")
+        os.replace(folder, old)
+        os.replace(new, folder)
+        shutil.rmtree(old)
+    else:
+        os.replace(new, folder)
+
+
+def _kept_towers(folder: Path, config: dict[str, Any], towers: Collection[str] | None) -> set[str]:
+    present = {name for name, (module, _) in _TOWERS.items() if config[module] is not None}
+    wanted = present if towers is None else set(towers) - {"text"}
+    if missing := wanted - present:
+        raise ConfigError(f"{folder}: has no {', '.join(sorted(missing))} tower; it has {sorted(present) + ['text']}")
+    return wanted
+
+
+def _load_tensors(embedder: Embedder, file: Path, dropped: Collection[str]) -> None:
+    prefixes = tuple(f"backbone.{module}." for name in dropped for module in _TOWERS[name])
+    try:
+        with safe_open(file, framework="pt") as opened:
+            names = [name for name in opened.keys() if not (prefixes and name.startswith(prefixes))]
+            tensors = {name: opened.get_tensor(name) for name in names}
+        outcome = embedder.load_state_dict(tensors, strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{file}: does not hold this model's tensors ({error})") from error
+    if wrong := [*outcome.missing_keys, *outcome.unexpected_keys]:
+        raise WeightsError(f"{file}: does not fit its config.json at {', '.join(wrong[:5])}")

@@ -1,0 +1,153 @@
+"""What pretraining and fine-tuning share: one optimiser step of the contrastive recipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from itertools import chain
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from commonspace.data.datamodule import Batch
+from commonspace.errors import ConfigError
+from commonspace.models.embedder import Embedder
+from commonspace.objectives.gradcache import cached_backward, token_chunks
+from commonspace.objectives.nce import pad_negatives
+from commonspace.objectives.temperature import Temperature
+from commonspace.processing.pieces import Pieces
+from commonspace.stages.objective import Objective
+from commonspace.stages.optimiser import freeze, make_optimiser
+from commonspace.stages.settings import STAGE_MODALITIES, StageSettings
+
+
+class ContrastiveStage(pl.LightningModule):
+    """A stage trains an `Embedder` on single-task batches with one objective; it adds no weights but temperatures.
+
+    Optimisation is manual because gradient caching runs its own backward passes; clipping and the step then happen
+    once, here. Relations: one step equals a plain forward and backward on the whole batch (tests hold cached against
+    plain).
+    """
+
+    automatic_optimization = False
+
+    def __init__(
+        self, embedder: Embedder, settings: StageSettings, objective: Objective, steps: int, *, bf16: bool = False
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.settings = settings
+        self.objective = objective
+        self.steps = steps
+        self.bf16 = bf16
+        self.temperature = Temperature(
+            settings.temperature, learned=settings.learn_temperature, tasks=dict(settings.task_temperatures)
+        )
+        freeze(embedder, settings.freeze)
+        for module in embedder.backbone.text.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = settings.dropout
+        self._step_ended = time.perf_counter()
+
+    @classmethod
+    def check_tasks(cls, name: str, modalities: dict[str, str]) -> None:
+        """Refuse tasks ({task: modality}) that the paper's recipe keeps out of this stage."""
+        allowed = STAGE_MODALITIES[name]
+        if wrong := {task: m for task, m in modalities.items() if m not in allowed}:
+            listing = ", ".join(f"{task} ({m})" for task, m in wrong.items())
+            raise ConfigError(f"stage {name} trains on {sorted(allowed)} only; take out {listing}, or use finetune")
+
+    def configure_optimizers(self) -> dict:
+        extra = [p for p in self.temperature.parameters() if p.requires_grad]
+        optimiser, schedule = make_optimiser(self.embedder, self.settings, self.steps, extra)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        """One optimiser step on one single-task batch; logs what a spike would have to be traced with."""
+        started = time.perf_counter()
+        waited = started - self._step_ended
+        optimiser = self.optimizers()
+        optimiser.zero_grad(set_to_none=True)
+        loss, report = self.backward_batch(batch)
+        norm = nn.utils.clip_grad_norm_(
+            [p for p in self.parameters() if p.grad is not None], self.settings.clip_norm, error_if_nonfinite=True
+        )
+        optimiser.step()
+        self.lr_schedulers().step()
+        self._step_ended = time.perf_counter()
+        self._log_step(batch, loss, report, norm, waited, self._step_ended - started)
+
+    def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Gradients of the objective on the whole batch, by caching where it has more tokens than `cache_tokens`."""
+        contents = [*batch.query, *batch.positive, *chain.from_iterable(batch.negatives)]
+        chunks = token_chunks([pieces.tokens for pieces in contents], self.settings.cache_tokens, padded=False)
+        if len(chunks) > 1:
+            return cached_backward(
+                self._encode, contents, chunks, partial(self.loss_of, batch), backward=self.manual_backward
+            )
+        loss, report = self.loss_of(batch, self._encode(contents))
+        self.manual_backward(loss)
+        return loss.detach(), report
+
+    def _encode(self, contents: Sequence[Pieces]) -> torch.Tensor:
+        """Vectors float32 [N, E]; under bf16 the towers run in autocast, the loss never does."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.embedder(contents).float()
+
+    def loss_of(self, batch: Batch, vectors_NE: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Objective of a batch whose queries, positives and (ragged) negatives lie one after the other in N."""
+        size = len(batch.query)
+        query_BE, positive_BE, flat_ME = vectors_NE.split([size, size, len(vectors_NE) - 2 * size])
+        negative_BKE, mask_BK = (
+            pad_negatives(flat_ME, [len(row) for row in batch.negatives]) if len(flat_ME) else (None, None)
+        )
+        return self.objective(
+            batch.task,
+            query_BE,
+            positive_BE,
+            negative_BKE,
+            temperature=self.temperature(batch.task),
+            query_ids=batch.query_ids.to(query_BE.device),
+            positive_ids=batch.positive_ids.to(query_BE.device),
+            negative_mask_BK=mask_BK,
+        )
+
+    def _log_step(
+        self,
+        batch: Batch,
+        loss: torch.Tensor,
+        report: dict[str, torch.Tensor],
+        norm: torch.Tensor,
+        waited: float,
+        spent: float,
+    ) -> None:
+        tokens = sum(p.tokens for p in chain(batch.query, batch.positive, *batch.negatives))
+        values = {
+            "loss": loss,
+            f"loss/{batch.task}": loss,
+            f"gradient_norm/{batch.task}": norm,
+            "gradient_norm": norm,
+            "temperature": self.temperature(batch.task),
+            "tokens_per_second": tokens / (waited + spent),
+            "samples_per_second": len(batch.query) / (waited + spent),
+            "wait_share": waited / (waited + spent),
+            "learning_rate": self.lr_schedulers().get_last_lr()[0],
+            **{f"{name}/{batch.task}": value for name, value in report.items()},
+        }
+        self.log_dict({f"train/{key}": float(value) for key, value in values.items()}, batch_size=len(batch.query))
+        self.log("loss", float(loss), prog_bar=True, logger=False, batch_size=len(batch.query))
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep only what trains: frozen weights come back from the model the stage started from."""
+        frozen = {f"embedder.{name}" for name, p in self.embedder.named_parameters() if not p.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
+
+    def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
+        """Load a checkpoint of this stage; anything missing beyond frozen weights, or unknown, raises."""
+        missing, unexpected = super().load_state_dict(state_dict, strict=False, assign=assign)
+        trained = {f"embedder.{name}" for name, p in self.embedder.named_parameters() if p.requires_grad}
+        if lost := sorted(trained & set(missing)) or sorted(unexpected):
+            raise ConfigError(f"checkpoint and model differ at {', '.join(lost[:5])}: was another configuration saved?")
+        return missing, unexpected
