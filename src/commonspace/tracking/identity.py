@@ -1,0 +1,87 @@
+"""Who a run is: one id, made from its config and its job, the same after a restart and in every process.
+
+The id lies in the run folder, in a file named by the config's hash. A restarted run of the same config finds it and
+goes on under the same id; a changed config is another run. Under SLURM every rank computes the same id from the job's
+number; elsewhere the first process to create the file decides and the others read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from commonspace.errors import DataError
+
+# Where a run lies and how it is watched does not change what it computes.
+UNRELATED = ("paths", "logger", "callbacks", "resume", "output", "hydra")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An id, what it was made from, and whether it was found on disk (a restart) or made now."""
+
+    run_id: str
+    config_hash: str
+    job: str
+    created: float  # seconds since 1970
+    restarted: bool = False
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """16 hex digits over everything in a resolved config that changes what a run computes."""
+    kept = {key: value for key, value in config.items() if key not in UNRELATED}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def run_identity(folder: str | Path, config: Mapping[str, Any], *, fresh: bool = False) -> Identity:
+    """The identity of a run in its folder; with `fresh` an earlier one of the same config is put aside.
+
+    Safe to call from every process of a run. Raises DataError where the file on disk is damaged.
+    """
+    folder, digest = Path(folder), config_hash(config)
+    file = folder / f"identity-{digest}.json"
+    if fresh and _rank() == 0 and file.is_file():
+        file.replace(file.with_suffix(f".{int(time.time())}.old"))
+    if not file.is_file():
+        job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID") or secrets.token_hex(4)
+        made = Identity(f"{digest[:8]}-{job}", digest, job, time.time())
+        if _create(file, made):
+            return made
+    return _read(file)
+
+
+def _rank() -> int:
+    """Rank of this process among those of its run, as launchers tell it before any process group exists."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return 0
+
+
+def _create(file: Path, identity: Identity) -> bool:
+    """Write the file whole unless another process was first."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}.partial")
+    values = {key: value for key, value in asdict(identity).items() if key != "restarted"}
+    temporary.write_text(json.dumps(values, indent=1) + "\n")
+    try:
+        os.link(temporary, file)  # fails if it exists: the only atomic way to create a file that is already filled
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _read(file: Path) -> Identity:
+    try:
+        return Identity(**json.loads(file.read_text()), restarted=True)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file}: no identity of a run ({error}); delete it to start the run anew") from error

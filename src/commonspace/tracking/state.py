@@ -1,0 +1,67 @@
+"""What a figure has to be traced to: the code, the packages and the machine it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+
+def code_state(folder: str | Path | None = None) -> dict[str, Any]:
+    """Commit, whether tracked files differ from it, and the hash of that difference; all None outside a checkout."""
+    root = Path(folder) if folder else Path(__file__).resolve().parents[3]
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "dirty": None, "diff_sha256": None}
+    difference = _git(root, "diff", "HEAD") or ""
+    digest = hashlib.sha256(difference.encode()).hexdigest() if difference else None
+    return {"commit": commit, "dirty": bool(difference), "diff_sha256": digest}
+
+
+def lock_state(folder: str | Path | None = None) -> dict[str, Any]:
+    """Hash of requirements.lock where it lies beside the sources, and the versions that matter most in any case."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    lock = (Path(folder) if folder else Path(__file__).resolve().parents[3]) / "requirements.lock"
+    versions = {}
+    for name in ("torch", "torchvision", "pytorch-lightning", "transformers", "timm", "peft", "wandb"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None
+    return {"lock_sha256": digest, "python": platform.python_version(), **versions}
+
+
+def hardware_state() -> dict[str, Any]:
+    """Processor, cores this process may use, memory in GiB, and GPUs by name."""
+    import psutil
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": gpus,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,32 @@
+"""Small real runs, written offline by the loggers that training uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from commonspace.configuration import compose
+
+
+@pytest.fixture(scope="session")
+def offline_run(tmp_path_factory: pytest.TempPathFactory):
+    """A function that writes one run of a few steps and returns (folder, identity, resolved config)."""
+    from omegaconf import OmegaConf
+
+    from commonspace.tracking.identity import run_identity
+    from commonspace.tracking.logger import make_loggers
+
+    def write(folder: Path, overrides=(), steps=range(6), losses=None, finish=True):
+        config = compose("train", ["experiment=tiny/pretrain", f"paths.runs={folder}", *overrides])
+        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+        identity = run_identity(folder, plain)
+        for logger in make_loggers(folder, plain, identity, arithmetic={"global_batch": 512}):
+            for step in steps:
+                logger.log_metrics({"train/loss": losses[step] if losses else 1 / (step + 1), "train/note/x": step}, step)
+            logger.save()
+            if finish and hasattr(logger.experiment, "finish"):
+                logger.experiment.finish()
+        return folder, identity, plain
+
+    return write

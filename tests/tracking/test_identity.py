@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from commonspace.errors import DataError
+from commonspace.tracking.identity import config_hash, run_identity
+
+CONFIG = {"seed": 1, "stage": {"name": "pretrain"}, "paths": {"runs": "runs"}, "logger": {"csv": True}}
+
+
+def test_a_restart_finds_its_id(tmp_path: Path) -> None:
+    first = run_identity(tmp_path, CONFIG)
+    again = run_identity(tmp_path, CONFIG)
+    assert again.run_id == first.run_id and again.created == first.created
+    assert not first.restarted and again.restarted
+
+
+def test_a_changed_config_is_another_run_and_where_it_lies_is_not(tmp_path: Path) -> None:
+    first = run_identity(tmp_path, CONFIG)
+    assert run_identity(tmp_path, {**CONFIG, "seed": 2}).run_id != first.run_id
+    assert run_identity(tmp_path, {**CONFIG, "paths": {"runs": "elsewhere"}}).run_id == first.run_id
+
+
+def test_fresh_puts_the_old_one_aside(tmp_path: Path) -> None:
+    first = run_identity(tmp_path, CONFIG)
+    second = run_identity(tmp_path, CONFIG, fresh=True)
+    assert second.run_id != first.run_id
+    assert run_identity(tmp_path, CONFIG).run_id == second.run_id
+
+
+def test_slurm_job_number_is_the_id_on_every_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "417")
+    ids = {run_identity(tmp_path / rank, CONFIG).run_id for rank in "01"}
+    assert ids == {f"{config_hash(CONFIG)[:8]}-417"}
+
+
+def _ask(folder: str) -> str:
+    return run_identity(folder, CONFIG).run_id
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_agree(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        assert len(set(pool.map(_ask, [str(tmp_path)] * 64))) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    run_identity(tmp_path, CONFIG)
+    file = next(tmp_path.glob("identity-*.json"))
+    file.write_text(json.dumps({"run_id": "x"}))
+    with pytest.raises(DataError, match=file.name):
+        run_identity(tmp_path, CONFIG)

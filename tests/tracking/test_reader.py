@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from commonspace.errors import DataError
+from commonspace.tracking.reader import find_logs, log_records, read_log, read_runs
+
+
+@pytest.fixture(scope="module")
+def written(offline_run, tmp_path_factory):
+    return offline_run(tmp_path_factory.mktemp("runs"), ["name=alpha"])
+
+
+@pytest.mark.slow
+def test_reads_what_was_logged(written) -> None:
+    folder, identity, config = written
+    (run,) = read_runs(folder)
+    assert (run.run_id, run.name, run.group, run.state) == (identity.run_id, "alpha", "tiny", "finished")
+    assert run.history["train/loss"].tolist() == [1 / (step + 1) for step in range(6)]
+    assert run.history["trainer/global_step"].tolist() == list(range(6))
+    assert run.setting("stage.temperature") == config["stage"]["temperature"]
+    assert run.setting("arithmetic.global_batch") == 512
+    assert run.setting("run.hardware.cores") >= 1
+    assert len(run.setting("run.packages.lock_sha256")) == 64
+    assert run.setting("no.such.key", "nothing") == "nothing"
+
+
+@pytest.mark.slow
+def test_agrees_with_the_official_reader(written) -> None:
+    folder = written[0]
+    (log,) = find_logs(folder)
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log.parent)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    records = [json.loads(line) for line in lines]
+    official = [record["history"]["item"] for record in records if "history" in record]
+    history = read_log(log).history
+    assert len(official) == len(history) > 0
+    for mine, theirs in zip(history.to_dict("records"), official, strict=True):
+        assert mine == theirs
+
+
+@pytest.mark.slow
+def test_a_cut_log_gives_what_is_before_the_cut(written, tmp_path: Path) -> None:
+    (log,) = find_logs(written[0])
+    data = log.read_bytes()
+    whole = list(log_records(log))
+    for cut in (len(data) - 1, len(data) * 2 // 3):
+        target = tmp_path / log.name
+        target.write_bytes(data[:cut])
+        part = list(log_records(target))
+        assert 0 < len(part) < len(whole) and part == whole[: len(part)]
+    assert read_log(target).state == "open"
+
+
+@pytest.mark.slow
+def test_damage_and_other_files_are_named(written, tmp_path: Path) -> None:
+    (log,) = find_logs(written[0])
+    data = bytearray(log.read_bytes())
+    data[40] ^= 255
+    broken = tmp_path / "run-x.wandb"
+    broken.write_bytes(data)
+    with pytest.raises(DataError, match="run-x.wandb: damaged"):
+        read_log(broken)
+    broken.write_bytes(b"hello")
+    with pytest.raises(DataError, match="no W&B log"):
+        read_log(broken)
+    broken.write_bytes(bytes(log.read_bytes()[:7]))
+    with pytest.raises(DataError, match="holds no run"):
+        read_log(broken)
+    with pytest.raises(DataError, match="no such folder"):
+        read_runs(tmp_path / "absent")
+
+
+@pytest.mark.slow
+def test_a_restarted_run_is_one_run(offline_run, tmp_path: Path) -> None:
+    first = [10.0, 9.0, 8.0, 7.0]
+    offline_run(tmp_path, ["name=again"], steps=range(4), losses=first)
+    offline_run(tmp_path, ["name=again"], steps=range(2, 6), losses=[0, 0, 3.0, 2.0, 1.0, 0.5])
+    (run,) = read_runs(tmp_path)
+    assert len(run.logs) == 2
+    assert run.history["train/loss"].tolist() == [10.0, 9.0, 3.0, 2.0, 1.0, 0.5]
+    assert len(list(tmp_path.glob("csv/version_*/metrics.csv"))) == 2
