@@ -1,0 +1,57 @@
+"""SVG bytes -> a small picture on white, for sources that ship drawings only."""
+
+from __future__ import annotations
+
+import re
+
+import pyvips
+
+from commonspace.errors import DataError
+
+MAX_BYTES = 2_000_000  # a drawing beyond this renders for seconds and is nearly always a traced photo
+SIDE = 256
+_SIZED_ENTITY = re.compile(rb"<!ENTITY\s+(%\s+)?[\w.-]+\s+(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
+_ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)
+
+pyvips.cache_set_max(0)  # every drawing is rendered once: the operation cache would only hold memory
+
+
+def check_entities(svg: bytes, name: str) -> None:
+    """Refuse entities that read files or that grow: only a plain quoted value without another entity is let through.
+
+    Illustrator writes such values for its name spaces, so a blanket refusal would lose good drawings.
+
+    Raises:
+        DataError: an entity is external, a parameter entity, or refers to another one.
+    """
+    plain = [match for match in _SIZED_ENTITY.finditer(svg) if not match[1] and b"&" not in match[2]]
+    if len(plain) != len(_ENTITY.findall(svg)):
+        raise DataError(f"{name}: its DOCTYPE declares external or nested entities; leave this drawing out")
+
+
+def render_svg(svg: bytes, name: str, side: int = SIDE) -> bytes:
+    """The drawing as WebP bytes, aspect kept, long side `side` px, transparency on white.
+
+    Files that the drawing links to are never read: it is rendered from memory, without a base folder.
+
+    Raises:
+        DataError: not SVG, too large, unsafe entities, or nothing visible in it.
+    """
+    if len(svg) > MAX_BYTES:
+        raise DataError(f"{name}: {len(svg)} bytes of SVG are over the limit of {MAX_BYTES}; leave this drawing out")
+    check_entities(svg, name)
+    try:
+        image = pyvips.Image.svgload_buffer(svg)
+        scale = side / max(image.width, image.height)
+        image = pyvips.Image.svgload_buffer(svg, scale=scale) if scale != 1 else image
+        if image.hasalpha():
+            image = image.flatten(background=[255, 255, 255])
+        pixels = image.numpy()
+        if max(image.width, image.height) > 2 * side or min(image.width, image.height) < 8:
+            raise DataError(f"{name}: rendered to {image.width}x{image.height}; leave this drawing out")
+        if (pixels == pixels[:1, :1]).all():
+            raise DataError(f"{name}: nothing is visible in it; leave this drawing out")
+        return pyvips.Image.new_from_array(pixels, interpretation="srgb").webpsave_buffer(Q=90, effort=0)
+    except pyvips.Error as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: cannot be rendered ({reason[:160]}); leave this drawing out") from error
