@@ -1,0 +1,267 @@
+"""Weight averaging on named tensors: what a soup is made by. No architecture, no trainer, one tensor at a time.
+
+An average is taken as `first + sum_i w_i (x_i - first)` in float32 (float64 for float64), so equal ingredients give
+their own tensors back bit for bit, whatever the weights. Tensors that are not floating point (counters, indices) come
+from the first ingredient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from commonspace.errors import ConfigError, WeightsError
+
+Candidate = TypeVar("Candidate")
+
+
+def average_files(
+    files: Sequence[Path],
+    output: Path,
+    weights: Sequence[float] | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write the average of safetensors files to `output`, complete or not at all.
+
+    `weights` are ratios (2, 1 is two thirds and one third), equal by default. Holds the result and one tensor of one
+    ingredient at a time. Different names, shapes or types of tensors, and values that are not finite, raise
+    WeightsError naming the tensor and the file.
+    """
+    with ExitStack() as stack:
+        readers = [_Reader(Path(file), stack) for file in files]
+        tensors = dict(average_tensors([reader.tensors for reader in readers], weights, [str(file) for file in files]))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(output.name + ".partial")
+    save_file(tensors, temporary, metadata=dict(metadata or {}))
+    temporary.replace(output)
+
+
+def average_tensors(
+    ingredients: Sequence[Mapping[str, Tensor]],
+    weights: Sequence[float] | None = None,
+    labels: Sequence[str] | None = None,
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, average) over ingredients with the same tensors, in the order of the first.
+
+    An ingredient may be a lazy mapping: each tensor is asked for once. `labels` name ingredients in errors.
+    """
+    shares = _shares(weights, len(ingredients))
+    labels = labels or [f"ingredient {number}" for number in range(len(ingredients))]
+    _check_names(ingredients, labels)
+    for name in ingredients[0]:
+        yield name, _average_one(name, ingredients, shares, labels)
+
+
+def interpolate(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """`start + share (end - start)`: a point between two models, as in the paper's table 6 (share 0.5 is 1:1).
+
+    0 gives `start` and 1 `end`, bit for bit; a share outside [0, 1] raises ConfigError.
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"share {share} is not between the models; choose one in [0, 1]")
+    if share in (0, 1):
+        _check_names([start, end], ["start", "end"])
+        return {name: tensor.clone() for name, tensor in (end if share else start).items()}
+    return dict(average_tensors([start, end], [1 - share, share], ["start", "end"]))
+
+
+@dataclass(frozen=True)
+class Trial(Generic[Candidate]):
+    """One average that was scored, and whether its last member stayed."""
+
+    members: tuple[Candidate, ...]
+    score: float
+    kept: bool
+
+
+@dataclass(frozen=True)
+class GreedySoup(Generic[Candidate]):
+    """The chosen members, best first, the score of their average, and every trial on the way."""
+
+    members: tuple[Candidate, ...]
+    score: float
+    trials: tuple[Trial[Candidate], ...]
+
+
+def greedy(candidates: Sequence[Candidate], score: Callable[[tuple[Candidate, ...]], float]) -> GreedySoup[Candidate]:
+    """Greedy soup (model soups, 2203.05482, recipe 1): from the best candidate down, keep each that does not hurt.
+
+    `score(members)` is the score, higher is better, of the uniform average of `members`; it is called once for each
+    candidate alone and once for each further average. Score on dev, never on held-out data. By construction the result
+    scores at least as high as the best candidate. A score that is not a number raises ConfigError.
+    """
+    if not candidates:
+        raise ConfigError("a soup needs at least one candidate")
+    alone = [(_number(score((candidate,))), candidate) for candidate in candidates]
+    ranked = sorted(alone, key=lambda pair: -pair[0])  # stable: equal scores keep the order given
+    best, members = ranked[0][0], (ranked[0][1],)
+    trials = [Trial((candidate,), value, number == 0) for number, (value, candidate) in enumerate(ranked)]
+    for _, candidate in ranked[1:]:
+        attempt = (*members, candidate)
+        value = _number(score(attempt))
+        trials.append(Trial(attempt, value, value >= best))
+        if value >= best:
+            members, best = attempt, value
+    return GreedySoup(members, best, tuple(trials))
+
+
+class RunningAverage:
+    """Average of a model's weights within one run: exponential, or over the last few snapshots. One of the two.
+
+    Args:
+        decay: exponential: average <- decay x average + (1 - decay) x weights, with decay no larger than
+            (1 + n) / (10 + n) at the n-th update, so that early weights are forgotten.
+        last: how many of the latest snapshots to average equally; all are held, on CPU.
+    """
+
+    def __init__(self, decay: float | None = None, last: int | None = None) -> None:
+        if (decay is None) == (last is None):
+            raise ConfigError("a running average takes either decay (exponential) or last (number of snapshots)")
+        if decay is not None and not 0 < decay < 1:
+            raise ConfigError(f"decay {decay} must lie between 0 and 1, as in 0.999")
+        if last is not None and last < 1:
+            raise ConfigError(f"last {last} must be at least 1")
+        self.decay, self.last, self.updates = decay, last, 0
+        self._held: deque[dict[str, Tensor]] = deque(maxlen=last or 1)
+
+    @torch.no_grad()
+    def update(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take in the weights as they are now; they are copied."""
+        snapshot = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        if self.decay is not None and self._held:
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+            snapshot = self._blend(self._held[0], snapshot, decay)
+        elif self.decay is not None:
+            snapshot = {name: _widened(tensor) for name, tensor in snapshot.items()}
+        self._held.append(snapshot)
+        self.updates += 1
+
+    def value(self) -> dict[str, Tensor]:
+        """The average now: float32 under `decay`, the weights' own types under `last`."""
+        if not self._held:
+            raise ConfigError("nothing has been averaged yet; call update first")
+        return dict(average_tensors(list(self._held)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and primitives only; loads with `weights_only=True`."""
+        return {"decay": self.decay, "last": self.last, "updates": self.updates, "held": list(self._held)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if (state["decay"], state["last"]) != (self.decay, self.last):
+            kept = f"decay={state['decay']}, last={state['last']}"
+            raise ConfigError(f"the saved average has {kept}, this one decay={self.decay}, last={self.last}")
+        self.updates = state["updates"]
+        self._held = deque((dict(held) for held in state["held"]), maxlen=self.last or 1)
+
+    @staticmethod
+    def _blend(average: Mapping[str, Tensor], latest: Mapping[str, Tensor], decay: float) -> dict[str, Tensor]:
+        _check_names([average, latest], ["the average", "the weights"])
+        floating = {name for name, tensor in latest.items() if tensor.is_floating_point()}
+        # Counters follow the model: an average of integers is none.
+        return {n: t.lerp(_widened(latest[n]), 1 - decay) if n in floating else latest[n] for n, t in average.items()}
+
+
+class _Reader:
+    """A safetensors file as a lazy mapping of its tensors."""
+
+    def __init__(self, file: Path, stack: ExitStack) -> None:
+        try:
+            self._open = stack.enter_context(safe_open(file, framework="pt"))
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(
+                f"{file}: cannot be read as safetensors ({error}); was it written to the end?"
+            ) from error
+        self.tensors: Mapping[str, Tensor] = _LazyTensors(self._open)
+
+
+class _LazyTensors(Mapping[str, Tensor]):
+    def __init__(self, opened: Any) -> None:
+        self._opened, self._names = opened, list(opened.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._opened.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _average_one(
+    name: str, ingredients: Sequence[Mapping[str, Tensor]], shares: Sequence[float], labels: Sequence[str]
+) -> Tensor:
+    first = ingredients[0][name]
+    if not first.is_floating_point():
+        for ingredient, label in zip(ingredients[1:], labels[1:], strict=True):
+            _check_alike(name, first, ingredient[name], labels[0], label)
+        return first.clone()
+    origin = _widened(first)
+    _check_finite(name, origin, labels[0])
+    delta = torch.zeros_like(origin)
+    for ingredient, share, label in zip(ingredients[1:], shares[1:], labels[1:], strict=True):
+        other = ingredient[name]
+        _check_alike(name, first, other, labels[0], label)
+        _check_finite(name, other, label)
+        delta.add_(_widened(other).sub(origin), alpha=share)
+    # Where nothing differs the sum is skipped: adding 0 would turn -0 into 0.
+    return torch.where(delta == 0, first, (origin + delta).to(first.dtype))
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    if count == 0:
+        raise ConfigError("an average needs at least one ingredient")
+    weights = [1.0] * count if weights is None else list(weights)
+    if len(weights) != count:
+        raise ConfigError(f"{len(weights)} weights for {count} ingredients")
+    if not all(math.isfinite(weight) and weight > 0 for weight in weights):
+        raise ConfigError(f"weights {weights} must be positive numbers; leave an ingredient out to give it none")
+    return [weight / sum(weights) for weight in weights]
+
+
+def _check_names(ingredients: Sequence[Mapping[str, Tensor]], labels: Sequence[str]) -> None:
+    first = set(ingredients[0])
+    for ingredient, label in zip(ingredients[1:], labels[1:], strict=True):
+        different = sorted(first ^ set(ingredient))
+        if different:
+            shown = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
+            raise WeightsError(
+                f"{label} and {labels[0]} do not hold the same tensors: {shown}; average one architecture"
+            )
+
+
+def _check_alike(name: str, first: Tensor, other: Tensor, first_label: str, label: str) -> None:
+    if (first.shape, first.dtype) != (other.shape, other.dtype):
+        here, there = f"{other.dtype} {tuple(other.shape)}", f"{first.dtype} {tuple(first.shape)}"
+        raise WeightsError(
+            f"{name} is {here} in {label} but {there} in {first_label}; average one architecture and type"
+        )
+
+
+def _check_finite(name: str, tensor: Tensor, label: str) -> None:
+    if not torch.isfinite(tensor).all():
+        raise WeightsError(f"{name} in {label} holds values that are not finite; that run diverged, leave it out")
+
+
+def _number(value: float) -> float:
+    if math.isnan(value):
+        raise ConfigError("a candidate's score is not a number; a soup cannot be chosen by it")
+    return float(value)
