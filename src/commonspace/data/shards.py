@@ -260,6 +260,11 @@ class ShardReader:
             raise DataError(f"{self.folder / self.split}: no record has the key {key!r}")
         return self._rows[key]
 
+    def source(self, row: int) -> str:
+        """Where a record lies, as "<task folder>/<tar>:<key>"."""
+        shard = self.shards[self.index.column("shard")[row].as_py()]["file"]
+        return f"{self.folder.name}/{shard}:{self.index.column('key')[row].as_py()}"
+
     def __iter__(self) -> Iterator[Record]:
         return (self.read(row) for row in range(self.count))
 

@@ -1,0 +1,174 @@
+"""The mixture as a LightningDataModule: shards found, batches made, position saved with every checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+
+from commonspace.data.batch import Batch
+from commonspace.data.encoding import Processing, TaskOptions
+from commonspace.data.loader import MixtureDataset, MixtureLoader, TaskData
+from commonspace.data.mixture import Mixture, StepPlan, TaskPlan
+from commonspace.data.negatives import read_negatives
+from commonspace.data.shards import ShardReader
+from commonspace.errors import ConfigError, DataError
+
+__all__ = ["Batch", "CommonspaceDataModule"]
+
+
+class CommonspaceDataModule(pl.LightningDataModule):
+    """Training batches of several tasks, and the readers of their dev splits.
+
+    root            folder of a tier's shards, <data>/<tier>
+    tasks           {name: {"batch_size", "rate", "prompt", "reverse"}}; a rate of 0 leaves the task out
+    processor       contents to pieces; it must pickle when there are workers
+    steps           length of the run; or None with
+    token_budget    tokens (queries, positives and negatives, as processed) to train on, turned into steps by
+                    measuring `probes` samples a task; `steps` holds the result after `setup`
+    workers         decoding processes; 0: decode in the training process
+    bucket          batches are cut from this many batches' worth of samples sorted by length
+    prefix_dropout  None: no prefixes; p: a text-only query loses its prefix with probability p
+    canonical       probability of a record's first variant (see encoding.py)
+    negatives       folder written by mining, tasks without a file there go without; None: only what shards carry
+    negative_count  hard negatives a sample carries, at most
+    skip_budget     consecutive bad samples before training stops
+    limit           use only the first so many records of a task
+    temperature     samples by size of the task instead of by rate (see mixture.py)
+
+    Raises `ConfigError` or `DataError` in `setup` for what could not be trained on.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        tasks: Mapping[str, Mapping[str, Any]],
+        processor: Processing,
+        *,
+        seed: int,
+        steps: int | None = None,
+        token_budget: int | None = None,
+        workers: int = 0,
+        bucket: int = 16,
+        prefix_dropout: float | None = None,
+        canonical: float = 0.5,
+        negatives: str | Path | None = None,
+        negative_count: int = 1,
+        skip_budget: int = 16,
+        limit: int | None = None,
+        temperature: float | None = None,
+        probes: int = 32,
+    ) -> None:
+        super().__init__()
+        if (steps is None) == (token_budget is None):
+            raise ConfigError("give exactly one of steps and token_budget")
+        self.root, self.processor, self.seed, self.steps = Path(root), processor, seed, steps
+        self.task_configs = {name: dict(task) for name, task in tasks.items() if task.get("rate") != 0}
+        self.token_budget, self.workers, self.bucket, self.probes = token_budget, workers, bucket, probes
+        self.prefix_dropout, self.canonical, self.skip_budget = prefix_dropout, canonical, skip_budget
+        self.negatives = Path(negatives) if negatives is not None else None
+        self.negative_count, self.limit, self.temperature = negative_count, limit, temperature
+        self.data: dict[str, TaskData] = {}
+        self.plans: list[TaskPlan] = []
+        self.tokens_per_sample: dict[str, float] = {}
+        self._loader: MixtureLoader | None = None
+        self._state: dict[str, Any] | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the shards; with a token budget, measure what a step costs. Does nothing the second time."""
+        if self.data:
+            return
+        if self.negatives and not any((self.negatives / f"{name}.parquet").exists() for name in self.task_configs):
+            raise DataError(f"{self.negatives}: no negatives for any task; run `commonspace mine`, or set negatives=null")
+        for name, config in self.task_configs.items():
+            self.data[name] = self._open(name, config)
+            self.plans.append(self._plan(name, config))
+        self.dataset = MixtureDataset(self.data, self.processor, skip_budget=self.skip_budget)
+        if self.steps is None:
+            self.steps = self._steps_for_budget()
+
+    def _open(self, name: str, config: Mapping[str, Any]) -> TaskData:
+        reader = ShardReader(self.root / name, "train")
+        prompt = config.get("prompt") if self.prefix_dropout is not None else None
+        if prompt is not None and not reader.read(0).queries[0].content.is_text:
+            raise ConfigError(f"task {name}: only text-only queries take a prefix; set its prompt to null")
+        options = TaskOptions(
+            prompt=prompt,
+            prefix_dropout=self.prefix_dropout if prompt is not None else 0.0,
+            canonical=self.canonical,
+            negatives=self.negative_count,
+        )
+        path = self.negatives / f"{name}.parquet" if self.negatives else None
+        mined = read_negatives(path, reader) if path is not None and path.exists() else None
+        return TaskData(reader, options, mined, self.limit)
+
+    def _plan(self, name: str, config: Mapping[str, Any]) -> TaskPlan:
+        data = self.data[name]
+        concepts = data.reader.column("concept")[: data.length].astype(str)
+        return TaskPlan(
+            name=name,
+            length=data.length,
+            batch_size=int(config["batch_size"]),
+            rate=config.get("rate") if self.temperature is None else None,
+            reverse=bool(config.get("reverse", False)),
+            tokens=data.reader.column("tokens")[: data.length],
+            concepts=np.unique(concepts, return_inverse=True)[1].astype(np.int32),
+            bucket=self.bucket,
+            fingerprint=data.reader.fingerprint,
+        )
+
+    def _steps_for_budget(self) -> int:
+        """Steps that spend the token budget, from the processed length of a few samples of each task."""
+        probe = Mixture(self.plans, seed=self.seed, steps=1, temperature=self.temperature)
+        per_step = 0.0
+        for plan, share in zip(self.plans, probe.shares, strict=True):
+            rows = np.random.default_rng(self.seed).permutation(plan.length)[: self.probes]
+            batch = self.dataset.batch(StepPlan(0, plan.name, 0, rows, rows, self.seed))
+            self.tokens_per_sample[plan.name] = batch.tokens / len(rows)
+            per_step += share * plan.batch_size * self.tokens_per_sample[plan.name]
+        return max(1, round(self.token_budget / per_step))
+
+    def train_dataloader(self) -> MixtureLoader:
+        """The loader, standing where the restored checkpoint left off."""
+        trainer = self.trainer
+        self._loader = self.loader(trainer.global_rank if trainer else 0, trainer.world_size if trainer else 1)
+        return self._loader
+
+    def loader(self, rank: int = 0, world_size: int = 1) -> MixtureLoader:
+        """Batches of one rank; for loops without a trainer."""
+        self.setup()
+        mixture = Mixture(
+            self.plans,
+            seed=self.seed,
+            steps=self.steps,
+            temperature=self.temperature,
+            rank=rank,
+            world_size=world_size,
+        )
+        loader = MixtureLoader(self.dataset, mixture, workers=self.workers)
+        if self._state is not None:
+            loader.load_state_dict(self._state)
+        return loader
+
+    def schedule(self) -> list[dict[str, Any]]:
+        """What each task gets out of the run: see `Mixture.schedule`."""
+        self.setup()
+        return Mixture(self.plans, seed=self.seed, steps=self.steps, temperature=self.temperature).schedule()
+
+    def dev_readers(self) -> dict[str, ShardReader]:
+        """Readers of the dev splits of the tasks in the mixture that have one."""
+        names = [name for name in self.task_configs if (self.root / name / "dev.json").exists()]
+        return {name: ShardReader(self.root / name, "dev") for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the mixture stands; saved by Lightning with each checkpoint. Primitives only."""
+        if self._loader is not None:
+            return self._loader.state_dict()
+        return self._state or {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the position for the loader that is made next; ConfigError there if the mixture changed."""
+        self._state = dict(state_dict) or None

@@ -1,0 +1,232 @@
+"""The loader: exact resume, equal for any number of workers and ranks, bad samples named and replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from commonspace.data.batch import Batch, pack, unpack
+from commonspace.data.datamodule import CommonspaceDataModule
+from commonspace.data.negatives import write_negatives
+from commonspace.data.shards import ShardReader
+from commonspace.errors import ConfigError, DataError
+
+TASKS = {
+    "image_caption": {"batch_size": 8, "rate": 2.0, "reverse": True},
+    "summary": {"batch_size": 4, "rate": 1.0, "prompt": "search result"},
+}
+STEPS = 24
+
+
+def make(root: Path, processor, **options) -> CommonspaceDataModule:
+    values = {"seed": 3, "steps": STEPS, "bucket": 2, "prefix_dropout": 0.3, **options}
+    return CommonspaceDataModule(root, values.pop("tasks", TASKS), processor, **values)
+
+
+def told(batch: Batch) -> tuple:
+    """Everything a step sees: keys, ids and every value of every piece."""
+    contents = [*batch.query, *batch.positive, *(c for row in batch.negatives for c in row)]
+    values = [(p.kind, p.tokens, tuple(p.value.shape), p.value.flatten().tolist()) for c in contents for p in c.pieces]
+    ids = (batch.query_ids.tolist(), batch.positive_ids.tolist())
+    return batch.step, batch.task, batch.reverse, batch.sources, batch.skipped, ids, values
+
+
+@pytest.fixture
+def whole(two_tasks: Path, processor) -> list[tuple]:
+    return [told(batch) for batch in make(two_tasks, processor).loader()]
+
+
+def test_batches_do_not_depend_on_workers(two_tasks, processor, whole):
+    assert len(whole) == STEPS
+    assert [told(batch) for batch in make(two_tasks, processor, workers=2).loader()] == whole
+
+
+@pytest.mark.parametrize("before, after", [(0, 0), (2, 2), (2, 0), (0, 2)])
+def test_a_stopped_loader_goes_on_with_the_very_next_batch(two_tasks, processor, whole, before, after):
+    loader = make(two_tasks, processor, workers=before).loader()
+    iterator = iter(loader)
+    seen = [told(next(iterator)) for _ in range(9)]
+    state = loader.state_dict()
+    del iterator
+    again = make(two_tasks, processor, workers=after)
+    again.load_state_dict(state)
+    assert seen + [told(batch) for batch in again.loader()] == whole
+
+
+def test_two_ranks_make_the_global_batch_of_one(two_tasks, processor, whole):
+    ranks = [list(make(two_tasks, processor).loader(rank, 2)) for rank in (0, 1)]
+    for (step, task, _, sources, _, ids, _), one, two in zip(whole, *ranks, strict=True):
+        assert (one.step, one.task) == (two.step, two.task) == (step, task)
+        assert one.sources + two.sources == sources
+        assert torch.cat([one.query_ids, two.query_ids]).tolist() == ids[0]
+
+
+def test_resume_is_refused_when_the_mixture_changed(two_tasks, processor):
+    state = make(two_tasks, processor).loader().state_dict()
+    changed = make(two_tasks, processor, tasks={**TASKS, "summary": {"batch_size": 2, "rate": 1.0}})
+    changed.load_state_dict(state)
+    with pytest.raises(ConfigError, match=r"tasks\.summary .*batches of 4.*batches of 2"):
+        changed.loader()
+
+
+def test_bad_samples_are_named_counted_and_replaced(two_tasks, processor):
+    loader = make(two_tasks, processor).loader()
+    batches = [batch for batch in loader if batch.task == "image_caption"]
+    messages = [message for batch in batches for message in batch.skipped]
+    assert messages and loader.skipped["image_caption"] == len(messages)
+    assert all("image_caption/train-00000.tar:r" in m and "is not an image" in m for m in messages)
+    assert {len(batch) for batch in batches} == {8}
+    assert all(len(set(batch.sources)) == 8 for batch in batches)
+    assert not any(source.endswith((":r7", ":r8")) for batch in batches for source in batch.sources)
+
+
+def test_too_many_bad_samples_stop_training(two_tasks, processor):
+    with pytest.raises(DataError, match=r"2 samples in a row .*r8.*skip_budget"):
+        list(make(two_tasks, processor, skip_budget=2).loader())
+
+
+def test_a_worker_that_fails_says_which_sample(two_tasks, processor):
+    with pytest.raises(DataError, match="samples in a row"):
+        list(make(two_tasks, processor, skip_budget=2, workers=1).loader())
+
+
+def test_prefixes_go_on_text_queries_alone_and_drop_at_their_rate(two_tasks, processor):
+    def texts(dropout):
+        batches = [b for b in make(two_tasks, processor, steps=60, prefix_dropout=dropout).loader() if b.task == "summary"]
+        decoded = [bytes(c.pieces[0].value.tolist()).decode() for b in batches for c in b.query]
+        assert not any("|" in bytes(c.pieces[0].value.tolist()).decode() for b in batches for c in b.positive)
+        return [text.startswith("search result|query|title") for text in decoded]
+
+    assert all(texts(0.0)) and not any(texts(1.0)) and not any(texts(None))
+    some = texts(0.3)
+    assert 0.5 < sum(some) / len(some) < 0.9
+
+
+def test_a_prompt_on_media_is_refused(two_tasks, processor):
+    tasks = {"image_caption": {"batch_size": 8, "rate": 1.0, "prompt": "search result"}}
+    with pytest.raises(ConfigError, match="image_caption.*prompt"):
+        make(two_tasks, processor, tasks=tasks).setup()
+
+
+def test_negatives_come_in_the_language_of_the_positive(two_tasks, processor):
+    reader = ShardReader(two_tasks / "image_caption", "train")
+    wrong = {f"r{n}": [f"r{n + 20}", f"r{n + 21}"] for n in range(10, 20)}
+    write_negatives(two_tasks / "negatives" / "image_caption.parquet", reader, wrong, {key: [0.5, 0.4] for key in wrong})
+    seen = 0
+    for batch in make(two_tasks, processor, steps=60, negatives=two_tasks / "negatives").loader():
+        for source, positive, negatives in zip(batch.sources, batch.positive, batch.negatives, strict=True):
+            key = source.split(":")[1]
+            assert len(negatives) == (1 if key in wrong else 0)
+            for negative in negatives:
+                seen += 1
+                right, left = (bytes(c.pieces[0].value.tolist()).decode().split() for c in (positive, negative))
+                assert f"r{left[1]}" in wrong[key] and left[-1] == right[-1]
+    assert seen > 20
+
+
+def test_negatives_asked_for_but_absent_raise(two_tasks, processor):
+    with pytest.raises(DataError, match="commonspace mine"):
+        make(two_tasks, processor, negatives=two_tasks / "nowhere").setup()
+
+
+def test_a_token_budget_becomes_steps(two_tasks, processor):
+    module = make(two_tasks, processor, steps=None, token_budget=20_000)
+    module.setup()
+    spent = sum(batch.tokens for batch in module.loader())
+    assert spent == pytest.approx(20_000, rel=0.15)
+    with pytest.raises(ConfigError, match="exactly one"):
+        make(two_tasks, processor, token_budget=1)
+
+
+def test_limit_and_rate_zero(two_tasks, processor):
+    tasks = {**TASKS, "summary": {"batch_size": 4, "rate": 0.0}}
+    batches = list(make(two_tasks, processor, tasks=tasks, limit=12).loader())
+    assert {batch.task for batch in batches} == {"image_caption"}
+    assert {int(s.split(":r")[1]) for b in batches for s in b.sources} <= set(range(12))
+
+
+def test_dev_readers(two_tasks, processor):
+    assert {name: len(reader) for name, reader in make(two_tasks, processor).dev_readers().items()} == {
+        "image_caption": 5
+    }
+
+
+def test_packing_keeps_every_value(two_tasks, processor):
+    batch = next(iter(make(two_tasks, processor).loader()))
+    packed = pack(batch)
+    assert len(packed.values) <= 2
+    assert told(unpack(packed)) == told(batch)
+
+
+class Counter(pl.LightningModule):
+    """Notes what it is given; one parameter, so that there is something to save."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[tuple] = []
+        self.stop = stop
+
+    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+        if batch.step == self.stop:
+            raise KeyboardInterrupt
+        self.seen.append(told(batch))
+        return self.weight.sum() * 0.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(root: Path, processor, folder: Path, stop: int | None = None, resume: Path | None = None, **options) -> Counter:
+    model = Counter(stop)
+    keep = pl.callbacks.ModelCheckpoint(folder, every_n_train_steps=5, save_top_k=-1, filename="{step}")
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=STEPS, callbacks=[keep], logger=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    try:
+        trainer.fit(model, datamodule=make(root, processor, **options), ckpt_path=resume)
+    except (KeyboardInterrupt, SystemExit):
+        assert stop is not None
+    return model
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lightning_checkpoints_resume_on_the_next_batch(two_tasks, processor, whole, tmp_path, workers):
+    fit(two_tasks, processor, tmp_path / "checkpoints", stop=13, workers=workers)
+    path = tmp_path / "checkpoints" / "step=10.ckpt"
+    saved = torch.load(path, weights_only=True)["CommonspaceDataModule"]
+    assert saved["step"] == 10 and len(repr(saved)) < 100_000
+    resumed = fit(two_tasks, processor, tmp_path / "again", resume=path, workers=workers)
+    assert resumed.seen == whole[10:]
+
+
+KILLED = """
+import os, pickle, sys
+sys.path.insert(0, sys.argv[1])
+from test_datamodule import make, told
+from conftest import ByteProcessor
+from pathlib import Path
+loader = make(Path(sys.argv[2]), ByteProcessor(), workers=2).loader()
+for batch in loader:
+    print(loader.state_dict(), file=open(sys.argv[3], "w"), flush=True)
+    if batch.step == 11:
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_loses_nothing(two_tasks, processor, whole, tmp_path):
+    note = tmp_path / "state"
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(two_tasks), str(note)]
+    assert subprocess.run(command, env=dict(os.environ)).returncode == -signal.SIGKILL
+    again = make(two_tasks, processor, workers=2)
+    again.load_state_dict(eval(note.read_text()))
+    assert [told(batch) for batch in again.loader()] == whole[12:]
