@@ -145,7 +145,11 @@ def _fits(value: Any, examples: list[Any]) -> bool:
         return bool(kinds)
     if isinstance(value, str) and ("${" in value or value == "???"):
         return True  # interpolations are resolved later
-    return _kind(value) in kinds or (value is None and "null" in kinds) or (_kind(value) == "an integer" and "a number" in kinds)
+    return (
+        _kind(value) in kinds
+        or (value is None and "null" in kinds)
+        or (_kind(value) == "an integer" and "a number" in kinds)
+    )
 
 
 def _kind(value: Any) -> str:
@@ -153,5 +157,12 @@ def _kind(value: Any) -> str:
         return "null"
     if value == "???":
         return "text to fill in"
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
     return names[type(value)]

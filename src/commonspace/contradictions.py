@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from commonspace.errors import ConfigError
+
 Config = dict[str, Any]
 
 
@@ -45,8 +47,6 @@ def _ranges(config: Config) -> Iterable[str]:
 
 def _choices(config: Config) -> Iterable[str]:
     choices = {
-        "stage.schedule": ("constant", "linear", "cosine"),
-        "stage.average": ("none", "ema", "tail"),
         "model.head_init": ("identity", "random"),
         "model.pooling": ("mean", "last", "input_and_last"),
         "model.on_limit": ("truncate", "error"),
@@ -62,10 +62,21 @@ def _choices(config: Config) -> Iterable[str]:
             yield f"{key}: {value!r} is none of {', '.join(allowed)}"
 
 
-def _budget(config: Config) -> Iterable[str]:
-    stage = config.get("stage")
-    if isinstance(stage, dict) and "token_budget" in stage and (stage["token_budget"] is None) == (stage["steps"] is None):
-        yield "stage.token_budget, stage.steps: give exactly one of them; set the other to null"
+def _owners(config: Config) -> Iterable[str]:
+    """What the options' own classes refuse; they import nothing heavy."""
+    from commonspace.objectives.nce_options import NCEOptions
+    from commonspace.stages.settings import StageSettings
+
+    for group, reads, own in (
+        ("stage", StageSettings.from_config, ()),
+        ("objective", NCEOptions.from_config, ("name", "matryoshka", "reverse")),
+    ):
+        options = config.get(group)
+        if isinstance(options, dict):
+            try:
+                reads({key: value for key, value in options.items() if key not in own})
+            except (ConfigError, TypeError) as error:
+                yield f"{group}: {error}"
 
 
 def _sizes(config: Config) -> Iterable[str]:
@@ -79,8 +90,9 @@ def _sizes(config: Config) -> Iterable[str]:
         yield "objective.matryoshka: needs a size below the full one in model.matryoshka_sizes, or false"
     if model["head_init"] == "identity" and full > 384:
         yield f"model.head_init: identity keeps the backbone's 384 directions and cannot give {full}; use random"
-    if model["image_grid"] < 1 or model["image_grid"] > model["image_size"] // 32:
-        yield f"model.image_grid: {model['image_grid']} tokens a side; image_size={model['image_size']} gives at most {model['image_size'] // 32}"
+    grid, most = model["image_grid"], model["image_size"] // 32
+    if not 1 <= grid <= most:
+        yield f"model.image_grid: {grid} tokens a side; image_size={model['image_size']} gives 1 to {most}"
 
 
 def _frozen(config: Config) -> Iterable[str]:
@@ -91,14 +103,18 @@ def _frozen(config: Config) -> Iterable[str]:
     for name in stage["freeze"]:
         if name not in known:
             yield f"stage.freeze: {name!r} is none of {', '.join(sorted(known))}"
+    if model["vision_trainable_stages"] and "vision" in stage["freeze"]:
+        yield "model.vision_trainable_stages: has no effect while stage.freeze holds vision; take it out"
     if model["lora"]["rank"] and "text" in stage["freeze"]:
         yield "model.lora.rank: adapters on a frozen backbone would not train; drop text from stage.freeze"
     if not model["lora"]["rank"] and model["lora"]["dropout"]:
         yield "model.lora.dropout: has no effect at rank 0"
+    trains = [name for name in ("vision", "audio") if model[name] is not None and name not in stage["freeze"]]
+    if not model["vision_trainable_stages"] and "vision" in trains:
+        trains.remove("vision")
     if _get(config, "data.features"):
-        for tower in ("vision", "audio"):
-            if model[tower] is not None and tower not in stage["freeze"]:
-                yield f"data.features: the {tower} tower trains, so its outputs cannot come from a cache; set data.features=false"
+        for name in trains:
+            yield f"data.features: the {name} tower trains, so no cache can stand in for it; set data.features=false"
 
 
 def _tasks(config: Config) -> Iterable[str]:
@@ -147,5 +163,5 @@ def _soup(config: Config) -> Iterable[str]:
 
 
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
-    _ranges, _choices, _budget, _sizes, _frozen, _tasks, _processes, _soup,
+    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup,
 )  # fmt: skip

@@ -23,7 +23,9 @@ def offline_run(tmp_path_factory: pytest.TempPathFactory):
         identity = run_identity(folder, plain)
         for logger in make_loggers(folder, plain, identity, arithmetic={"global_batch": 512}):
             for step in steps:
-                logger.log_metrics({"train/loss": losses[step] if losses else 1 / (step + 1), "train/note/x": step}, step)
+                logger.log_metrics(
+                    {"train/loss": losses[step] if losses else 1 / (step + 1), "train/note/x": step}, step
+                )
             logger.save()
             if finish and hasattr(logger.experiment, "finish"):
                 logger.experiment.finish()

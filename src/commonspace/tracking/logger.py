@@ -24,7 +24,9 @@ def make_loggers(
     """
     folder, chosen = Path(folder), config["logger"]
     if not chosen["csv"] and not chosen["wandb"]:
-        raise ConfigError("logger: neither csv nor wandb; a run that leaves no trace cannot be compared, use logger=csv")
+        raise ConfigError(
+            "logger: neither csv nor wandb; a run that leaves no trace cannot be compared, use logger=csv"
+        )
     facts = {**config, "run": run_facts(identity), "arithmetic": dict(arithmetic or {})}
     loggers: list[Logger] = []
     if chosen["csv"]:

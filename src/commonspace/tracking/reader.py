@@ -59,7 +59,9 @@ def find_logs(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; runs lie where paths.runs says, `runs` unless changed")
-    return sorted(folder.glob("**/*run-*/run-*.wandb"), key=lambda path: (path.parent.name.split("run-")[-1], str(path)))
+    return sorted(
+        folder.glob("**/*run-*/run-*.wandb"), key=lambda path: (path.parent.name.split("run-")[-1], str(path))
+    )
 
 
 def read_runs(folder: str | Path) -> list[Run]:

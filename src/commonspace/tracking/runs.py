@@ -13,13 +13,22 @@ from typing import Any
 from commonspace.errors import ConfigError
 from commonspace.tracking.reader import Run, read_runs
 
-_COMPARE = {">=": operator.ge, "<=": operator.le, "!=": operator.ne, "=": operator.eq, ">": operator.gt, "<": operator.lt}
+_COMPARE = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "=": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """List runs: `commonspace runs [FOLDER] [name=soup stage.temperature<=0.05 ...] [--show KEY ...] [--json]`."""
     parser = argparse.ArgumentParser("commonspace runs", description="List the runs below a folder, no server needed.")
-    parser.add_argument("words", nargs="*", help="a folder (default: runs), then conditions such as stage.name=pretrain")
+    parser.add_argument(
+        "words", nargs="*", help="a folder (default: runs), then conditions such as stage.name=pretrain"
+    )
     parser.add_argument("--show", nargs="+", default=["train/loss"], metavar="KEY", help="config keys or last metrics")
     parser.add_argument("--json", action="store_true", help="one JSON line per run")
     options = parser.parse_intermixed_args(list(arguments))
@@ -39,7 +48,7 @@ def matches(run: Run, condition: str) -> bool:
 
     Raises ConfigError where the condition has no sign or compares text by size.
     """
-    for sign, compare in _COMPARE.items():
+    for sign in _COMPARE:
         key, found, text = condition.partition(sign)
         if found:
             break
@@ -53,15 +62,15 @@ def matches(run: Run, condition: str) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         if sign not in ("=", "!="):
             raise ConfigError(f"{condition!r}: {key} is text ({value!r}) and has no size; use = or !=")
-        return compare(str(value).lower(), text.lower())
+        return _COMPARE[sign](str(value).lower(), text.lower())
     try:
-        return compare(float(value), float(text))
+        return _COMPARE[sign](float(value), float(text))
     except ValueError as error:
         raise ConfigError(f"{condition!r}: {key} is a number ({value}), {text!r} is none") from error
 
 
 def lookup(run: Run, key: str) -> Any:
-    """A field of the run (id, name, group, tags, state), a config value by dotted key, or the last value of a metric."""
+    """A field of the run (id, name ...), a config value by dotted key, or the last value of a metric."""
     fields = {"id": run.run_id, "name": run.name, "group": run.group, "tags": run.tags, "state": run.state}
     if key in fields:
         return fields[key]
@@ -78,7 +87,12 @@ def row(run: Run, show: Sequence[str]) -> dict[str, Any]:
     started = datetime.fromtimestamp(run.started, UTC).strftime("%Y-%m-%d %H:%M")
     steps = run.history["trainer/global_step"].max() if "trainer/global_step" in run.history else len(run.history)
     about = {"id": run.run_id, "name": run.name, "group": run.group, "tags": " ".join(run.tags), "state": run.state}
-    return {**about, "started": started, "steps": int(steps) if steps == steps else 0, **{k: lookup(run, k) for k in show}}
+    return {
+        **about,
+        "started": started,
+        "steps": int(steps) if steps == steps else 0,
+        **{k: lookup(run, k) for k in show},
+    }
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,82 @@
+"""The commands: each with its root config, the function that does the work, and a line of help.
+
+Targets are named, not imported: what a command needs is loaded once it is known and its config is sound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+Arguments = Callable[["DictConfig"], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Command:
+    """`target` is "module:function"; it is called with the composed config, or, where `arguments` is given, once with
+    each of the keyword arguments it makes of the config. `positional` names the options that bare words fill."""
+
+    root: str
+    target: str
+    help: str
+    arguments: Arguments | None = None
+    positional: tuple[str, ...] = ()
+
+
+def _only(config: DictConfig) -> list[str] | None:
+    return None if config.data.only is None else list(config.data.only)
+
+
+def _fetch(config: DictConfig) -> list[dict[str, Any]]:
+    archives = None if config.archives is None else Path(config.archives)
+    common = {"cache": Path(config.paths.cache), "archives": archives}
+    calls = [{"tier": config.data.tier, "only": _only(config), **common}]
+    return [*calls, {"tier": "weights", **common}] if config.weights else calls
+
+
+def _build(config: DictConfig) -> list[dict[str, Any]]:
+    folders = {"cache": Path(config.paths.cache), "data": Path(config.paths.data)}
+    return [{"tier": config.data.tier, "only": _only(config), **folders}]
+
+
+def _build_own(config: DictConfig) -> list[dict[str, Any]]:
+    return [{"pairs": Path(config.pairs), "data": Path(config.paths.data), "name": config.name}]
+
+
+def _report(config: DictConfig) -> list[dict[str, Any]]:
+    folders = {key: Path(config.paths[key]) for key in ("data", "cache", "docs")}
+    return [{"tier": config.data.tier, **folders}]
+
+
+def _pack(config: DictConfig) -> list[dict[str, Any]]:
+    return [{"tier": config.data.tier, "data": Path(config.paths.data), "output": Path(config.output)}]
+
+
+COMMANDS: dict[str, Command] = {
+    "recipe": Command(
+        "recipe", "commonspace.recipe:main", "everything, from nothing to a table: recipe mini", positional=("recipe",)
+    ),
+    "data fetch": Command("data_fetch", "data_prep.cli:fetch", "download a tier's packages, and the towers", _fetch),
+    "data build": Command("data_build", "data_prep.cli:build", "make shards of what was fetched", _build),
+    "data build own": Command(
+        "data_build_own", "data_prep.cli:build_own", "make shards of your own PAIRS.jsonl", _build_own, ("pairs",)
+    ),
+    "data features": Command("data_features", "commonspace.data.features:main", "cache what frozen towers give"),
+    "data report": Command("data_report", "data_prep.cli:report", "write what each source gives to data.md", _report),
+    "data pack": Command("data_pack", "data_prep.cli:pack", "one tar of a tier's shards, to carry away", _pack),
+    "train": Command("train", "commonspace.stages.train:train", "one stage: pretrain or fine-tune"),
+    "mine": Command("mine", "commonspace.mining.run:main", "find hard negatives with a model"),
+    "soup": Command("soup", "commonspace.stages.soup:soup", "average models, uniformly and greedily on dev"),
+    "evaluate": Command("evaluate", "commonspace.evaluation.run:main", "score a model or a baseline"),
+    "embed": Command("embed", "commonspace.embed:main", "vectors of your own contents"),
+}
+# Commands that only look at this machine: their own options, no config.
+PLAIN: dict[str, tuple[str, str]] = {
+    "runs": ("commonspace.tracking.runs:main", "list the runs on this disk, filtered"),
+    "doctor": ("commonspace.doctor:main", "what this machine has, what is missing, and how to get it"),
+}
