@@ -99,7 +99,9 @@ def test_a_worker_that_fails_says_which_sample(two_tasks, processor):
 
 def test_prefixes_go_on_text_queries_alone_and_drop_at_their_rate(two_tasks, processor):
     def texts(dropout):
-        batches = [b for b in make(two_tasks, processor, steps=60, prefix_dropout=dropout).loader() if b.task == "summary"]
+        batches = [
+            b for b in make(two_tasks, processor, steps=60, prefix_dropout=dropout).loader() if b.task == "summary"
+        ]
         decoded = [bytes(c.pieces[0].value.tolist()).decode() for b in batches for c in b.query]
         assert not any("|" in bytes(c.pieces[0].value.tolist()).decode() for b in batches for c in b.positive)
         return [text.startswith("search result|query|title") for text in decoded]
@@ -118,7 +120,9 @@ def test_a_prompt_on_media_is_refused(two_tasks, processor):
 def test_negatives_come_in_the_language_of_the_positive(two_tasks, processor):
     reader = ShardReader(two_tasks / "image_caption", "train")
     wrong = {f"r{n}": [f"r{n + 20}", f"r{n + 21}"] for n in range(10, 20)}
-    write_negatives(two_tasks / "negatives" / "image_caption.parquet", reader, wrong, {key: [0.5, 0.4] for key in wrong})
+    write_negatives(
+        two_tasks / "negatives" / "image_caption.parquet", reader, wrong, {key: [0.5, 0.4] for key in wrong}
+    )
     seen = 0
     for batch in make(two_tasks, processor, steps=60, negatives=two_tasks / "negatives").loader():
         for source, positive, negatives in zip(batch.sources, batch.positive, batch.negatives, strict=True):

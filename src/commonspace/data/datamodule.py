@@ -82,7 +82,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         if self.data:
             return
         if self.negatives and not any((self.negatives / f"{name}.parquet").exists() for name in self.task_configs):
-            raise DataError(f"{self.negatives}: no negatives for any task; run `commonspace mine`, or set negatives=null")
+            raise DataError(f"{self.negatives}: holds no negatives; run `commonspace mine`, or set negatives=null")
         for name, config in self.task_configs.items():
             self.data[name] = self._open(name, config)
             self.plans.append(self._plan(name, config))
