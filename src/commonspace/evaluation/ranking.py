@@ -7,7 +7,7 @@ however the blocks fall.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +55,37 @@ def rank_relevant(
     Raises DataError on non-finite embeddings, a query without any correct item, or shapes that do not fit.
     """
     _check(query_QE, item_GE, relevance)
-    if query_groups is None or item_groups is None:
-        ranks = _rank_group(query_QE, item_GE, relevance)
-        return Ranks(relevance.starts, ranks)
+    query_QE, items_EG = query_QE.double(), item_GE.double().T.contiguous()
+
+    def scores(queries: np.ndarray, items: np.ndarray) -> torch.Tensor:
+        chosen_EG = items_EG if len(items) == items_EG.shape[1] else items_EG[:, items]
+        return torch.round(query_QE[queries] @ chosen_EG, decimals=_DECIMALS)
+
+    count = len(item_GE)
+    return rank_scores(scores, relevance, query_groups or [""] * len(relevance), item_groups or [""] * count)
+
+
+def rank_scores(
+    scores: Callable[[np.ndarray, np.ndarray], torch.Tensor | np.ndarray],
+    relevance: Relevance,
+    query_groups: Sequence[str],
+    item_groups: Sequence[str],
+) -> Ranks:
+    """The same from any scores: `scores(query rows, item rows)` gives [queries, items], higher is better.
+
+    All items of a group are asked for together, its queries in blocks.
+    """
     ranks = np.zeros(len(relevance.items), dtype=np.int64)
-    query_names, item_names = np.array(query_groups), np.array(item_groups)
+    query_names, item_names = np.asarray(query_groups), np.asarray(item_groups)
     for group in sorted(set(query_groups)):
         queries, items = np.flatnonzero(query_names == group), np.flatnonzero(item_names == group)
-        part = relevance.select(queries)
-        local = Relevance(part.starts, np.searchsorted(items, part.items))
-        where = np.concatenate([np.arange(relevance.starts[q], relevance.starts[q + 1]) for q in queries])
-        ranks[where] = _rank_group(query_QE[queries], item_GE[items], local)
+        block = max(1, _BLOCK_SCORES // len(items))
+        for start in range(0, len(queries), block):
+            rows = queries[start : start + block]
+            part = relevance.select(rows)
+            local = Relevance(part.starts, np.searchsorted(items, part.items))
+            where = np.concatenate([np.arange(relevance.starts[row], relevance.starts[row + 1]) for row in rows])
+            ranks[where] = _rank_block(torch.as_tensor(scores(rows, items)).double(), local)
     return Ranks(relevance.starts, ranks)
 
 
@@ -85,19 +105,8 @@ def _check(query_QE: torch.Tensor, item_GE: torch.Tensor, relevance: Relevance) 
         raise DataError(f"query {row} has no correct item in its pool; drop it before scoring")
 
 
-def _rank_group(query_QE: torch.Tensor, item_GE: torch.Tensor, relevance: Relevance) -> np.ndarray:
-    """Ranks of the correct items in the order of `relevance`, best first within a query, int64 [pairs]."""
-    items_EG = item_GE.double().T.contiguous()
-    block = max(1, _BLOCK_SCORES // max(1, items_EG.shape[1]))
-    parts = []
-    for start in range(0, len(relevance), block):
-        rows = np.arange(start, min(start + block, len(relevance)))
-        scores_QG = torch.round(query_QE[rows].double() @ items_EG, decimals=_DECIMALS)
-        parts.append(_rank_block(scores_QG, relevance.select(rows)))
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
 def _rank_block(scores_QG: torch.Tensor, relevance: Relevance) -> np.ndarray:
+    """Ranks of the correct items in the order of `relevance`, best first within a query, int64 [pairs]."""
     counts = torch.from_numpy(relevance.counts)
     rows = torch.repeat_interleave(torch.arange(len(relevance)), counts)
     items = torch.from_numpy(relevance.items)

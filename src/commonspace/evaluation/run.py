@@ -24,6 +24,8 @@ from commonspace.evaluation.results import Row, Scored, current_commit, write_ra
 from commonspace.evaluation.suite import EvalTask, Suite
 from commonspace.evaluation.summary import summarise
 
+NearDuplicates = Mapping[int, str]  # content digest -> why it is one, as `near_duplicates.mark` gives
+
 
 class Embeds(Protocol):
     """What evaluation asks of a model."""
@@ -49,7 +51,7 @@ def evaluate(
     scored: Scored,
     *,
     dims: Sequence[int] | None = None,
-    near_duplicates: Mapping[int, str] | None = None,
+    near_duplicates: NearDuplicates | None = None,
     progress: bool = False,
 ) -> Evaluated:
     """Rank every query of the suite.
@@ -124,13 +126,16 @@ def _sides(task: EvalTask) -> tuple[tuple[str, np.ndarray, tuple[Content, ...]],
 
 
 def ranks_table(
-    task: EvalTask,
-    ranks: Ranks,
-    scored: Scored,
-    dim: int | None,
-    near_duplicates: Mapping[int, str] | None = None,
+    task: EvalTask, ranks: Ranks, scored: Scored, dim: int | None, near_duplicates: NearDuplicates | None = None
 ) -> pd.DataFrame:
-    """One line per query: where it comes from, its pool, the rank of its best correct item, every metric's value."""
+    """One line per query: what `task_table` says, the rank of its best correct item, every metric's value."""
+    return task_table(task, scored, dim, near_duplicates).assign(rank=ranks.first, **per_query(ranks))
+
+
+def task_table(
+    task: EvalTask, scored: Scored, dim: int | None, near_duplicates: NearDuplicates | None = None
+) -> pd.DataFrame:
+    """One line per query: where it comes from, its pool, and why it is a near-duplicate ("" where it is none)."""
     columns: dict[str, Any] = {
         "task": task.name,
         "suite": task.suite,
@@ -147,8 +152,6 @@ def ranks_table(
         "correct": task.relevance.counts,
         "dim": dim,
         "seed": scored.seed,
-        "rank": ranks.first,
-        **per_query(ranks),
     }
     table = pd.DataFrame(columns)
     table["dim"], table["seed"] = table["dim"].astype("Int64"), table["seed"].astype("Int64")

@@ -1,0 +1,223 @@
+"""Rows to measure a model against: chance, BM25, the raw text encoder, late fusion.
+
+Late fusion is one specialist a family of tasks, the strongest form it has: each is trained on that family's rows alone
+and asked that family's questions alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import gammaln
+
+from commonspace.content import Content
+from commonspace.data.sample import Record
+from commonspace.errors import ConfigError
+from commonspace.evaluation.bm25 import bm25_ranks
+from commonspace.evaluation.frozen import FrozenFeatures, texts_of
+from commonspace.evaluation.late_fusion import (
+    GRID,
+    Fusion,
+    LateFusion,
+    Settings,
+    TrainingRows,
+    describe,
+    train_heads,
+    training_rows,
+)
+from commonspace.evaluation.results import Scored, current_commit
+from commonspace.evaluation.run import Evaluated, NearDuplicates, evaluate, ranks_table, task_table
+from commonspace.evaluation.suite import EvalTask, Suite
+from commonspace.evaluation.summary import summarise
+
+TEXT_TASKS = ("crosslingual", "summary", "recipe", "code", "document", "document_part")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tasks one late-fusion specialist answers: `trains` are shards it trains on, `answers` tasks of the suite."""
+
+    name: str
+    trains: tuple[str, ...]
+    answers: tuple[str, ...]
+    fusion: Fusion = "single"
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family("image", ("image_caption",), ("image_caption", "image_caption_languages", "painting", "fish", "sketch")),
+    Family("speech", ("speech",), ("speech", "speech_languages")),
+    Family("sound", ("sound",), ("sound",)),
+    Family("video", ("video",), ("video", "video_muted", "video_sound", "video_sound_muted")),
+    Family("composed", ("stamp_language",), ("stamp_language", "food"), "sum"),
+    Family("composed", ("stamp_language",), ("stamp_language", "food"), "mlp"),
+)
+MODEL_OF_FUSION = {"single": "late_fusion", "sum": "late_fusion_sum", "mlp": "late_fusion_mlp"}
+
+
+def chance_values(pools: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
+    """Exact expectation of each metric for a random order, {metric: float64 [Q]}.
+
+    pools [Q] items and correct [Q] right ones among them. P(no right one in the first k) = C(G-R, k) / C(G, k).
+    """
+    k_K = np.arange(11)
+    wrong_Q1 = (pools - correct)[:, None]
+    possible_QK = k_K <= wrong_Q1
+    left_QK = np.where(possible_QK, wrong_Q1 - k_K, 0)
+    log_miss_QK = (
+        gammaln(wrong_Q1 + 1)
+        - gammaln(left_QK + 1)
+        - gammaln(pools[:, None] + 1)
+        + gammaln(np.maximum(pools[:, None] - k_K, 0) + 1)
+    )
+    miss_QK = np.where(possible_QK, np.exp(log_miss_QK), 0.0)  # [:, k]: no right item among the first k
+    places = np.arange(1, 11)
+    seen_QP = places <= pools[:, None]  # a pool of fewer than ten has no tenth place
+    discounts = 1 / np.log2(places + 1)
+    ideal_Q = np.cumsum(discounts)[np.minimum(correct, 10) - 1]
+    return {
+        "R@1": 1 - miss_QK[:, 1],
+        "R@5": 1 - miss_QK[:, 5],
+        "NDCG@10": (correct / pools) * (seen_QP * discounts).sum(1) / ideal_Q,
+        "MRR@10": ((miss_QK[:, :-1] - miss_QK[:, 1:]) / places).sum(1),
+    }
+
+
+def chance(suite: Suite, near_duplicates: NearDuplicates | None = None) -> Evaluated:
+    """What a random order gives, by formula; rows carry no interval, for nothing was drawn."""
+    scored = Scored("chance", "baseline", commit=current_commit())
+    tables = []
+    for task in suite.tasks:
+        table = task_table(task, scored, None, near_duplicates)
+        table["rank"] = (task.pools + 1) / (task.relevance.counts + 1)
+        tables.append(table.assign(**chance_values(task.pools, task.relevance.counts)))
+    table = pd.concat(tables, ignore_index=True)
+    return Evaluated([replace(row, ci95=None) for row in summarise(table, scored)], table)
+
+
+def text_tasks(suite: Suite) -> list[EvalTask]:
+    """The tasks a model of text alone can be asked; of documents it sees the text."""
+    return [task for task in suite.tasks if task.name in TEXT_TASKS]
+
+
+def bm25(suite: Suite, near_duplicates: NearDuplicates | None = None) -> Evaluated:
+    """BM25 on the text, code and document tasks."""
+    scored = Scored("bm25", "baseline", commit=current_commit())
+    tables = [ranks_table(task, bm25_ranks(task), scored, None, near_duplicates) for task in text_tasks(suite)]
+    if not tables:
+        return Evaluated([], pd.DataFrame())
+    table = pd.concat(tables, ignore_index=True)
+    return Evaluated(summarise(table, scored), table)
+
+
+class RawText:
+    """A text encoder as it came, as an embedder: contents are their texts, with the encoder's own two prefixes.
+
+    `encode` maps texts to vectors [N, E], as in `lambda texts: features.vectors(texts, "text")`.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[Content]], np.ndarray], prefixes: tuple[str, str] = ("", "")) -> None:
+        self.encode, self.prefixes = encode, prefixes
+
+    def embed(
+        self, contents: Sequence[Content], *, task: str | None = None, role: str | None = None, progress: bool = False
+    ) -> np.ndarray:
+        """Vectors [N, E]; under prefix_policy=task the role picks the encoder's prefix."""
+        prefix = {"query": self.prefixes[0], "document": self.prefixes[1], None: ""}[role]
+        return self.encode([Content(prefix + "\n".join(texts_of(content))) for content in contents])
+
+
+def raw_text(
+    suite: Suite, features: FrozenFeatures, near_duplicates: NearDuplicates | None = None, progress: bool = False
+) -> Evaluated:
+    """The pretrained text encoder on the text tasks: what training forgets shows against it. With e5's own prefixes."""
+    model = RawText(lambda contents: features.vectors(contents, "text", progress), ("query: ", "passage: "))
+    tasks = tuple(replace(task, prompt="e5") for task in text_tasks(suite))
+    scored = Scored("raw_text", "baseline", prefix_policy="task")
+    return evaluate(model, replace(suite, tasks=tasks), scored, near_duplicates=near_duplicates, progress=progress)
+
+
+@dataclass(frozen=True)
+class Try:
+    """One setting tuned on dev: its primary score there."""
+
+    settings: Settings
+    score: float
+
+
+def family_suite(suite: Suite, family: Family) -> Suite:
+    """The tasks of a suite that a family answers."""
+    return replace(suite, tasks=tuple(task for task in suite.tasks if task.name in family.answers))
+
+
+def tune(
+    rows: TrainingRows, dev: Suite, features: FrozenFeatures, family: Family, tries: int, seed: int = 0
+) -> list[Try]:
+    """Train the first `tries` settings of the grid and score each on dev; best first. Ties keep the grid's order."""
+    if not 1 <= tries <= len(GRID):
+        raise ConfigError(f"tries={tries}: the baseline's grid has {len(GRID)} settings")
+    tried = []
+    for settings in GRID[:tries]:
+        model = LateFusion(train_heads(rows, settings, seed, family.fusion), features)
+        tried.append(Try(settings, dev_score(evaluate(model, dev, Scored("try", "baseline")))))
+    return sorted(tried, key=lambda one: -one.score)
+
+
+def dev_score(done: Evaluated) -> float:
+    """Mean MRR@10 over tasks and directions in one pool, one query a concept: what is tuned on, model and baseline."""
+    values = [
+        row.value
+        for row in done.rows
+        if row.metric == "MRR@10" and not row.suite.endswith("_every_query") and row.source == "all"
+        and not row.task.endswith("_languages")
+    ]  # fmt: skip
+    return float(np.mean(values)) if values else float("nan")
+
+
+def late_fusion(
+    family: Family,
+    records: Sequence[Record],
+    features: FrozenFeatures,
+    dev: Suite,
+    heldout: Suite,
+    *,
+    tries: int = len(GRID),
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    near_duplicates: NearDuplicates | None = None,
+    log: Path | None = None,
+    progress: bool = False,
+) -> list[Evaluated]:
+    """One family's specialist: tuned on dev, then trained and scored on held-out once a seed.
+
+    `log` gets one JSON line a try. Returns nothing where held-out has no task of the family.
+    """
+    dev, heldout = family_suite(dev, family), family_suite(heldout, family)
+    if not heldout.tasks or not records:
+        return []
+    rows = training_rows(features, records, progress=progress)
+    name = MODEL_OF_FUSION[family.fusion]
+    best = Settings()
+    if dev.tasks:
+        tried = tune(rows, dev, features, family, tries)
+        best = tried[0].settings
+        _write_log(log, name, family, tried)
+    done = []
+    for seed in seeds:
+        model = LateFusion(train_heads(rows, best, seed, family.fusion, progress), features)
+        scored = Scored(name, "baseline", seed=seed, command=f"late fusion, {describe(best)}")
+        done.append(evaluate(model, heldout, scored, near_duplicates=near_duplicates))
+    return done
+
+
+def _write_log(path: Path | None, name: str, family: Family, tried: Sequence[Try]) -> None:
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        for one in tried:
+            line = {"model": name, "family": family.name, "dev": round(one.score, 6), **asdict(one.settings)}
+            file.write(json.dumps(line) + "\n")
