@@ -51,10 +51,16 @@ def build_tier(name: str, sources: Sequence[Source], cache: Path, data: Path, wo
     current = read_manifest(folder)
     if current and current["fingerprint"] == state and _complete(folder, current):
         return current
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
+    with build_progress() as progress:
         staged = _stage_all(sources, Path(cache), progress, workers)
-        return _merge(name, staged, folder, state, progress)
+        return write_tier(name, staged, folder, state, progress)
+
+
+def build_progress() -> Progress:
+    """Bars with a count of rows, whose total may be unknown until a source has been read."""
+    return Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -92,7 +98,10 @@ def _stage_all(sources: Sequence[Source], cache: Path, progress: Progress, worke
     """Read all sources, the largest first so that the last one running is short; results in the order given."""
     bars = {source.name: progress.add_task(f"read {source.name}", total=None) for source in sources}
     if workers < 2 or len(sources) < 2:
-        staged = [stage(source, cache, lambda n, bar=bars[source.name]: progress.update(bar, completed=n)) for source in sources]
+        staged = [
+            stage(source, cache, lambda n, bar=bars[source.name]: progress.update(bar, completed=n))
+            for source in sources
+        ]
     else:
         staged = _stage_in_processes(sources, cache, progress, bars, workers)
     for item in staged:
@@ -137,7 +146,12 @@ def _stage_in_worker(source: Source, cache: Path) -> Staged:
     return stage(source, cache, lambda count: _reports.put((source.name, count)))
 
 
-def _merge(name: str, staged: Sequence[Staged], folder: Path, state: str, progress: Progress) -> dict[str, Any]:
+def write_tier(name: str, staged: Sequence[Staged], folder: Path, state: str, progress: Progress) -> dict[str, Any]:
+    """Merge staged sources into the shards of `folder`, in place of what was there; return the manifest.
+
+    Raises:
+        DataError: no row at all, or a row that cannot be written.
+    """
     merger = ConceptMerger()
     seen: set[tuple[str, int, int]] = set()
     kept: dict[str, list[bool]] = {}
@@ -157,13 +171,14 @@ def _merge(name: str, staged: Sequence[Staged], folder: Path, state: str, progre
         counts = _write_shards(staged, kept, merger, fresh, progress)
         manifest = _manifest(name, staged, kept, counts, merger, state)
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        _replace(folder, fresh)
+        replace_folder(folder, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return manifest
 
 
-def _replace(folder: Path, fresh: Path) -> None:
+def replace_folder(folder: Path, fresh: Path) -> None:
+    """Put `fresh` in the place of `folder`, which is whole at every moment but one rename."""
     old = folder.with_name(f".{folder.name}-old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -218,13 +233,20 @@ def _write_shards(
 
 
 def _manifest(
-    name: str, staged: Sequence[Staged], kept: Mapping[str, list[bool]], counts: _Counts, merger: ConceptMerger, state: str
+    name: str,
+    staged: Sequence[Staged],
+    kept: Mapping[str, list[bool]],
+    counts: _Counts,
+    merger: ConceptMerger,
+    state: str,
 ) -> dict[str, Any]:
     sources = {}
     for item in staged:
         source, flags = item.source, kept[item.source.name]
         duplicates = len(flags) - sum(flags)
-        drops = dict(sorted(item.drops.items())) | ({"exact duplicate of an earlier row": duplicates} if duplicates else {})
+        drops = dict(sorted(item.drops.items())) | (
+            {"exact duplicate of an earlier row": duplicates} if duplicates else {}
+        )
         sources[source.name] = {
             "licence": source.licence,
             "provenance": source.provenance,

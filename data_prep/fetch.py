@@ -53,7 +53,11 @@ def fetch_all(sources: Iterable[Source], cache: Path, archives: Path | None = No
         done, paths = 0, []
         for package, source in wanted.items():
             progress.update(bar, description=f"fetch {source}: {package.name}")
-            paths.append(_fetch(package, source, cache, archives, lambda now, past=done: progress.update(bar, completed=past + now)))
+            paths.append(
+                _fetch(
+                    package, source, cache, archives, lambda now, past=done: progress.update(bar, completed=past + now)
+                )
+            )
             done += package.bytes
             progress.update(bar, completed=done)
         progress.update(bar, description=f"fetched {len(paths)} files")
@@ -154,7 +158,9 @@ def _commands(package: Package, source: str, cache: Path, folder: Path) -> Itera
         state = _apt_state(cache / "apt")
         if any((cache / "apt" / "state" / "lists").glob("*Packages*")):
             yield [apt, *state, *download]
-        updated = subprocess.run([apt, *state, "update", "-qq"], capture_output=True, timeout=_CLIENT_SECONDS, check=False)
+        updated = subprocess.run(
+            [apt, *state, "update", "-qq"], capture_output=True, timeout=_CLIENT_SECONDS, check=False
+        )
         if updated.returncode == 0 or any((cache / "apt" / "state" / "lists").glob("*Packages*")):
             yield [apt, *state, *download]
         yield [apt, *download]

@@ -163,7 +163,8 @@ def _code_of(source: Source) -> set[Path]:
         paths.add(path)
         for node in ast.walk(ast.parse(path.read_bytes())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("data_prep"):
-                names += [node.module, *(f"{node.module}.{item.name}" for item in node.names if _is_module(node.module, item.name))]
+                inner = [f"{node.module}.{item.name}" for item in node.names if _is_module(node.module, item.name)]
+                names += [node.module, *inner]
     return paths
 
 

@@ -25,7 +25,9 @@ def all_sources() -> dict[str, Source]:
             if not isinstance(source, Source):
                 raise DataError(f"data_prep/sources/{module_name}.py defines neither SOURCE nor SOURCES; add one")
             if source.name in found:
-                raise DataError(f"data_prep/sources/{module_name}.py: a source named {source.name!r} exists; rename one")
+                raise DataError(
+                    f"data_prep/sources/{module_name}.py: a source named {source.name!r} exists; rename one"
+                )
             found[source.name] = source
     return found
 

@@ -78,7 +78,7 @@ def records_of(language: str, folders: Mapping[str, Path], drops: Counter) -> It
 
 def spoken_text(transcript: str) -> str:
     """What is said: the transcript without stage directions and stray quotes; "" where nothing is said."""
-    return " ".join(_NOTE.sub(" ", transcript).strip("“”\" ").split())
+    return " ".join(_NOTE.sub(" ", transcript).strip('“”" ').split())
 
 
 def _transcripts(folder: Path, language: str) -> dict[str, str]:

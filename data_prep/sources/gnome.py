@@ -57,7 +57,9 @@ def _figures(page: Page, folder: Path, drops: Counter) -> dict[str, Image]:
         path = folder / name
         try:
             svg = path.suffix == ".svg"
-            found[name] = Image(render_svg(path.read_bytes(), path.name, _SVG_SIDE)) if svg else small_picture(path, path.name)
+            found[name] = (
+                Image(render_svg(path.read_bytes(), path.name, _SVG_SIDE)) if svg else small_picture(path, path.name)
+            )
         except (OSError, DataError):
             drops["figure is missing or cannot be read"] += 1
     return found
@@ -132,7 +134,9 @@ def _translations(pages: Mapping[Path, Page], root: Path, drops: Counter) -> Ite
             continue
         pairs = [pair for path, page in pages.items() for pair in _aligned(path, page, root, language, drops)]
         pairs.sort(key=lambda pair: hashlib.blake2b(pair[0].encode(), digest_size=8).digest())
-        drops["crosslingual: beyond the first paragraphs of its language"] += max(0, len(pairs) - _PARAGRAPHS_PER_LANGUAGE)
+        drops["crosslingual: beyond the first paragraphs of its language"] += max(
+            0, len(pairs) - _PARAGRAPHS_PER_LANGUAGE
+        )
         for place, page, english, other in pairs[:_PARAGRAPHS_PER_LANGUAGE]:
             yield Record(
                 key=record_key(_NAME, language, place),

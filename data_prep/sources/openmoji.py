@@ -19,10 +19,60 @@ from data_prep.svg import render_svg
 _NAME = "openmoji"
 _SIDE = 224  # px
 # Languages of the text backbone with over 1,000 names in CLDR, in many scripts and families.
-LANGUAGES = (
-    "am ar bg bn ca cs da de el es fa fi fr gu he hi hr hu hy id it ja ka km kn ko lt lv ml mr ms my nl no pa pl pt ro ru "
-    "sk sl sr sv sw ta te th tr uk ur vi zh"
-).split()
+LANGUAGES = [
+    "am",
+    "ar",
+    "bg",
+    "bn",
+    "ca",
+    "cs",
+    "da",
+    "de",
+    "el",
+    "es",
+    "fa",
+    "fi",
+    "fr",
+    "gu",
+    "he",
+    "hi",
+    "hr",
+    "hu",
+    "hy",
+    "id",
+    "it",
+    "ja",
+    "ka",
+    "km",
+    "kn",
+    "ko",
+    "lt",
+    "lv",
+    "ml",
+    "mr",
+    "ms",
+    "my",
+    "nl",
+    "no",
+    "pa",
+    "pl",
+    "pt",
+    "ro",
+    "ru",
+    "sk",
+    "sl",
+    "sr",
+    "sv",
+    "sw",
+    "ta",
+    "te",
+    "th",
+    "tr",
+    "uk",
+    "ur",
+    "vi",
+    "zh",
+]
 _VARIATION_SELECTOR = "\ufe0f"  # asks for the coloured form; CLDR names the character without it
 
 _PACKAGES = (
@@ -62,7 +112,9 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
             yield record
 
 
-def _record(emoji: Mapping[str, Any], package: Path, names: Mapping[str, dict[str, str]], drops: Counter) -> Record | None:
+def _record(
+    emoji: Mapping[str, Any], package: Path, names: Mapping[str, dict[str, str]], drops: Counter
+) -> Record | None:
     code, title = emoji["hexcode"], emoji["annotation"]
     if emoji["group"].startswith("extras"):  # these are named like files: "spouting-orca"
         title = " ".join(title.replace("-", " ").replace("_", " ").split())

@@ -1,0 +1,126 @@
+"""A user's own pairs to shards: JSON lines whose contents name media files beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from commonspace.content import Content, Document, Text
+from commonspace.data.sample import Record, Variant
+from commonspace.errors import CommonspaceError, DataError
+from data_prep.build import build_progress, write_tier
+from data_prep.keys import record_key
+from data_prep.source import Source
+from data_prep.split import concept
+from data_prep.staging import stage
+
+_FIELDS = frozenset({"query", "positive", "negatives", "concept", "task", "language", "key"})
+_TASK = "own"
+_SHOWN_ERRORS = 10
+_CONCEPT_CHARACTERS = 200
+
+
+def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
+    """Build `<data>/<name>` from a file of pairs, one JSON object a line, and return its manifest.
+
+    A row is {"query": CONTENT, "positive": CONTENT} and optionally "negatives" (list of CONTENT), "concept", "task",
+    "language" and "key". Media paths are relative to the file. Rows of one concept lie on one side of the split; the
+    concept is by default the positive's text, or its file name.
+
+    Raises:
+        DataError: names the lines that cannot be used and why, up to ten of them.
+    """
+    pairs, data = Path(pairs), Path(data)
+    rows = _rows(pairs, name)
+
+    def records(_folders: Mapping[str, Path], _drops: Counter) -> Iterator[Record]:
+        return iter(rows)
+
+    source = Source(name, (), "not stated", f"rows of {pairs.name}", frozenset({name}), records=records)
+    state = hashlib.sha256(pairs.read_bytes()).hexdigest()
+    data.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=data) as staging, build_progress() as progress:
+        bar = progress.add_task(f"read {pairs.name}", total=len(rows))
+        staged = stage(source, Path(staging), lambda count: progress.update(bar, completed=count))
+        return write_tier(name, [staged], data / name, state, progress)
+
+
+def _rows(pairs: Path, name: str) -> list[Record]:
+    try:
+        lines = pairs.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{pairs}: cannot be read as UTF-8 text ({error}); check the path") from error
+    records, problems, keys = [], [], {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = _record(json.loads(line), pairs.parent, name, number)
+        except (CommonspaceError, ValueError, TypeError) as error:
+            problems.append(f"line {number}: {error}")
+            continue
+        other = keys.setdefault((record.task, record.key), number)
+        if other != number:
+            problems.append(f"line {number}: its key is that of line {other}")
+        records.append(record)
+    if problems:
+        more = f"\n... and {len(problems) - _SHOWN_ERRORS} more" if len(problems) > _SHOWN_ERRORS else ""
+        raise DataError(f"{pairs}: {len(problems)} rows cannot be used\n" + "\n".join(problems[:_SHOWN_ERRORS]) + more)
+    if not records:
+        raise DataError(
+            f'{pairs}: holds no row; write lines like {{"query": "a fox", "positive": {{"image": "fox.jpg"}}}}'
+        )
+    return records
+
+
+def _record(row: Any, folder: Path, name: str, number: int) -> Record:
+    if not isinstance(row, dict) or not {"query", "positive"} <= row.keys():
+        raise DataError('a row is an object with "query" and "positive"')
+    if unknown := row.keys() - _FIELDS:
+        raise DataError(f"unknown field {', '.join(sorted(unknown))}; fields are {', '.join(sorted(_FIELDS))}")
+    for field in ("concept", "task", "language", "key"):
+        if field in row and not (isinstance(row[field], str) and row[field].strip()):
+            raise DataError(f'"{field}" is {row[field]!r}, not a text')
+    task = row.get("task", _TASK)
+    if not task.replace("_", "").replace("-", "").isalnum() or not task.isascii():
+        raise DataError(f'"task" is {task!r}; it names a folder, so use letters, digits, - and _')
+    if not isinstance(row.get("negatives", []), list):
+        raise DataError('"negatives" is not a list of contents')
+    positive = _content(row["positive"], folder)
+    return Record(
+        key=record_key(name, row.get("key", f"line {number:07d}")),
+        task=task,
+        source=name,
+        concept=concept(row.get("concept") or _default_concept(positive))[:_CONCEPT_CHARACTERS],
+        queries=(Variant(_content(row["query"], folder), row.get("language")),),
+        positives=(Variant(positive, row.get("language")),),
+        negatives=tuple(_content(item, folder) for item in row.get("negatives", [])),
+        extra={"line": number},
+    )
+
+
+def _content(value: Any, folder: Path) -> Content:
+    def open_media(file: str) -> Path:
+        path = folder / file
+        if not path.is_file():
+            raise DataError(f"{file}: no such file beside the pairs ({path})")
+        if not path.stat().st_size:
+            raise DataError(f"{file}: the file is empty")
+        return path
+
+    content = Content.from_json(value, open_media)
+    if not any(not isinstance(part, Text) or part.text.strip() for part in content.parts):
+        raise DataError(f"{value!r:.80} is blank")
+    return content
+
+
+def _default_concept(content: Content) -> str:
+    """The first text of a content, else the name of its first file."""
+    parts = [inner for part in content.parts for inner in (part.parts if isinstance(part, Document) else (part,))]
+    texts = [part.text for part in parts if isinstance(part, Text) and part.text.strip()]
+    return texts[0] if texts else Path(str(parts[0].source)).with_suffix("").name
