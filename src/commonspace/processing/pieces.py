@@ -29,19 +29,27 @@ class Piece:
             mark: int64 scalar, an index into `MARKS`.
             With `is_feature` an image or audio value is the frozen tower's own output, [tokens, width].
     tokens  how many tokens the backbone will see (what budgets and length buckets count).
+    rows    of an audio value not yet encoded: first and last-but-one row of the tower's output that this piece stands
+            for. A video's soundtrack is encoded once and as a whole (its pieces share one value), then shared out
+            among the frames. None means all rows.
     """
 
     kind: Kind
     value: torch.Tensor
     tokens: int
     is_feature: bool = False
+    rows: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """One content, processed: its pieces in order, and the sum of their tokens."""
+    """One content, processed: its pieces in order, and the sum of their tokens.
+
+    `truncated` says what was left out to keep a limit, where the processor may cut; empty when nothing was.
+    """
 
     pieces: tuple[Piece, ...]
+    truncated: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> int:

@@ -68,9 +68,7 @@ def read(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], BertConfig, T
         pad_token_id=tokenizer.token_to_id("<pad>"),
         architectures=["BertModel"],
     )
-    tensors = {
-        target: _read_tensor(cursor, directory, source, shape) for target, source, shape in _names(config)
-    }
+    tensors = {target: _read_tensor(cursor, directory, source, shape) for target, source, shape in _names(config)}
     return tensors, config, tokenizer
 
 

@@ -17,8 +17,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from commonspace.errors import ConfigError, ContentError, WeightsError
 from commonspace.models.towers.fingerprint import weights_fingerprint
+from commonspace.processing.preprocessing import FRAMES_PER_ROW
 
-FRAMES_PER_ROW = 4  # the encoder's second convolution halves the frames, the pooling here halves them again
 _PREFIX = "model.encoder."
 
 

@@ -75,7 +75,7 @@ class VisionTower(nn.Module):
         unknown = [key for key in outcome.unexpected_keys if not key.startswith(("classifier.", "head.", "fc."))]
         if outcome.missing_keys or unknown:
             raise WeightsError(
-                f"{folder}: does not fit {config.architecture}: lacks {outcome.missing_keys[:3]}, has {unknown[:3]} besides"
+                f"{folder}: does not fit {config.architecture}: lacks {outcome.missing_keys[:3]}, not {unknown[:3]}"
             )
         return tower
 

@@ -1,0 +1,169 @@
+"""Media parts to pieces, out of a store of features where it has them, else decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from PIL import Image as pil
+
+from commonspace.content import Audio, Image, Video
+from commonspace.errors import ConfigError
+from commonspace.processing.audio import read_audio
+from commonspace.processing.image import read_image
+from commonspace.processing.keys import What, feature_key
+from commonspace.processing.pieces import Piece
+from commonspace.processing.preprocessing import FRAMES_PER_ROW, Preprocessing
+from commonspace.processing.video import read_frames, read_soundtrack
+
+
+class FeatureStore(Protocol):
+    """Outputs of frozen towers by `feature_key`, each [rows, width]; [0, width] for a silent video's soundtrack."""
+
+    def get(self, key: str) -> torch.Tensor | None:
+        """The rows kept under a key, or None."""
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """One output of a frozen tower that a medium needs.
+
+    `load` decodes: uint8 [n, 3, S, S] for the "image" tower (n = 1, or a video's frames; `tokens` rows each, kept one
+    after the other), float32 [M, T] for the "audio" tower, or None for a video without sound (kept as [0, width]).
+    """
+
+    key: str
+    tower: Literal["image", "audio"]
+    tokens: int
+    load: Callable[[], torch.Tensor | None]
+
+
+class MediaReader:
+    """Decodes media under one preprocessing; `notes` collects what was cut since it was last emptied."""
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        features: FeatureStore | None,
+        fingerprints: Mapping[str, str],
+        *,
+        cut: bool,
+    ) -> None:
+        if features is not None and not fingerprints:
+            raise ConfigError("a feature store needs the fingerprints of the towers that filled it")
+        self.preprocessing = preprocessing
+        self.features = features
+        self.fingerprints = dict(fingerprints)
+        self.cut = cut
+        self.notes: list[str] = []
+
+    def image(self, part: Image, grid: int) -> Piece:
+        """One image as grid x grid tokens."""
+        request = self._image_request(part, grid)
+        rows = self._stored(request)
+        if rows is not None:
+            return Piece("image", rows, grid * grid, is_feature=True)
+        return Piece("image", request.load()[0], grid * grid)
+
+    def frames(self, part: Video) -> list[Piece]:
+        """The frames of a clip, one piece each."""
+        request = self._frames_request(part)
+        rows = self._stored(request)
+        if rows is not None:
+            return [Piece("image", frame, request.tokens, is_feature=True) for frame in rows.split(request.tokens)]
+        return [Piece("image", pixels, request.tokens) for pixels in request.load()]
+
+    def audio(self, part: Audio) -> Piece:
+        """A sound as one piece."""
+        return self._sound_piece(self._audio_request(part))
+
+    def soundtrack(self, part: Video, shares: int) -> list[Piece | None]:
+        """A clip's sound in `shares` consecutive pieces of near equal length; None where there is none."""
+        whole = self._sound_piece(self._soundtrack_request(part)) if part.sound else None
+        if whole is None:
+            return [None] * shares
+        edges = [round(index * whole.tokens / shares) for index in range(shares + 1)]
+        return [self.cut_audio(whole, *edges[index : index + 2]) for index in range(shares)]
+
+    def cut_audio(self, piece: Piece, first: int, last: int) -> Piece | None:
+        """The tokens [first, last) of an audio piece; None if that is nothing."""
+        if first >= last:
+            return None
+        start, end = piece.rows or (0, self._rows(piece))
+        merge = self.preprocessing.audio_merge
+        rows = (start + first * merge, min(start + last * merge, end))
+        if piece.is_feature:
+            return Piece("audio", piece.value[rows[0] : rows[1]], last - first, is_feature=True)
+        return Piece("audio", piece.value, last - first, rows=rows)
+
+    def requests(self, part: Image | Audio | Video, grid: int) -> Iterator[FeatureRequest]:
+        """What towers must give for one medium; `grid` is that of an image."""
+        if isinstance(part, Image):
+            yield self._image_request(part, grid)
+        elif isinstance(part, Audio):
+            yield self._audio_request(part)
+        else:
+            yield self._frames_request(part)
+            if part.sound:
+                yield self._soundtrack_request(part)
+
+    def _image_request(self, part: Image, grid: int) -> FeatureRequest:
+        numbers = self.preprocessing
+
+        def load() -> torch.Tensor:
+            return read_image(part, numbers.image_size, numbers.image_max_pixels)[None]
+
+        return FeatureRequest(self._key(part, "image", "image", grid), "image", grid * grid, load)
+
+    def _frames_request(self, part: Video) -> FeatureRequest:
+        grid = self.preprocessing.frame_grid
+        key = self._key(part, "frames", "image", grid, part.fps, self.cut)
+
+        def load() -> torch.Tensor:
+            return self._noted(*read_frames(part, self.preprocessing, cut=self.cut))
+
+        return FeatureRequest(key, "image", grid * grid, load)
+
+    def _audio_request(self, part: Audio) -> FeatureRequest:
+        key = self._key(part, "audio", "audio", part.rate, self.cut, part.label.lower().endswith(".gsm"))
+
+        def load() -> torch.Tensor:
+            return self._noted(*read_audio(part, self.preprocessing, cut=self.cut))
+
+        return FeatureRequest(key, "audio", 0, load)
+
+    def _soundtrack_request(self, part: Video) -> FeatureRequest:
+        key = self._key(part, "soundtrack", "audio")
+        return FeatureRequest(key, "audio", 0, lambda: read_soundtrack(part, self.preprocessing))
+
+    def _key(self, part: Image | Audio | Video, what: What, tower: str, *options: object) -> str:
+        """The feature key, or "" where no tower's fingerprint is known and so nothing can be kept."""
+        if tower not in self.fingerprints:
+            return ""
+        if isinstance(part.source, pil.Image):
+            palette = part.source.getpalette() if part.source.mode == "P" else None
+            options = (*options, part.source.mode, palette)
+        return feature_key(part.read_bytes(), what, self.preprocessing, self.fingerprints[tower], *options)
+
+    def _stored(self, request: FeatureRequest) -> torch.Tensor | None:
+        return self.features.get(request.key) if self.features is not None and request.key else None
+
+    def _sound_piece(self, request: FeatureRequest) -> Piece | None:
+        value = self._stored(request)
+        is_feature = value is not None
+        if not is_feature:
+            value = request.load()
+        if value is None or value.shape[0] == 0:
+            return None
+        rows = value.shape[0] if is_feature else value.shape[1] // FRAMES_PER_ROW
+        return Piece("audio", value, -(-rows // self.preprocessing.audio_merge), is_feature=is_feature)
+
+    def _rows(self, piece: Piece) -> int:
+        return piece.value.shape[0] if piece.is_feature else piece.value.shape[1] // FRAMES_PER_ROW
+
+    def _noted(self, value: torch.Tensor, note: str) -> torch.Tensor:
+        if note:
+            self.notes.append(note)
+        return value

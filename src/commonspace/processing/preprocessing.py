@@ -1,0 +1,79 @@
+"""Every number that turns a file into tensors, in one place: `preprocessing.json` of a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from commonspace.errors import ConfigError
+from commonspace.prompts import PREFIXES
+
+# Mel frames to a row of the audio tower: its second convolution takes two steps at once, then two frames are averaged.
+FRAMES_PER_ROW = 4
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Sizes, rates and limits; equal values give equal tensors for equal files.
+
+    image_size          pixels a side; the aspect is kept by white padding to a square
+    image_grid          tokens a side of an image part (`document_grid` inside a document, `frame_grid` of a frame)
+    image_max_pixels    refused before decoding beyond that (decompression bombs)
+    video_fps           frames a second, for clips with more frames of their own than `video_max_frames`; never fewer
+                        than `video_min_frames`, never more than `video_max_frames` (then spread evenly)
+    audio_rate, audio_mels, audio_fft, audio_hop   Whisper's log-mel; sounds are zero-padded to whole seconds
+    audio_merge         rows of the audio tower that the connector makes one token of
+    max_*               limits of one content: tokens in all, tokens of one text, images (those of documents too),
+                        seconds of a sound and of a video
+    prefixes            {task: {role: text}} for contents of text alone
+    """
+
+    image_size: int = 224
+    image_grid: int = 3
+    document_grid: int = 3
+    frame_grid: int = 2
+    image_max_pixels: int = 50_000_000
+    video_fps: float = 1.0
+    video_min_frames: int = 4
+    video_max_frames: int = 8
+    audio_rate: int = 16_000
+    audio_mels: int = 80
+    audio_fft: int = 400
+    audio_hop: int = 160
+    audio_merge: int = 2
+    max_tokens: int = 512
+    max_text_tokens: int = 512
+    max_images: int = 6
+    max_audio_seconds: float = 180.0
+    max_video_seconds: float = 120.0
+    prefixes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: PREFIXES)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if item.name != "prefixes" and not (is_number and value > 0):
+                raise ConfigError(f"preprocessing.{item.name}={value!r} must be a positive number")
+        if self.video_min_frames > self.video_max_frames:
+            raise ConfigError("preprocessing.video_min_frames is above video_max_frames")
+        if self.max_text_tokens > self.max_tokens:
+            raise ConfigError("preprocessing.max_text_tokens is above max_tokens, so it would have no effect")
+        if self.audio_rate % (self.audio_hop * FRAMES_PER_ROW):
+            raise ConfigError(
+                f"preprocessing: a second of audio_rate={self.audio_rate} is no whole number of rows of "
+                f"{FRAMES_PER_ROW} x audio_hop={self.audio_hop} samples"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
+        """Inverse of `to_json`; raises ConfigError where a field is missing or unknown."""
+        known = {item.name for item in fields(cls)}
+        if set(value) != known:
+            missing, unknown = sorted(known - set(value)), sorted(set(value) - known)
+            raise ConfigError(f"preprocessing.json: missing {missing}, unknown {unknown}; write it with this version")
+        return cls(**value)

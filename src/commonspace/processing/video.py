@@ -1,0 +1,189 @@
+"""Videos to a few upright frames, and to the log-mel of their soundtrack.
+
+Two passes over the file, so that memory holds only the frames that are kept: the first reads time stamps without
+decoding, the second decodes up to the last frame wanted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from PIL import Image as pil
+
+from commonspace.content import Video
+from commonspace.errors import ContentError
+from commonspace.processing.audio import decode_track, finish
+from commonspace.processing.image import check_pixels, fit_square, from_array, upright_rgb
+from commonspace.processing.preprocessing import Preprocessing
+
+
+class Timeline(NamedTuple):
+    """When a clip's frames are shown: `stamps` in order (any unit), `seconds` from the first frame to its end."""
+
+    stamps: Sequence[int]
+    seconds: float
+
+
+def read_frames(part: Video, preprocessing: Preprocessing, *, cut: bool) -> tuple[torch.Tensor, str]:
+    """Frames uint8 [F, 3, S, S] in order, and what was cut off the clip ("" for nothing).
+
+    Raises ContentError that names the video where it cannot be read, has no frames or, unless it may be `cut`, is
+    longer than `max_video_seconds`.
+    """
+    if isinstance(part.source, np.ndarray):
+        timeline, pictures = _array_frames(part, preprocessing)
+    else:
+        data = part.read_bytes()
+        if not data:
+            raise ContentError(f"{part.label}: is empty, a video without frames; replace the file")
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # FFmpeg does not decode animated WebP
+            timeline, pictures = _animation_frames(data, part.label, preprocessing)
+        else:
+            timeline, pictures = _container_frames(data, part.label, preprocessing)
+    stamps, over = _within_limit(timeline, part.label, preprocessing.max_video_seconds, cut=cut)
+    seconds = min(timeline.seconds, preprocessing.max_video_seconds)
+    wanted = [stamps[index] for index in frame_indices(len(stamps), seconds, preprocessing)]
+    try:
+        frames = [fit_square(picture, preprocessing.image_size) for picture in _pick(pictures, wanted)]
+    except (av.error.FFmpegError, OSError, EOFError) as error:
+        raise ContentError(f"{part.label}: is damaged or cut off ({error}); replace the file") from error
+    if not frames:
+        raise ContentError(f"{part.label}: is a video without frames; replace the file")
+    return torch.stack(frames), over
+
+
+def read_soundtrack(part: Video, preprocessing: Preprocessing) -> torch.Tensor | None:
+    """Log-mel frames [M, T] of the clip's sound up to `max_video_seconds`; None where it has no sound."""
+    if isinstance(part.source, np.ndarray):
+        return None
+    data, limit = part.read_bytes(), preprocessing.max_video_seconds
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return None
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            if not container.streams.audio:
+                return None
+            samples, rate, seconds = decode_track(container, part.label, limit)
+    except av.error.FFmpegError as error:
+        raise ContentError(f"{part.label}: its sound is damaged ({error.strerror}); replace the file") from error
+    if not len(samples):
+        return None
+    return finish(samples, rate, seconds, part.label, limit, preprocessing, cut=True)[0]
+
+
+def frame_indices(count: int, seconds: float, preprocessing: Preprocessing) -> list[int]:
+    """Which of `count` frames of a clip of `seconds` are taken.
+
+    All of a clip that has few; else `video_fps` a second within its bounds, each from the middle of its share.
+    """
+    if count <= preprocessing.video_max_frames:
+        return list(range(count))
+    wanted = math.ceil(seconds * preprocessing.video_fps - 1e-6)
+    wanted = min(max(wanted, preprocessing.video_min_frames), preprocessing.video_max_frames)
+    return [int((2 * index + 1) * count / (2 * wanted)) for index in range(wanted)]
+
+
+def _within_limit(timeline: Timeline, label: str, limit: float, *, cut: bool) -> tuple[Sequence[int], str]:
+    """The stamps of the first `limit` seconds, and what was cut off."""
+    if timeline.seconds <= limit:
+        return timeline.stamps, ""
+    if not cut:
+        raise ContentError(
+            f"{label}: is {timeline.seconds:.1f} s long, at most {limit:g} s are taken; cut it or use on_limit=truncate"
+        )
+    kept = max(1, int(len(timeline.stamps) * limit / timeline.seconds))
+    return timeline.stamps[:kept], f"{label}: cut from {timeline.seconds:.1f} to {limit:g} s"
+
+
+def _pick(pictures: Iterator[tuple[int, pil.Image]], wanted: Sequence[int]) -> Iterator[pil.Image]:
+    """For each wanted stamp the picture shown then: the last one whose own stamp is not later."""
+    position, shown = 0, None
+    for stamp, picture in pictures:
+        while shown is not None and position < len(wanted) and wanted[position] < stamp:
+            yield upright_rgb(shown())
+            position += 1
+        if position == len(wanted):
+            return
+        shown = picture
+    if shown is not None:
+        for _ in wanted[position:]:
+            yield upright_rgb(shown())
+
+
+def _container_frames(
+    data: bytes, label: str, preprocessing: Preprocessing
+) -> tuple[Timeline, Iterator[tuple[int, pil.Image]]]:
+    try:
+        with av.open(io.BytesIO(data)) as container:
+            if not container.streams.video:
+                kind = "only sound" if container.streams.audio else "no pictures"
+                raise ContentError(f"{label}: holds {kind}, so it is no video; pass it as audio or replace the file")
+            stream = container.streams.video[0]
+            check_pixels(label, stream.width, stream.height, preprocessing.image_max_pixels)
+            stamps = [packet.pts for packet in container.demux(stream) if packet.size]
+            rate = float(stream.average_rate or stream.guessed_rate or 25)
+            unit = float(stream.time_base or 0)
+    except av.error.FFmpegError as error:
+        raise ContentError(
+            f"{label}: cannot be read as a video ({error.strerror}); use mp4, mov, webm, mkv, avi or gif"
+        ) from error
+    counted = not stamps or None in stamps  # a bare stream without time stamps: count frames instead
+    if counted:
+        timeline = Timeline(range(len(stamps)), len(stamps) / rate)
+    else:
+        ordered = sorted(stamps)
+        timeline = Timeline(ordered, (ordered[-1] - ordered[0]) * unit + 1 / rate)
+    return timeline, _decode(data, counted=counted)
+
+
+def _decode(data: bytes, *, counted: bool) -> Iterator[tuple[int, pil.Image]]:
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        shape = float(stream.sample_aspect_ratio or 1)
+        for index, frame in enumerate(container.decode(stream)):
+            yield (index if counted or frame.pts is None else frame.pts), lambda frame=frame: _picture(frame, shape)
+
+
+def _picture(frame: av.VideoFrame, shape: float) -> pil.Image:
+    """A decoded frame as its viewers see it: square pixels, upright, with its transparency where it has any."""
+    mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
+    picture = pil.fromarray(frame.to_ndarray(format=mode))
+    if shape != 1:
+        picture = picture.resize((max(1, round(picture.width * shape)), picture.height))
+    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
+
+
+def _animation_frames(
+    data: bytes, label: str, preprocessing: Preprocessing
+) -> tuple[Timeline, Iterator[tuple[int, pil.Image]]]:
+    try:
+        animation = pil.open(io.BytesIO(data))
+        check_pixels(label, animation.width, animation.height, preprocessing.image_max_pixels)
+        count = animation.n_frames
+    except (OSError, pil.DecompressionBombError) as error:
+        raise ContentError(f"{label}: cannot be read as a video ({error}); replace the file") from error
+
+    def pictures() -> Iterator[tuple[int, pil.Image]]:
+        for index in range(count):
+            animation.seek(index)
+            yield index, animation.copy
+
+    animation.load()
+    return Timeline(range(count), count * animation.info.get("duration", 100) / 1000), pictures()
+
+
+def _array_frames(part: Video, preprocessing: Preprocessing) -> tuple[Timeline, Iterator[tuple[int, pil.Image]]]:
+    frames = part.source
+    if frames.ndim != 4:
+        raise ContentError(f"{part.label}: a video array is [frames, height, width, 3], not {list(frames.shape)}")
+    pictures = (
+        (index, lambda frame=frame: from_array(frame, part.label, preprocessing.image_max_pixels))
+        for index, frame in enumerate(frames)
+    )
+    return Timeline(range(len(frames)), len(frames) / part.fps), pictures
