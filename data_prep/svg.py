@@ -10,6 +10,7 @@ from commonspace.errors import DataError
 
 MAX_BYTES = 2_000_000  # a drawing beyond this renders for seconds and is nearly always a traced photo
 SIDE = 256
+_DPI = 96  # of CSS: at the loader's own 72 a page of 700pt is smaller than the 933 px drawn on it, and cuts it
 _SIZED_ENTITY = re.compile(rb"<!ENTITY\s+(%\s+)?[\w.-]+\s+(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
 _ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)
 
@@ -41,9 +42,9 @@ def render_svg(svg: bytes, name: str, side: int = SIDE) -> bytes:
         raise DataError(f"{name}: {len(svg)} bytes of SVG are over the limit of {MAX_BYTES}; leave this drawing out")
     check_entities(svg, name)
     try:
-        image = pyvips.Image.svgload_buffer(svg)
+        image = pyvips.Image.svgload_buffer(svg, dpi=_DPI)
         scale = side / max(image.width, image.height)
-        image = pyvips.Image.svgload_buffer(svg, scale=scale) if scale != 1 else image
+        image = pyvips.Image.svgload_buffer(svg, dpi=_DPI, scale=scale) if scale != 1 else image
         if image.hasalpha():
             image = image.flatten(background=[255, 255, 255])
         pixels = image.numpy()
