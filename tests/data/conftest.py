@@ -18,7 +18,7 @@ BROKEN = b"broken"
 
 
 class ByteProcessor:
-    """Text becomes its UTF-8 bytes, an image its bytes between two marks; media that start with `BROKEN` cannot be read."""
+    """Text becomes its UTF-8 bytes, an image its bytes between marks; media that start with `BROKEN` cannot be read."""
 
     def __call__(self, content: Content, task: str | None = None, role: str | None = None) -> Pieces:
         pieces = []

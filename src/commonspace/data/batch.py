@@ -6,14 +6,14 @@ about a millisecond, so they are laid end to end, one tensor a dtype, and cut in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 
 import torch
 
-from commonspace.processing.pieces import MARKS, Piece, Pieces
+from commonspace.processing.pieces import Piece, Pieces
 
 
 @dataclass
@@ -53,8 +53,8 @@ class Batch:
         return unpack(pack(self).to(device, non_blocking))
 
 
-# What a piece is without its values: kind, tokens, whether a feature, dtype, shape.
-_Spec = tuple[str, int, bool, torch.dtype, tuple[int, ...]]
+# A piece without its value: kind, tokens, whether a feature, rows, number of its value. A mark is its own number.
+_Spec = tuple[str, int, bool, tuple[int, int] | None, int] | int
 
 
 @dataclass
@@ -62,8 +62,9 @@ class PackedBatch:
     """A batch whose values lie end to end: a few tensors whatever its size."""
 
     outline: Batch  # without pieces
-    specs: list[list[_Spec | int]]  # of each content its pieces; a mark is its number
+    contents: list[tuple[list[_Spec], tuple[str, ...]]]  # of each content its pieces and what was cut off
     counts: list[int]  # negatives of each row
+    shapes: list[tuple[torch.dtype, tuple[int, ...]]]  # of each value
     values: dict[torch.dtype, torch.Tensor]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> PackedBatch:
@@ -73,33 +74,44 @@ class PackedBatch:
 
 
 def pack(batch: Batch) -> PackedBatch:
-    """Lay the values of a batch end to end."""
-    values: dict[torch.dtype, list[torch.Tensor]] = {}
-    known: dict[_Spec, _Spec] = {}  # equal specs are one object, which pickle then writes once
-    specs: list[list[_Spec | int]] = []
-    for pieces in chain(batch.query, batch.positive, *batch.negatives):
-        row: list[_Spec | int] = []
-        for piece in pieces.pieces:
-            if piece.kind == "mark":
-                row.append(int(piece.value))
-                continue
-            spec = (piece.kind, piece.tokens, piece.is_feature, piece.value.dtype, tuple(piece.value.shape))
-            row.append(known.setdefault(spec, spec))
-            values.setdefault(piece.value.dtype, []).append(piece.value.reshape(-1))
-        specs.append(row)
+    """Lay the values of a batch end to end; a value that several pieces share (a soundtrack) goes once."""
+    numbers: dict[int, int] = {}
+    shapes: list[tuple[torch.dtype, tuple[int, ...]]] = []
+    parts: dict[torch.dtype, list[torch.Tensor]] = {}
+
+    def spec(piece: Piece) -> _Spec:
+        if piece.kind == "mark":
+            return int(piece.value)
+        value = piece.value
+        if id(value) not in numbers:
+            numbers[id(value)] = len(shapes)
+            shapes.append((value.dtype, tuple(value.shape)))
+            parts.setdefault(value.dtype, []).append(value.reshape(-1))
+        return piece.kind, piece.tokens, piece.is_feature, piece.rows, numbers[id(value)]
+
+    every = chain(batch.query, batch.positive, *batch.negatives)
+    contents = [([spec(piece) for piece in content.pieces], content.truncated) for content in every]
+    values = {dtype: torch.cat(flat) for dtype, flat in parts.items()}
     outline = replace(batch, query=[], positive=[], negatives=[])
-    joined = {dtype: torch.cat(parts) for dtype, parts in values.items()}
-    return PackedBatch(outline, specs, [len(row) for row in batch.negatives], joined)
+    return PackedBatch(outline, contents, [len(row) for row in batch.negatives], shapes, values)
 
 
 def unpack(packed: PackedBatch) -> Batch:
     """Inverse of `pack`; the pieces are views of the packed values."""
     views = {
-        dtype: iter(value.split([_size(spec) for spec in _flat(packed.specs) if spec[3] == dtype]))
+        dtype: iter(value.split([math.prod(shape) for kind, shape in packed.shapes if kind == dtype]))
         for dtype, value in packed.values.items()
     }
-    device = next((value.device for value in packed.values.values()), torch.device("cpu"))
-    contents = iter([Pieces(tuple(_piece(spec, views, device) for spec in row)) for row in packed.specs])
+    values = [next(views[dtype]).view(shape) for dtype, shape in packed.shapes]
+    device = values[0].device if values else torch.device("cpu")
+
+    def piece(spec: _Spec) -> Piece:
+        if isinstance(spec, int):
+            return _mark(spec, device)
+        kind, tokens, is_feature, rows, number = spec
+        return Piece(kind, values[number], tokens, is_feature, rows)
+
+    contents = iter([Pieces(tuple(map(piece, specs)), truncated) for specs, truncated in packed.contents])
     size = len(packed.counts)
     query = [next(contents) for _ in range(size)]
     positive = [next(contents) for _ in range(size)]
@@ -107,27 +119,6 @@ def unpack(packed: PackedBatch) -> Batch:
     return replace(packed.outline, query=query, positive=positive, negatives=negatives)
 
 
-def _flat(specs: Sequence[Sequence[_Spec | int]]) -> Iterable[_Spec]:
-    return (spec for row in specs for spec in row if not isinstance(spec, int))
-
-
-def _size(spec: _Spec) -> int:
-    size = 1
-    for length in spec[4]:
-        size *= length
-    return size
-
-
-def _piece(spec: _Spec | int, views: dict[torch.dtype, Iterator[torch.Tensor]], device: torch.device) -> Piece:
-    if isinstance(spec, int):
-        return _mark(spec, device)
-    kind, tokens, is_feature, dtype, shape = spec
-    value = next(views[dtype])
-    return Piece(kind, value if len(shape) == 1 else value.view(shape), tokens, is_feature)
-
-
 @cache
 def _mark(number: int, device: torch.device) -> Piece:
-    if not 0 <= number < len(MARKS):
-        raise ValueError(f"no mark has the number {number}")
     return Piece("mark", torch.tensor(number, device=device), 1)

@@ -1,9 +1,9 @@
 """Outputs of frozen towers on disk, looked up by what they were made of.
 
-A store belongs to one fingerprint (weights and preprocessing). It is two files that only ever grow: `values.bin`,
-float16 rows one after the other, and `index.bin`, one fixed-size entry a feature. Values are written and synced before
-their entries, so an interruption leaves at most values that nothing points to. Readers map the file and may be many;
-writers take turns by a lock.
+A key names the medium's bytes, the preprocessing and the tower's weights (processing/keys.py), so nothing in a store
+ever goes stale. The store is two files that only grow: `values.bin`, float16 rows one after the other, and `index.bin`,
+one fixed-size entry a feature. Values are written and synced before their entries, so an interruption leaves at most
+values that nothing points to. Readers map the file and may be many; writers take turns by a lock.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from commonspace.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from commonspace.models.embedder import Embedder
 
 _MAGIC = b"commonspace features 1\n".ljust(32)
 _ENTRY = np.dtype(  # head and tail are the two halves of the hashed key
@@ -33,16 +38,12 @@ _ENTRY = np.dtype(  # head and tail are the two halves of the hashed key
 class FeatureCache:
     """Feature rows by key: `get` from any number of processes, `put` from one at a time.
 
-    folder       of all features; each fingerprint has a subfolder
-    fingerprint  of whatever decides the values: tower weights and preprocessing
     Pickles as its path; each process opens the files when it first needs them and sees what was there then
     (`refresh` looks again). Raises `DataError` where the files are damaged.
     """
 
-    def __init__(self, folder: str | Path, fingerprint: str) -> None:
-        if not fingerprint or not fingerprint.replace("-", "").isalnum():
-            raise ConfigError(f"{fingerprint!r} is no fingerprint; use hex digits")
-        self.folder, self.fingerprint = Path(folder) / fingerprint, fingerprint
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
         self.refresh()
 
     def refresh(self) -> None:
@@ -51,7 +52,7 @@ class FeatureCache:
         self._values: mmap.mmap | bytes = b""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "fingerprint": self.fingerprint}
+        return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -82,14 +83,17 @@ class FeatureCache:
         return torch.frombuffer(bytearray(block), dtype=torch.float16).view(rows, width)
 
     def put(self, features: Mapping[str, torch.Tensor]) -> int:
-        """Add features [rows, width] whose keys are new, all or none; returns how many were added."""
+        """Add features [rows, width] whose keys are new, all or none; returns how many were added.
+
+        No rows stand for a medium that has nothing for this tower (a video without sound).
+        """
         with self._writing():
             self.refresh()
             new = {key: value for key, value in features.items() if key not in self}
             start = self._values_path.stat().st_size if self._values_path.exists() else 0
             entries, blocks, offset = np.zeros(len(new), _ENTRY), [], start
             for number, (key, value) in enumerate(new.items()):
-                if value.ndim != 2 or not value.numel() or not torch.isfinite(value).all():
+                if value.ndim != 2 or not torch.isfinite(value).all():
                     raise DataError(f"feature {key}: shape {tuple(value.shape)} or its values are no finite rows")
                 block = value.detach().to("cpu", torch.float16).contiguous().numpy().tobytes()
                 entries[number] = (*_halves(key), offset, *value.shape, zlib.crc32(block), 0)
@@ -174,3 +178,31 @@ def _append(path: Path, data: bytes, head: bytes = b"") -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def attach_features(embedder: Embedder, cache: Path) -> FeatureCache:
+    """Let the embedder's processor take the outputs of its frozen towers from `<cache>/features`.
+
+    Towers that train are left out: their outputs change. Raises `ConfigError` where no tower is frozen.
+    """
+    from commonspace.processing.processor import Processor
+
+    towers = {name: tower for name, tower in embedder.backbone.towers().items() if tower.frozen}
+    if not towers:
+        raise ConfigError("the model has no frozen tower whose outputs could be kept; set data.features=false")
+    store, processor = FeatureCache(cache / "features"), embedder.processor
+    embedder.processor = Processor(
+        processor.preprocessing,
+        processor.tokenizer,
+        features=store,
+        on_limit=processor.on_limit,
+        fingerprints={name: tower.fingerprint for name, tower in towers.items()},
+    )
+    return store
+
+
+def main(config: DictConfig) -> None:
+    """`commonspace data features`: every frozen output of a tier's media, computed once."""
+    from commonspace.data.feature_build import build_tier
+
+    build_tier(config)
