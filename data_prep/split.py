@@ -16,7 +16,7 @@ SPLITS: tuple[Split, ...] = ("train", "dev", "heldout")
 _FIXED: dict[str, Split] = {"flare:wyvern": "heldout", "flare:grave": "heldout", "flare:zombie": "dev"}
 _ARTICLES = frozenset({"a", "an", "the"})
 _PERSON = frozenset(
-    ["man", "men", "woman", "women", "boy", "girl", "person", "people", "adult", "child", "male", "female"]
+    {"man", "men", "woman", "women", "boy", "girl", "person", "people", "adult", "child", "male", "female"}
 )
 _SKIN_TONE = re.compile(r"\b(light|medium-light|medium|medium-dark|dark) skin tone\b", re.IGNORECASE)
 

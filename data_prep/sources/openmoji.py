@@ -19,60 +19,11 @@ from data_prep.svg import render_svg
 _NAME = "openmoji"
 _SIDE = 224  # px
 # Languages of the text backbone with over 1,000 names in CLDR, in many scripts and families.
-LANGUAGES = [
-    "am",
-    "ar",
-    "bg",
-    "bn",
-    "ca",
-    "cs",
-    "da",
-    "de",
-    "el",
-    "es",
-    "fa",
-    "fi",
-    "fr",
-    "gu",
-    "he",
-    "hi",
-    "hr",
-    "hu",
-    "hy",
-    "id",
-    "it",
-    "ja",
-    "ka",
-    "km",
-    "kn",
-    "ko",
-    "lt",
-    "lv",
-    "ml",
-    "mr",
-    "ms",
-    "my",
-    "nl",
-    "no",
-    "pa",
-    "pl",
-    "pt",
-    "ro",
-    "ru",
-    "sk",
-    "sl",
-    "sr",
-    "sv",
-    "sw",
-    "ta",
-    "te",
-    "th",
-    "tr",
-    "uk",
-    "ur",
-    "vi",
-    "zh",
-]
+_CODES = (
+    "am ar bg bn ca cs da de el es fa fi fr gu he hi hr hu hy id it ja ka km kn ko lt lv ml mr ms my nl no pa pl pt ro "
+    "ru sk sl sr sv sw ta te th tr uk ur vi zh"
+)
+LANGUAGES = tuple(_CODES.split())
 _VARIATION_SELECTOR = "\ufe0f"  # asks for the coloured form; CLDR names the character without it
 
 _PACKAGES = (

@@ -1,0 +1,225 @@
+"""What a built tier holds, as a page: rows by kind and language, licences, examples, drops, pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from commonspace.content import Content, Document, Text
+from commonspace.data.sample import Record
+from commonspace.data.shards import ShardReader
+from commonspace.errors import DataError
+from data_prep.build import read_manifest
+from data_prep.contact_sheet import write_sheet
+from data_prep.sources import all_sources
+from data_prep.split import SPLITS
+
+_EXAMPLES = 3  # per source and task
+_CHARACTERS = 110  # of an example
+_LANGUAGES = 60
+_MAIN_TIER = "mini"
+_FAMILIES = {
+    "copyleft": ("AGPL", "GPL"),
+    "documentation": ("GFDL",),
+    "share_alike": ("CC-BY-SA",),
+    "permissive": ("Public domain", "CC0", "MIT", "BSD", "Unicode", "Apache"),
+}
+
+
+def write_report(tier: str, folder: Path, docs: Path, cache: Path) -> Path:
+    """Write `<docs>/data.md` (`data-<tier>.md` for other tiers than mini) and contact sheets; return the page.
+
+    Raises:
+        DataError: the tier was not built, or its shards are broken.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise DataError(f"{folder}: nothing was built there; run `commonspace data build data.tier={tier}`")
+    sheets = docs / "results" / "data"
+    sheets.mkdir(parents=True, exist_ok=True)
+    page = docs / ("data.md" if tier == _MAIN_TIER else f"data-{tier}.md")
+    lines = [*_head(tier, manifest), *_sources_table(manifest), "", *_tasks_table(manifest, folder), ""]
+    for name, source in manifest["sources"].items():
+        samples = _samples(folder, name, source)
+        sheet = None
+        if source["role"] != "zero_shot":  # their pictures are for scoring only; docs show none of them
+            sheet = write_sheet(_training_rows(folder, name, source), sheets / f"{tier}-{name}.jpg")
+        lines += [*_source_section(name, source, samples, sheet, docs, cache), ""]
+    lines += [*_merged(manifest), "", _licence_section(manifest)]
+    partial = page.with_name(f".{page.name}.partial")
+    partial.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    os.replace(partial, page)
+    return page
+
+
+def _head(tier: str, manifest: Mapping[str, Any]) -> list[str]:
+    rows = sum(source["rows"] for source in manifest["sources"].values())
+    size = sum(file["bytes"] for file in _files(manifest).values()) / 1e6
+    return [
+        f"# Data of the {tier} tier",
+        "",
+        f"<!-- written by `commonspace data report data.tier={tier}`; do not edit -->",
+        "",
+        f"{rows:,} rows of {len(manifest['sources'])} sources; {size:.1f} MB to download. "
+        f"Build `{manifest['fingerprint'][:12]}`.",
+        "",
+        "A row is a query and what answers it. Its *concept* decides its split: the normalised English title (manuals",
+        "by page, code by module, sprites by mesh family), hashed; one concept lies on one side over all tasks and",
+        "sources. Rows of *zero-shot* sources and tasks are held out as a whole.",
+        "",
+    ]
+
+
+def _files(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{file name: its pin} over all packages; a package that two sources read counts once."""
+    known = all_sources()
+    packages = [package for name in manifest["sources"] if name in known for package in known[name].packages]
+    return {package.filename: {"bytes": package.bytes, "sha256": package.sha256} for package in packages}
+
+
+def _sources_table(manifest: Mapping[str, Any]) -> list[str]:
+    lines = ["| source | licence | role | train | dev | held-out |", "| --- | --- | --- | ---: | ---: | ---: |"]
+    for name, source in manifest["sources"].items():
+        sides = [sum(tally[side] for tally in source["tasks"].values()) for side in SPLITS]
+        counts = " | ".join(f"{count:,}" for count in sides)
+        lines.append(f"| [{name}](#{name}) | {source['licence']} | {source['role'].replace('_', '-')} | {counts} |")
+    return lines
+
+
+def _tasks_table(manifest: Mapping[str, Any], folder: Path) -> list[str]:
+    lines = [
+        "| task | train | dev | held-out | held-out concepts | MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for task, tally in manifest["tasks"].items():
+        counts = " | ".join(f"{tally[side]:,}" for side in SPLITS)
+        concepts = len(set(ShardReader(folder / task, "heldout").column("concept"))) if tally["heldout"] else 0
+        size = sum(path.stat().st_size for path in (folder / task).glob("*.tar")) / 1e6
+        lines.append(f"| {task} | {counts} | {concepts:,} | {size:.1f} |")
+    return lines
+
+
+def _samples(folder: Path, name: str, source: Mapping[str, Any]) -> dict[str, list[Record]]:
+    """{task: a few rows} of a source, spread over what it has."""
+    found = {}
+    for task, tally in source["tasks"].items():
+        side = next(side for side in SPLITS if tally[side])
+        reader = ShardReader(folder / task, side)
+        rows = [row for row, owner in enumerate(reader.column("source")) if owner == name]
+        found[task] = [reader.read(row) for row in rows[:: max(1, len(rows) // _EXAMPLES)][:_EXAMPLES]]
+    return found
+
+
+def _training_rows(folder: Path, name: str, source: Mapping[str, Any]) -> Iterator[Record]:
+    """Rows of a source from the train split, spread over it, pictures and clips first in the order of its tasks."""
+    for task, tally in source["tasks"].items():
+        if not tally["train"]:
+            continue
+        reader = ShardReader(folder / task, "train")
+        rows = [row for row, owner in enumerate(reader.column("source")) if owner == name]
+        yield from (reader.read(row) for row in islice(rows, 0, None, max(1, len(rows) // 40)))
+
+
+def _source_section(
+    name: str,
+    source: Mapping[str, Any],
+    samples: Mapping[str, list[Record]],
+    sheet: Path | None,
+    docs: Path,
+    cache: Path,
+) -> list[str]:
+    lines = [f"## {name}", "", f"{source['provenance']}. Licence: {source['licence']}.", ""]
+    lines += [*_package_lines(name, cache), ""]
+    lines += ["| task | train | dev | held-out |", "| --- | ---: | ---: | ---: |"]
+    for task, tally in source["tasks"].items():
+        lines.append(f"| {task} | " + " | ".join(f"{tally[side]:,}" for side in SPLITS) + " |")
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in source["kinds"].items())
+    lines += ["", f"Rows by modality: {kinds}.", ""]
+    if source["languages"]:
+        listed = [f"{code} {count:,}" for code, count in source["languages"].items()]
+        more = f" and {len(listed) - _LANGUAGES} more" if len(listed) > _LANGUAGES else ""
+        lines += [f"Texts and sounds by language ({len(listed)}): {', '.join(listed[:_LANGUAGES])}{more}.", ""]
+    if sheet is not None:
+        lines += [f"![What {name} looks like]({sheet.relative_to(docs).as_posix()})", ""]
+    lines += ["| task | query | answer |", "| --- | --- | --- |"]
+    for task, records in samples.items():
+        for record in records:
+            lines.append(f"| {task} | {_shown(record.queries[0].content)} | {_shown(record.positives[0].content)} |")
+    if source["drops"]:
+        lines += ["", "Left out:", "", "| why | rows |", "| --- | ---: |"]
+        lines += [
+            f"| {_cell(why)} | {count:,} |" for why, count in sorted(source["drops"].items(), key=lambda item: -item[1])
+        ]
+    return lines
+
+
+def _package_lines(name: str, cache: Path) -> list[str]:
+    packages = all_sources()[name].packages if name in all_sources() else ()
+    lines = []
+    for package in packages:
+        here = "" if (cache / "downloads" / package.filename).is_file() else ", not in this cache"
+        lines.append(
+            f"- `{package.name}` {package.version} ({package.client}, {package.bytes / 1e6:.1f} MB{here}), "
+            f"sha256 `{package.sha256[:16]}...`"
+        )
+    return lines
+
+
+def _shown(content: Content) -> str:
+    """A content as one table cell: texts cut, media by their kind."""
+    pieces = []
+    for part in content.parts:
+        if isinstance(part, Text):
+            pieces.append(part.text)
+        elif isinstance(part, Document):
+            inner = [item.text if isinstance(item, Text) else "[image]" for item in part.parts]
+            pieces.append("[document: " + " / ".join(text[: _CHARACTERS // 2] for text in inner) + "]")
+        else:
+            pieces.append(f"[{type(part).__name__.lower()}]")
+    return _cell(" ".join(pieces))
+
+
+def _cell(text: str) -> str:
+    flat = " ".join(text.split())
+    cut = flat if len(flat) <= _CHARACTERS else flat[:_CHARACTERS].rsplit(" ", 1)[0] + " ..."
+    return cut.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`").replace("*", "\\*")
+
+
+def _merged(manifest: Mapping[str, Any]) -> list[str]:
+    groups = manifest["merged_concepts"]
+    if not groups["groups"]:
+        return ["## Concepts that are one", "", "No two concepts share a picture, sound or clip."]
+    lines = [
+        "## Concepts that are one",
+        "",
+        f"{groups['groups']:,} groups of concepts share a byte-identical picture, sound or clip and are treated as one "
+        f"concept. The largest:",
+        "",
+    ]
+    return lines + [f"- {_cell(', '.join(names[:8]))}" for names in groups["largest"][:8]]
+
+
+def _licence_section(manifest: Mapping[str, Any]) -> str:
+    text = Path(__file__).with_name("licences.md").read_text(encoding="utf-8").rstrip()
+    families = {family: _of_family(manifest, family) for family in _FAMILIES}
+    evaluation = [name for name, source in manifest["sources"].items() if source["role"] == "zero_shot"]
+    values: dict[str, str] = {family: ", ".join(names) or "none" for family, names in families.items()}
+    values["permissive_names"] = ",".join(families["permissive"])
+    values["evaluation"] = ", ".join(evaluation) or "none in this tier"
+    for key, value in values.items():
+        text = text.replace("{" + key + "}", value)
+    return text
+
+
+def _of_family(manifest: Mapping[str, Any], family: str) -> Sequence[str]:
+    """Sources whose licence names this family; one under several licences is listed with the strictest."""
+    order = list(_FAMILIES)
+    found = []
+    for name, source in manifest["sources"].items():
+        matches = [key for key in order if any(mark in source["licence"] for mark in _FAMILIES[key])]
+        if matches and matches[0] == family:
+            found.append(name)
+    return found
