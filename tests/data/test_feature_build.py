@@ -1,0 +1,152 @@
+"""The pass over all media: each once, what is known is not decoded again, what is broken is named."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image as PILImage
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch import nn
+
+from commonspace.content import Audio, Content, Document, Image
+from commonspace.data.feature_build import build_features, tier_readers
+from commonspace.data.features import FeatureCache, attach_features
+from commonspace.data.sample import Record, Variant
+from commonspace.errors import ConfigError, DataError
+from commonspace.processing.preprocessing import Preprocessing
+from commonspace.processing.processor import Processor
+
+
+class Tower(nn.Module):
+    """Gives rows that tell what it saw; counts how often it ran."""
+
+    def __init__(self, width: int, *, frozen: bool = True) -> None:
+        super().__init__()
+        self.width, self.frozen, self.fingerprint, self.calls = width, frozen, f"tower{width}", 0
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, value: torch.Tensor, tokens: int | None = None) -> torch.Tensor:
+        self.calls += 1
+        means = value.float().flatten(1).mean(1)
+        count = tokens or value.shape[-1] // 4
+        return (means[:, None, None] * self.weight).expand(-1, count, self.width) + torch.arange(self.width) / 8
+
+
+class Model(nn.Module):
+    """As much of an embedder as `attach_features` needs."""
+
+    def __init__(self, **towers: Tower) -> None:
+        super().__init__()
+        tokenizer = Tokenizer(WordLevel({"a": 0, "[UNK]": 1}, "[UNK]"))
+        self.processor = Processor(Preprocessing(image_size=16), tokenizer, on_limit="truncate")
+        self.backbone = nn.Module()
+        self.backbone.towers = lambda: towers
+
+
+def png(grey: int) -> bytes:
+    file = io.BytesIO()
+    PILImage.new("RGB", (20, 10), (grey, grey, grey)).save(file, "png")
+    return file.getvalue()
+
+
+def wav(seconds: float) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, np.full(int(16000 * seconds), 0.1, np.float32), 16000, format="wav")
+    return file.getvalue()
+
+
+def records() -> list[Record]:
+    contents = [Content(Image(png(10 * n))) for n in range(6)]
+    contents += [Content("a", Image(png(0))), Content(Document("a", Image(png(10))))]  # seen before, at the same grid
+    contents += [Content(Audio(wav(seconds))) for seconds in (0.5, 1.0, 2.0)]
+    contents += [Content(Image(b"\x89PNG broken"))]
+    return [
+        Record(f"r{n}", "any", "made", f"c{n}", (Variant(content),), (Variant(Content("a")),))
+        for n, content in enumerate(contents)
+    ]
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model(image=Tower(6), audio=Tower(4))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_medium_runs_once_and_training_then_takes_it(make_shards, model, tmp_path, workers):
+    reader = make_shards(records(), "any")
+    store = attach_features(model, tmp_path)
+    report = build_features(
+        [reader], model.processor, model.backbone.towers(), store, workers=workers, progress=False, keep_every=3
+    )
+    assert (report.computed, report.known, len(store)) == (9, 0, 9)
+    assert len(report.failed) == 1 and "any/train-00000.tar:r11" in report.failed[0]
+
+    plain = Model(**model.backbone.towers()).processor
+    for record in list(reader)[:-1]:
+        cached, raw = model.processor(record.queries[0].content), plain(record.queries[0].content)
+        assert cached.tokens == raw.tokens
+        for kept, decoded in zip(cached.pieces, raw.pieces, strict=True):
+            if kept.kind in ("image", "audio"):
+                tokens = [kept.tokens] if kept.kind == "image" else []
+                rows = model.backbone.towers()[kept.kind](decoded.value[None], *tokens)[0]
+                assert kept.is_feature and torch.equal(kept.value, rows.half())
+
+
+def test_a_second_pass_decodes_nothing(make_shards, model, tmp_path):
+    reader = make_shards(records(), "any")
+    store = attach_features(model, tmp_path)
+    towers = model.backbone.towers()
+    build_features([reader], model.processor, towers, store, progress=False)
+    calls = [tower.calls for tower in towers.values()]
+    assert calls == [1, 2]  # all images at once; sounds of 1 s together, the one of 2 s alone
+    report = build_features([reader], model.processor, towers, FeatureCache(store.folder), progress=False)
+    assert (report.computed, report.known) == (0, 9)
+    assert [tower.calls for tower in towers.values()] == calls
+
+
+def test_an_interrupted_pass_goes_on(make_shards, model, tmp_path):
+    reader = make_shards(records(), "any")
+    store = attach_features(model, tmp_path)
+    towers = model.backbone.towers()
+    whole, towers["image"].forward = towers["image"].forward, _stop_after(towers["image"], 2)
+    with pytest.raises(KeyboardInterrupt):
+        build_features([reader], model.processor, towers, store, batch=1, keep_every=1, progress=False)
+    assert len(store) == 2
+    towers["image"].forward = whole
+    assert build_features([reader], model.processor, towers, store, progress=False).computed == 7
+
+
+def _stop_after(tower: Tower, calls: int):
+    forward = tower.forward
+
+    def stopping(*arguments: object) -> torch.Tensor:
+        if tower.calls == calls:
+            raise KeyboardInterrupt
+        return forward(*arguments)
+
+    return stopping
+
+
+def test_towers_that_train_are_not_cached(tmp_path):
+    model = Model(image=Tower(6, frozen=False), audio=Tower(4))
+    store = attach_features(model, tmp_path)
+    store.put({})
+    piece = next(p for p in model.processor(Content(Image(png(3)))).pieces if p.kind == "image")
+    assert not piece.is_feature
+    with pytest.raises(ConfigError, match=r"data\.features=false"):
+        attach_features(Model(image=Tower(6, frozen=False)), tmp_path)
+
+
+def test_readers_of_a_tier(make_shards, tmp_path):
+    make_shards(records()[:2], "any")
+    make_shards(records()[2:4], "any", split="dev")
+    assert [(r.task, r.split) for r in tier_readers(tmp_path)] == [("any", "train"), ("any", "dev")]
+    with pytest.raises(DataError, match="other.*commonspace data build"):
+        tier_readers(tmp_path, ["any", "other"])
+    with pytest.raises(DataError, match="no shards"):
+        tier_readers(tmp_path / "empty")
