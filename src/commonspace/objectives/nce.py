@@ -58,8 +58,8 @@ def nce_loss(
     Relations: without duplicates and hard negatives equal to `cross_entropy(S/t, arange(B))`, and to one half of
     open_clip's ClipLoss, which adds the other direction (see `bidirectional_nce`).
     """
-    _check_pairs(query_BE, positive_BE, temperature)
-    _check_negatives(query_BE, negative_BKE, negative_mask_BK, negative_ids_BK, positive_ids, options)
+    check_pairs(query_BE, positive_BE, temperature)
+    check_negatives(query_BE, negative_BKE, negative_mask_BK, negative_ids_BK, positive_ids, options)
     with torch.autocast(query_BE.device.type, enabled=False):
         rows = Rows.of(query_BE, positive_BE, negative_BKE, negative_mask_BK, negative_ids_BK, temperature)
         pool = Pool.of(rows, query_ids, positive_ids, group, options)
@@ -132,7 +132,7 @@ def pad_negatives(vectors_ME: Tensor, counts: Sequence[int]) -> tuple[Tensor, Te
     return negative_BKE.masked_scatter(mask_BK[..., None], vectors_ME), mask_BK
 
 
-def _check_pairs(query_BE: Tensor, positive_BE: Tensor, temperature: float | Tensor) -> None:
+def check_pairs(query_BE: Tensor, positive_BE: Tensor, temperature: float | Tensor) -> None:
     if query_BE.ndim != 2 or query_BE.shape != positive_BE.shape or query_BE.shape[0] == 0:
         raise ConfigError(
             f"queries {tuple(query_BE.shape)} and positives {tuple(positive_BE.shape)} must both be [B, E] with B > 0"
@@ -144,7 +144,7 @@ def _check_pairs(query_BE: Tensor, positive_BE: Tensor, temperature: float | Ten
         raise ConfigError(f"temperature={temperature} must be a positive number; 0.02 is usual")
 
 
-def _check_negatives(
+def check_negatives(
     query_BE: Tensor,
     negative_BKE: Tensor | None,
     mask_BK: Tensor | None,

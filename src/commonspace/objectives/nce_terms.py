@@ -79,7 +79,7 @@ def span_losses(rows: Rows, pool: Pool, span: slice, options: NCEOptions) -> tup
     positive_C1 = (rows.query_BE[span] * rows.positive_BE[span]).sum(dim=-1, keepdim=True)
     temperature_C1 = rows.temperature_B1[span]
     logits = [positive_C1 / temperature_C1]
-    in_batch, hard, masked_C = _negatives(rows, pool, span, options)
+    in_batch, hard, masked_C = negatives(rows, pool, span, options)
     weighs_all = options.hardness_on == "all"
     for (similarity_CN, keep_CN), weighted in [(n, weighs_all) for n in in_batch] + [(n, True) for n in hard]:
         logits_CN = similarity_CN / temperature_C1
@@ -101,7 +101,7 @@ def span_losses(rows: Rows, pool: Pool, span: slice, options: NCEOptions) -> tup
 _Terms = list[tuple[Tensor, Tensor]]  # similarities [C, n], and which of them count [C, n]
 
 
-def _negatives(rows: Rows, pool: Pool, span: slice, options: NCEOptions) -> tuple[_Terms, _Terms, Tensor]:
+def negatives(rows: Rows, pool: Pool, span: slice, options: NCEOptions) -> tuple[_Terms, _Terms, Tensor]:
     """In-batch negatives, hard negatives, and the share of other targets that equation 3 masks [C]."""
     query_CE = rows.query_BE[span]
     in_batch, hard = [], []

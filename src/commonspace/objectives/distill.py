@@ -1,0 +1,73 @@
+"""Learning from a teacher: its vectors (EmbedDistill, as in EmbeddingGemma 2509.20354), or a reranker's scores."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from commonspace.errors import ConfigError
+
+
+def embedding_match(student_BE: tuple[Tensor, ...], teacher_BF: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean squared distance of unit vectors, summed over roles (queries, positives, negatives) with equal weights.
+
+    `student_BE` and `teacher_BF` hold one tensor [n, E] and [n, F] a role, in the same order; a teacher wider than the
+    student (F > E) is cut to the student's width and renormalised, which suits teachers trained with nested sizes.
+    Negatives matter: EmbeddingGemma reports a clear gain from matching them too. Teachers get no gradient.
+
+    Report: `loss`, and `cosine`, the mean cosine over roles. Relations: 2 - 2 x that cosine a role.
+    """
+    if not student_BE or len(student_BE) != len(teacher_BF):
+        raise ConfigError(f"{len(student_BE)} roles of the student for {len(teacher_BF)} of the teacher")
+    cosines = []
+    for student, teacher in zip(student_BE, teacher_BF, strict=True):
+        if len(student) != len(teacher) or teacher.shape[-1] < student.shape[-1]:
+            shapes = f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+            raise ConfigError(f"student and teacher vectors are {shapes}: rows must pair up, the teacher be as wide")
+        wide = torch.promote_types(student.dtype, torch.float32)
+        target = teacher.detach()[..., : student.shape[-1]].to(wide)
+        with torch.autocast(student.device.type, enabled=False):
+            cosines.append((F.normalize(student.to(wide), dim=-1) * F.normalize(target, dim=-1)).sum(-1).mean())
+    cosine = torch.stack(cosines)
+    loss = (2 - 2 * cosine).sum()
+    return loss, {"loss": loss.detach(), "cosine": cosine.mean().detach()}
+
+
+def score_match(
+    query_BE: Tensor,
+    positive_BE: Tensor,
+    negative_BKE: Tensor,
+    *,
+    teacher_BT: Tensor,
+    temperature: float | Tensor,
+    teacher_temperature: float = 1.0,
+    negative_mask_BK: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """KL(teacher || student) over each row's 1 + K documents, positive first, mean over rows.
+
+    `teacher_BT` [B, 1 + K] are the teacher's logits, divided by `teacher_temperature`; the student's are cosines
+    divided by `temperature`. Documents that the mask leaves out count on neither side. Teachers get no gradient.
+
+    Relations: cross-entropy against the teacher's softmax less that softmax's entropy, so 0 is reached by agreement;
+    with a teacher sure of the positive, `nce_loss` in classification mode.
+    """
+    size, width = negative_BKE.shape[:2]
+    if tuple(teacher_BT.shape) != (size, width + 1):
+        raise ConfigError(f"teacher scores {tuple(teacher_BT.shape)} must be [B, 1 + K] = {(size, width + 1)}")
+    wide = torch.promote_types(query_BE.dtype, torch.float32)
+    with torch.autocast(query_BE.device.type, enabled=False):
+        documents_BTE = F.normalize(torch.cat([positive_BE[:, None], negative_BKE], dim=1).to(wide), dim=-1)
+        student_BT = torch.einsum("be,bte->bt", F.normalize(query_BE.to(wide), dim=-1), documents_BTE) / temperature
+        teacher_BT = teacher_BT.detach().to(wide) / teacher_temperature
+        keep_BT = torch.ones_like(teacher_BT, dtype=torch.bool)
+        if negative_mask_BK is not None:
+            keep_BT[:, 1:] = negative_mask_BK
+        log_student = student_BT.masked_fill(~keep_BT, -math.inf).log_softmax(dim=1)
+        log_teacher = teacher_BT.masked_fill(~keep_BT, -math.inf).log_softmax(dim=1)
+        gap = (log_teacher - log_student).masked_fill(~keep_BT, 0)
+        loss = (log_teacher.exp() * gap).sum(dim=1).mean()
+    agree = (log_student.argmax(1) == log_teacher.argmax(1)).to(wide).mean()
+    return loss, {"loss": loss.detach(), "agreement": agree.detach()}

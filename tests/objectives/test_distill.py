@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from commonspace.errors import ConfigError
+from commonspace.objectives.distill import embedding_match, score_match
+from commonspace.objectives.nce import nce_loss
+from commonspace.objectives.nce_options import NCEOptions
+
+
+def test_embedding_match_is_the_squared_distance_to_the_teachers_prefix():
+    student = tuple(torch.randn(n, 4, dtype=torch.float64, requires_grad=True) for n in (5, 5, 3))
+    teacher = tuple(torch.randn(n, 9, dtype=torch.float64, requires_grad=True) for n in (5, 5, 3))
+    loss, _ = embedding_match(student, teacher)
+    expected = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        gap = F.normalize(s, dim=-1) - F.normalize(t[:, :4], dim=-1)
+        expected += gap.square().sum(dim=-1).mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert all(t.grad is None for t in teacher) and all(s.grad.norm() > 0 for s in student)
+    assert embedding_match(student, student)[0].item() == pytest.approx(0, abs=1e-12)
+    with pytest.raises(ConfigError, match="rows must pair up"):
+        embedding_match((torch.ones(2, 8),), (torch.ones(2, 4),))
+    with pytest.raises(ConfigError, match="1 roles of the student for 2"):
+        embedding_match(student[:1], teacher[:2])
+
+
+def test_score_match_is_a_divergence_that_agreement_brings_to_zero():
+    query, positive = torch.randn(2, 4, 6, dtype=torch.float64)
+    negative = torch.randn(4, 3, 6, dtype=torch.float64)
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0], [0, 1, 1]]).bool()
+    documents = F.normalize(torch.cat([positive[:, None], negative], 1), dim=-1)
+    own = torch.einsum("be,bte->bt", F.normalize(query, dim=-1), documents) / 0.1
+    same, report = score_match(query, positive, negative, teacher_BT=own + 7, temperature=0.1, negative_mask_BK=mask)
+    assert same.item() == pytest.approx(0, abs=1e-12) and report["agreement"] == 1
+    teacher = torch.randn(4, 4, dtype=torch.float64)
+    keep = torch.cat([torch.ones(4, 1, dtype=torch.bool), mask], 1)
+    expected = 0.0
+    for row in range(4):
+        p, q = teacher[row][keep[row]].softmax(0), own[row][keep[row]].softmax(0)
+        expected += float((p * (p / q).log()).sum()) / 4
+    query.requires_grad_()
+    loss, _ = score_match(query, positive, negative, teacher_BT=teacher, temperature=0.1, negative_mask_BK=mask)
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    loss.backward()
+    assert query.grad.isfinite().all()
+
+
+def test_a_teacher_sure_of_the_positive_is_the_classification_loss():
+    query, positive = torch.randn(2, 4, 6)
+    negative = torch.randn(4, 3, 6)
+    teacher = torch.tensor([[1e4, 0, 0, 0]]).expand(4, 4)
+    loss, _ = score_match(query, positive, negative, teacher_BT=teacher, temperature=0.1)
+    options = NCEOptions(classification=True)
+    torch.testing.assert_close(loss, nce_loss(query, positive, negative, temperature=0.1, options=options)[0])
+    with pytest.raises(ConfigError, match=r"\[B, 1 \+ K\]"):
+        score_match(query, positive, negative, teacher_BT=teacher[:, :3], temperature=0.1)
