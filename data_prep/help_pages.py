@@ -11,6 +11,7 @@ _SKIPPED_CLASSES = frozenset("navheader navfooter toc indexdiv footnotes bibliog
 _SKIPPED_TAGS = frozenset({"script", "style", "pre", "th"})
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _BLOCKS = frozenset({"p", "dt"})
+_ENDS_PARAGRAPH = _HEADINGS | {"p", "div", "ul", "ol", "dl", "pre", "table", "hr"}
 _NUMBERING = re.compile(r"^(?:(?:Chapter|Appendix|Part|Figure|Table|Example)\s+)?(?:[\dA-Z]{1,4}\.)+(?:\d+\.?)*\s+")
 
 
@@ -77,6 +78,8 @@ class _Parser(HTMLParser):
             self._picture(values.get("src", ""))
         if tag in _VOID:
             return
+        if tag in _ENDS_PARAGRAPH and self._open and self._open[-1][0] == "p":
+            self.handle_endtag("p")
         role = self._role(tag, values.get("class", ""))
         if role == "figure":
             self._figure = Item("figure", "", self._heading)

@@ -89,6 +89,8 @@ class QtResource:
         start = self._names + offset
         (length,) = self._unpack(">H", start)
         raw = self._bytes[start + 6 : start + 6 + 2 * length]  # length, then a 32-bit hash, then UTF-16
+        if len(raw) < 2 * length:
+            raise DataError(f"{self.path}: is cut short inside its names; fetch its package again")
         return raw.decode("utf-16-be", errors="replace")
 
     def _unpack(self, layout: str, offset: int) -> tuple[int, ...]:

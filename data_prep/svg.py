@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pyvips
 
 from commonspace.errors import DataError
@@ -52,7 +53,18 @@ def render_svg(svg: bytes, name: str, side: int = SIDE) -> bytes:
             raise DataError(f"{name}: rendered to {image.width}x{image.height}; leave this drawing out")
         if (pixels == pixels[:1, :1]).all():
             raise DataError(f"{name}: nothing is visible in it; leave this drawing out")
-        return pyvips.Image.new_from_array(pixels, interpretation="srgb").webpsave_buffer(Q=90, effort=0)
+        return pyvips.Image.new_from_array(_trimmed(pixels), interpretation="srgb").webpsave_buffer(Q=90, effort=0)
     except pyvips.Error as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{name}: cannot be rendered ({reason[:160]}); leave this drawing out") from error
+
+
+def _trimmed(pixels: np.ndarray) -> np.ndarray:
+    """Without the empty page around a drawing that was left in one corner of it; uint8 [height, width, bands]."""
+    drawn = (pixels < 255).any(axis=-1)
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    if not len(rows) or min(np.ptp(rows), np.ptp(columns)) < 8:
+        return pixels
+    margin = 4
+    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
+    return np.ascontiguousarray(pixels[top : rows[-1] + 1 + margin, left : columns[-1] + 1 + margin])

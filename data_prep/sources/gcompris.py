@@ -14,20 +14,19 @@ from pathlib import Path
 from commonspace.content import Audio, Content, Image
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
+from data_prep.activities import Activity
 from data_prep.keys import record_key
 from data_prep.languages import KNOWN_LANGUAGES
 from data_prep.paintings import assemble_painting
 from data_prep.pictures import encode_picture, open_picture
 from data_prep.qml import qml_objects, qml_properties
-from data_prep.qt_resource import QtResource
 from data_prep.sketches import sketch_pairs
 from data_prep.source import Package, Source
 from data_prep.split import concept
-from data_prep.svg import render_svg
 
 _ROOT = "usr/share/gcompris-qt/rcc"
-_ACTIVITIES = "gcompris/src/activities"
 _BOARDS = ("explore_farm_animals", "explore_world_animals", "explore_monuments", "explore_world_music")
+_MUSIC = "explore_world_music"
 _CATEGORIES = ("monuments", "tools", "others", "renewable")
 _FILE_WORDS = {"solar": "solar panel", "buffetset": "buffet set", "blackslate": "black slate"}
 # The photos are called fish1 to fish28; the README beside them gives each one's title on Wikimedia Commons.
@@ -75,36 +74,8 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
     yield from _fish(root, drops)
 
 
-class _Activity:
-    """The files of one activity, by their path inside it."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        self.name = name
-        self._resource = QtResource(root / f"{name}.rcc")
-        self._prefix = f"{_ACTIVITIES}/{name}/"
-
-    def files(self, pattern: str) -> list[str]:
-        """Paths that match the pattern, sorted."""
-        paths = (name.removeprefix(self._prefix) for name in self._resource.names())
-        return sorted(path for path in paths if re.fullmatch(pattern, path))
-
-    def read(self, path: str) -> bytes:
-        """A file by its path in the activity, or by its qrc: address."""
-        return self._resource.read(self._prefix + path.removeprefix("qrc:/").removeprefix(self._prefix))
-
-    def text(self, path: str) -> str:
-        return self.read(path).decode("utf-8", "replace")
-
-    def image(self, path: str) -> Image:
-        """A picture as WebP."""
-        name, data = f"gcompris/{self.name}/{Path(path).name}", self.read(path)
-        if path.endswith(".svg"):
-            return Image(render_svg(data, name), name=name)
-        return Image(encode_picture(open_picture(data, name)), name=name)
-
-
 def _captioned(
-    activity: _Activity, path: str, captions: list[tuple[str, str]], drops: Counter, raster: str | None = "photo"
+    activity: Activity, path: str, captions: list[tuple[str, str]], drops: Counter, raster: str | None = "photo"
 ) -> Iterator[Record]:
     """The picture with (language, caption) pairs, or its reason counted; `raster` is the style of what is no SVG."""
     try:
@@ -124,7 +95,7 @@ def _captioned(
 
 
 def _words(root: Path, drops: Counter) -> Iterator[Record]:
-    activity = _Activity(root, "lang")
+    activity = Activity(root, "lang")
     lists = {}
     for path in activity.files(r"resource/content-[\w@]+\.json"):
         language = path.removeprefix("resource/content-").removesuffix(".json")
@@ -143,7 +114,7 @@ def _words(root: Path, drops: Counter) -> Iterator[Record]:
 
 def _boards(root: Path, drops: Counter) -> Iterator[Record]:
     for name in _BOARDS:
-        activity = _Activity(root, name)
+        activity = Activity(root, name)
         entries = [
             entry for path in activity.files(r"resource/board/.*\.qml") for entry in qml_objects(activity.text(path))
         ]
@@ -155,15 +126,19 @@ def _boards(root: Path, drops: Counter) -> Iterator[Record]:
             for field in ("image", "image2"):
                 path = entry.get(field, "")
                 # A board's key or question mark stands on each of its entries and shows none of them.
-                if path and shared[path] < 2:
+                if not path or shared[path] >= 2:
+                    continue
+                if name == _MUSIC:
+                    drops["musicians under the name of their country"] += 1
+                else:
                     yield from _captioned(activity, path, captions, drops)
             if entry.get("audio"):
-                text = entry["text"] if name == "explore_world_music" else entry["title"]
+                text = entry["text"] if name == _MUSIC else entry["title"]
                 yield _sound(activity, entry["audio"].replace("$CA", "ogg"), text, entry["title"])
 
 
 def _instruments(root: Path, drops: Counter) -> Iterator[Record]:
-    activity = _Activity(root, "instruments")
+    activity = Activity(root, "instruments")
     done: set[str] = set()
     for entry in qml_objects(activity.text("instruments.js")):
         name = entry.get("text", "").removeprefix("Find the ")
@@ -174,7 +149,7 @@ def _instruments(root: Path, drops: Counter) -> Iterator[Record]:
 
 
 def _categories(root: Path, drops: Counter) -> Iterator[Record]:
-    activity = _Activity(root, "categorization")
+    activity = Activity(root, "categorization")
     for path in activity.files(rf"resource/images/({'|'.join(_CATEGORIES)})/.*\.webp"):
         name = name_of_file(Path(path).stem)
         if name == "monument":
@@ -190,20 +165,20 @@ def name_of_file(stem: str) -> str:
 
 
 def _planets(root: Path, drops: Counter) -> Iterator[Record]:
-    activity = _Activity(root, "solar_system")
+    activity = Activity(root, "solar_system")
     for path in activity.files(r"resource/\w+\.webp"):
         yield from _captioned(activity, path, [("en", Path(path).stem.capitalize())], drops, raster=None)
 
 
 def _sights(root: Path, drops: Counter) -> Iterator[Record]:
     """The photos of the `details` boards; its paintings are left to `_paintings`."""
-    activity = _Activity(root, "details")
+    activity = Activity(root, "details")
     for title, path in _details(activity):
         if "Gogh" not in title:
             yield from _captioned(activity, path, [("en", title)], drops)
 
 
-def _details(activity: _Activity) -> Iterator[tuple[str, str]]:
+def _details(activity: Activity) -> Iterator[tuple[str, str]]:
     for board in activity.files(r"resource/board/.*\.qml"):
         text = activity.text(board)
         background = next((entry["pixmapfile"] for entry in qml_objects(text) if "type" in entry), None)
@@ -212,7 +187,7 @@ def _details(activity: _Activity) -> Iterator[tuple[str, str]]:
             yield title.rstrip("."), f"resource/{background}"
 
 
-def _sound(activity: _Activity, path: str, text: str, title: str) -> Record:
+def _sound(activity: Activity, path: str, text: str, title: str) -> Record:
     name = f"gcompris/{activity.name}/{Path(path).name}"
     return Record(
         key=record_key("gcompris", activity.name, Path(path).stem, "sound"),
@@ -226,7 +201,7 @@ def _sound(activity: _Activity, path: str, text: str, title: str) -> Record:
 
 
 def _memory_sounds(root: Path) -> Iterator[Record]:
-    activity = _Activity(root, "memory-sound")
+    activity = Activity(root, "memory-sound")
     for path in activity.files(r"resource/(LR|guitar_melody).*\.ogg"):
         words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", re.sub(r"^LR|_?LA|_?[Cc]ut\b|\d+", "", Path(path).stem))
         name = " ".join(words.replace("Cut", "").casefold().split())
@@ -235,7 +210,7 @@ def _memory_sounds(root: Path) -> Iterator[Record]:
 
 
 def _paintings(root: Path, drops: Counter) -> Iterator[Record]:
-    tiles, crops = _Activity(root, "paintings"), _Activity(root, "details")
+    tiles, crops = Activity(root, "paintings"), Activity(root, "details")
     found: list[tuple[str, str, Callable[[], bytes]]] = []
     for board in tiles.files(r"resource/board/.*\.qml"):
         text = tiles.text(board)
@@ -253,7 +228,7 @@ def _paintings(root: Path, drops: Counter) -> Iterator[Record]:
             drops["painting that cannot be put together"] += 1
 
 
-def _tile(activity: _Activity) -> Callable[[str], bytes]:
+def _tile(activity: Activity) -> Callable[[str], bytes]:
     return lambda name: activity.read(f"resource/{name}")
 
 
@@ -273,7 +248,7 @@ def _painting(title: str, name: str, picture: bytes) -> Record:
 
 
 def _fish(root: Path, drops: Counter) -> Iterator[Record]:
-    activity = _Activity(root, "categorization")
+    activity = Activity(root, "categorization")
     folder = "resource/images/fishes"
     titles = re.findall(r"/File:(\S+)\n.*\nFiles:\n(\S+)", activity.text(f"{folder}/README"))
     for title, file in titles:

@@ -26,6 +26,7 @@ _KEYWORD = re.compile(r"<rdf:li>(.*?)</rdf:li>", re.DOTALL)
 _EMPTY_KEYWORDS = frozenset(
     "hash icon icons theme unsorted special computer externally_generated signs_and_symbols magick element 11".split()
 )
+_CREDIT = re.compile(r"^Clip ?art by [^-]*(- )?", re.IGNORECASE)
 _COLLECTION = 5  # a title on this many files names the set they came in
 _MAX_KEYWORDS = 6
 _THEME_NAMES = re.compile(r"-theme/.*\b(applications|apps|mimetypes?|mime-types)/")
@@ -80,7 +81,8 @@ def tidy(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+    plain = html.unescape(html.unescape(re.sub(r"<[^>]*>", " ", text)))  # "B &amp;amp; W": some were escaped twice
+    return _CREDIT.sub("", " ".join(plain.split()))
 
 
 def _unusable(relative: str, title: str, name: str) -> str | None:
