@@ -14,7 +14,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     for _ in range(200):
         concepts = rng.normal(size=60)
         values = np.repeat(concepts, 5)[:, None] + rng.normal(size=(300, 1))
-        low, high = bootstrap(values, np.repeat(np.arange(60), 5).tolist(), draws=300)[0]
+        low, high = bootstrap(values[None], np.repeat(np.arange(60), 5).tolist(), draws=300)[0]
         covered += low <= 0 <= high
     assert 180 <= covered <= 199
 
@@ -22,8 +22,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
 def test_copies_of_a_concept_do_not_narrow_an_interval() -> None:
     values = np.random.default_rng(1).normal(size=(40, 1))
     units = [str(row) for row in range(40)]
-    once = bootstrap(values, units)
-    ten_times = bootstrap(np.repeat(values, 10, axis=0), np.repeat(units, 10).tolist())
+    once = bootstrap(values[None], units)
+    ten_times = bootstrap(np.repeat(values, 10, axis=0)[None], np.repeat(units, 10).tolist())
     np.testing.assert_allclose(once, ten_times, atol=1e-12)
 
 

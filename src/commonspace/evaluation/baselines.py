@@ -19,19 +19,19 @@ from commonspace.content import Content
 from commonspace.data.sample import Record
 from commonspace.errors import ConfigError
 from commonspace.evaluation.bm25 import bm25_ranks
+from commonspace.evaluation.engine import Evaluated, NearDuplicates, evaluate, ranks_table, task_table
 from commonspace.evaluation.frozen import FrozenFeatures, texts_of
+from commonspace.evaluation.intervals import DRAWS
 from commonspace.evaluation.late_fusion import (
     GRID,
     Fusion,
     LateFusion,
     Settings,
     TrainingRows,
-    describe,
     train_heads,
     training_rows,
 )
 from commonspace.evaluation.results import Scored, current_commit
-from commonspace.evaluation.run import Evaluated, NearDuplicates, evaluate, ranks_table, task_table
 from commonspace.evaluation.suite import EvalTask, Suite
 from commonspace.evaluation.summary import summarise
 
@@ -96,7 +96,7 @@ def chance(suite: Suite, near_duplicates: NearDuplicates | None = None) -> Evalu
         table["rank"] = (task.pools + 1) / (task.relevance.counts + 1)
         tables.append(table.assign(**chance_values(task.pools, task.relevance.counts)))
     table = pd.concat(tables, ignore_index=True)
-    return Evaluated([replace(row, ci95=None) for row in summarise(table, scored)], table)
+    return Evaluated([replace(row, ci95=None) for row in summarise(table, scored, draws=1)], table)
 
 
 def text_tasks(suite: Suite) -> list[EvalTask]:
@@ -104,14 +104,14 @@ def text_tasks(suite: Suite) -> list[EvalTask]:
     return [task for task in suite.tasks if task.name in TEXT_TASKS]
 
 
-def bm25(suite: Suite, near_duplicates: NearDuplicates | None = None) -> Evaluated:
+def bm25(suite: Suite, near_duplicates: NearDuplicates | None = None, draws: int = DRAWS) -> Evaluated:
     """BM25 on the text, code and document tasks."""
     scored = Scored("bm25", "baseline", commit=current_commit())
     tables = [ranks_table(task, bm25_ranks(task), scored, None, near_duplicates) for task in text_tasks(suite)]
     if not tables:
         return Evaluated([], pd.DataFrame())
     table = pd.concat(tables, ignore_index=True)
-    return Evaluated(summarise(table, scored), table)
+    return Evaluated(summarise(table, scored, draws), table)
 
 
 class RawText:
@@ -126,19 +126,25 @@ class RawText:
     def embed(
         self, contents: Sequence[Content], *, task: str | None = None, role: str | None = None, progress: bool = False
     ) -> np.ndarray:
-        """Vectors [N, E]; under prefix_policy=task the role picks the encoder's prefix."""
+        """Vectors [N, E]; under prefix_policy=both the role picks the encoder's prefix."""
         prefix = {"query": self.prefixes[0], "document": self.prefixes[1], None: ""}[role]
         return self.encode([Content(prefix + "\n".join(texts_of(content))) for content in contents])
 
 
 def raw_text(
-    suite: Suite, features: FrozenFeatures, near_duplicates: NearDuplicates | None = None, progress: bool = False
+    suite: Suite,
+    features: FrozenFeatures,
+    near_duplicates: NearDuplicates | None = None,
+    draws: int = DRAWS,
+    progress: bool = False,
 ) -> Evaluated:
     """The pretrained text encoder on the text tasks: what training forgets shows against it. With e5's own prefixes."""
     model = RawText(lambda contents: features.vectors(contents, "text", progress), ("query: ", "passage: "))
     tasks = tuple(replace(task, prompt="e5") for task in text_tasks(suite))
-    scored = Scored("raw_text", "baseline", prefix_policy="task")
-    return evaluate(model, replace(suite, tasks=tasks), scored, near_duplicates=near_duplicates, progress=progress)
+    scored = Scored("e5", "baseline", prefix_policy="both")
+    return evaluate(
+        model, replace(suite, tasks=tasks), scored, near_duplicates=near_duplicates, draws=draws, progress=progress
+    )
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ def tune(
     tried = []
     for settings in GRID[:tries]:
         model = LateFusion(train_heads(rows, settings, seed, family.fusion), features)
-        tried.append(Try(settings, dev_score(evaluate(model, dev, Scored("try", "baseline")))))
+        tried.append(Try(settings, dev_score(evaluate(model, dev, Scored("try", "baseline"), draws=1))))
     return sorted(tried, key=lambda one: -one.score)
 
 
@@ -189,6 +195,7 @@ def late_fusion(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     near_duplicates: NearDuplicates | None = None,
     log: Path | None = None,
+    draws: int = DRAWS,
     progress: bool = False,
 ) -> list[Evaluated]:
     """One family's specialist: tuned on dev, then trained and scored on held-out once a seed.
@@ -208,8 +215,8 @@ def late_fusion(
     done = []
     for seed in seeds:
         model = LateFusion(train_heads(rows, best, seed, family.fusion, progress), features)
-        scored = Scored(name, "baseline", seed=seed, command=f"late fusion, {describe(best)}")
-        done.append(evaluate(model, heldout, scored, near_duplicates=near_duplicates))
+        scored = Scored(name, "baseline", seed=seed)
+        done.append(evaluate(model, heldout, scored, near_duplicates=near_duplicates, draws=draws))
     return done
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import norm
@@ -24,17 +25,27 @@ def _sums(values_QM: np.ndarray, units: Sequence[str]) -> tuple[np.ndarray, np.n
     return sums_UM, np.bincount(rows, minlength=len(names)).astype(np.float64)
 
 
-def bootstrap(values_QM: np.ndarray, units: Sequence[str], draws: int = DRAWS, seed: int = _SEED) -> np.ndarray:
-    """95% intervals of the mean over queries of M metrics, [M, 2], resampling units.
+def bootstrap(values_SQM: np.ndarray, units: Sequence[str], draws: int = DRAWS, seed: int = _SEED) -> np.ndarray:
+    """95% intervals of the mean over seeds and queries of M metrics, [M, 2], resampling units and seeds.
 
-    values_QM [Q, M]; units [Q] names the concept of each query. One unit alone gives an interval without width: it
-    says nothing about other concepts, and the row's count of queries shows it.
+    values_SQM [S, Q, M], S = 1 where there is one seed; units [Q] names the concept of each query. One unit alone gives
+    an interval without width: it says nothing about other concepts, and the row's count of queries shows it.
     """
-    sums_UM, counts_U = _sums(values_QM, units)
-    rng = np.random.default_rng(seed)
-    weights_RU = rng.multinomial(len(counts_U), np.full(len(counts_U), 1 / len(counts_U)), size=draws)
-    means_RM = (weights_RU @ sums_UM) / (weights_RU @ counts_U)[:, None]
-    return np.percentile(means_RM, [2.5, 97.5], axis=0).T
+    seeds, _, metrics = values_SQM.shape
+    flat_QX = np.moveaxis(values_SQM, 0, 1).reshape(values_SQM.shape[1], -1)
+    sums_UX, counts_U = _sums(flat_QX, units)
+    weights_RU = _draws(len(counts_U), draws, seed)
+    means_RSM = (weights_RU @ sums_UX).reshape(draws, seeds, metrics) / (weights_RU @ counts_U)[:, None, None]
+    shares_RS = _draws(seeds, draws, seed + 1) / seeds
+    return np.percentile(np.einsum("rsm,rs->rm", means_RSM, shares_RS), [2.5, 97.5], axis=0).T
+
+
+@lru_cache(maxsize=16)  # subsets and metrics of one task draw alike
+def _draws(units: int, draws: int, seed: int) -> np.ndarray:
+    """How often each unit is drawn in each resample, float64 [draws, units]; rows sum to `units`."""
+    chosen = np.random.default_rng((seed, units)).integers(units, size=(draws, units))
+    places = (chosen + units * np.arange(draws)[:, None]).ravel()
+    return np.bincount(places, minlength=draws * units).reshape(draws, units).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -66,11 +77,11 @@ def paired_difference(
     """
     if first_SQ.shape[1] != second_SQ.shape[1] or first_SQ.shape[1] != len(units):
         raise ValueError(f"queries differ: {first_SQ.shape[1]}, {second_SQ.shape[1]} and {len(units)} units")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng((seed, 1))  # for seeds of training; concepts have draws of their own
     first_US, counts_U = _sums(first_SQ.T, units)
     second_US, _ = _sums(second_SQ.T, units)
     units_count = len(counts_U)
-    weights_RU = rng.multinomial(units_count, np.full(units_count, 1 / units_count), size=draws)
+    weights_RU = _draws(units_count, draws, seed)
     totals_R = weights_RU @ counts_U
     differences_R = np.zeros(draws)
     for sign, sums_US in ((1, first_US), (-1, second_US)):

@@ -9,7 +9,7 @@ of the parts' vectors, and an MLP over the parts' features together, both traine
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -260,10 +260,3 @@ class LateFusion:
     def heads_size(self) -> int:
         """Length of a vector."""
         return next(head.linear.out_features for head in self.heads.heads.values())
-
-
-def describe(settings: Settings) -> str:
-    """What differs from the first try, for the log."""
-    base = asdict(Settings())
-    changed = {name: value for name, value in asdict(settings).items() if value != base[name]}
-    return ", ".join(f"{name}={value}" for name, value in changed.items()) or "defaults"

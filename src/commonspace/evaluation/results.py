@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class Scored:
     stage          pretrain, finetune, soup, baseline ...
     seed           of its training; None where nothing is random
     precision      of the embeddings, "float32"
-    prefix_policy  "none", or "task": the published prefix on contents that are text only
+    prefix_policy  which contents of text alone take their task's prefix: "none", "query" or "both" sides
     run_id         of the tracked run that trained it
     commit         of the code that evaluated
     command        that makes these rows again
@@ -141,6 +141,20 @@ def read_ranks(folder: Path, model: str) -> pd.DataFrame:
     if not path.exists():
         raise DataError(f"{path}: no ranks of {model!r}; they are not in git: evaluate the model again")
     return pd.read_parquet(path)
+
+
+def write_geometry(folder: Path, model: str, figures: Mapping[str, Mapping[str, float]]) -> Path:
+    """Replace a model's figures of geometry, {measure: {modality, pair or task: value}}."""
+    path = folder / f"{model}.geometry.json"
+    rounded = {measure: {name: round(value, 5) for name, value in some.items()} for measure, some in figures.items()}
+    _replace(path, (json.dumps(rounded, indent=1, ensure_ascii=False) + "\n").encode())
+    return path
+
+
+def read_geometry(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures of every model that has some, {model: {measure: {name: value}}}."""
+    paths = sorted(folder.glob("*.geometry.json"))
+    return {path.name.removesuffix(".geometry.json"): json.loads(path.read_text()) for path in paths}
 
 
 def _replace(path: Path, data: bytes) -> None:

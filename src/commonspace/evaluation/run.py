@@ -1,175 +1,249 @@
-"""Evaluate anything that embeds: each distinct content once, every task of a suite, every Matryoshka size.
-
-A model is an object with `embed(contents, *, task, role, progress) -> float [N, E]`. Nothing is skipped: a content
-that cannot be read ends the evaluation with its name.
-"""
+"""`commonspace evaluate`: a model folder or a baseline, scored on a tier, its rows written, the report made anew."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
-from rich.progress import Progress
+from rich.console import Console
 
 from commonspace.content import Content
+from commonspace.data.features import attach_features
+from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
-from commonspace.evaluation.metrics import per_query
-from commonspace.evaluation.ranking import Ranks, rank_relevant, truncate
-from commonspace.evaluation.results import Row, Scored, current_commit, write_ranks, write_rows
-from commonspace.evaluation.suite import EvalTask, Suite
-from commonspace.evaluation.summary import summarise
+from commonspace.evaluation import baselines, near_duplicates, report
+from commonspace.evaluation.engine import Evaluated, evaluate, over_seeds, save
+from commonspace.evaluation.frozen import FrozenFeatures
+from commonspace.evaluation.geometry import geometry
+from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
+from commonspace.evaluation.suite import Suite, build_suite
+from commonspace.models.build import CompactOptions, build_compact
+from commonspace.models.embedder import Embedder
+from commonspace.models.folder import read_json
+from commonspace.processing.preprocessing import Preprocessing
+from commonspace.processing.processor import Processor
 
-NearDuplicates = Mapping[int, str]  # content digest -> why it is one, as `near_duplicates.mark` gives
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+BASELINES = ("chance", "bm25", "e5", "late_fusion")
+console = Console()
 
 
-class Embeds(Protocol):
-    """What evaluation asks of a model."""
+def main(config: DictConfig) -> None:
+    """Evaluate what `config.embedder` names: a baseline, "baselines" for all of them, or a model folder."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    place = Place(
+        data=Path(plain["paths"]["data"]) / plain["data"]["tier"],
+        cache=Path(plain["paths"]["cache"]),
+        output=Path(plain["output"]),
+        split=plain["data"]["split"],
+        tasks=plain["data"]["tasks"],
+        features=plain["data"]["features"],
+        weights=plain["weights"],
+        draws=plain["bootstrap"],
+    )
+    if plain["embedder"] in (*BASELINES, "baselines"):
+        if plain["name"] or plain["dims"]:
+            raise ConfigError(f"name and dims have no effect on {plain['embedder']}; leave them out")
+        names = BASELINES if plain["embedder"] == "baselines" else (plain["embedder"],)
+        for name in names:
+            evaluate_baseline(place, name, seed=plain["seed"], seeds=plain["seeds"])
+    else:
+        evaluate_folder(
+            place,
+            Path(plain["embedder"]),
+            name=plain["name"],
+            dims=plain["dims"],
+            prefix_policy=plain.get("prefix_policy", "query"),
+            batch_tokens=plain["batch_tokens"],
+        )
+    if place.split == "heldout":
+        written = report.write(place.output)
+        console.print(f"{written}: report of {len(report.models(place.output))} models", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an evaluation reads and writes, and how.
+
+    data      shards of one tier       cache  features and weights        output  result rows
+    split     heldout or dev           tasks  shards to use, None for all
+    features  take frozen towers' outputs from the cache
+    weights   where pretrained parts come from: package, hub or a folder
+    draws     resamples behind each interval
+    """
+
+    data: Path
+    cache: Path
+    output: Path
+    split: str = "heldout"
+    tasks: Sequence[str] | None = None
+    features: bool = True
+    weights: str = "package"
+    draws: int = 1000
+
+    @cached_property
+    def suite(self) -> Suite:
+        """The tasks of the split; which were left out for want of shards is said, not hidden."""
+        suite = build_suite(self.data, self.split, self.tasks)
+        if suite.absent:
+            console.print(f"{self.data}: has no {', '.join(suite.absent)}; their rows will be missing")
+        dropped = {task.label: count for task in suite.tasks for count in task.dropped.values() if count}
+        if dropped:
+            console.print(f"queries that lie in their own pool, dropped: {dropped}")
+        return suite
+
+    @cached_property
+    def frozen(self) -> FrozenFeatures:
+        """The untrained pretrained parts, read once and only where something asks for them."""
+        return FrozenFeatures(
+            self.prepare(build_compact(CompactOptions(), Preprocessing(), weights=self.weights, cache=self.cache)),
+            self.cache / "features",
+        )
+
+    @cached_property
+    def near_duplicates(self) -> dict[int, str]:
+        """Held-out contents training has all but seen; computed once a tier."""
+        return near_duplicates.mark(
+            self.data,
+            image_vectors=lambda contents: self.frozen.vectors(contents, "image", progress=True),
+            features_name=f"{CompactOptions().vision} from {self.weights}",
+            progress=True,
+        )
+
+    def prepare(self, model: Embedder) -> Embedder:
+        """A model as evaluation uses it: long contents cut as in training, cached features where they are wanted."""
+        processor = model.processor
+        model.processor = Processor(processor.preprocessing, processor.tokenizer, on_limit="truncate")
+        if self.features:
+            attach_features(model, self.cache)
+        return model.eval()
+
+
+def evaluate_folder(
+    place: Place,
+    folder: Path,
+    *,
+    name: str | None = None,
+    dims: Sequence[int] | None = None,
+    prefix_policy: str = "query",
+    batch_tokens: int = 8192,
+) -> Path:
+    """Score a model folder at its Matryoshka sizes; returns the path of its rows."""
+    model = place.prepare(Embedder.load(folder))
+    scored = Scored(
+        model=name or folder.name, prefix_policy=prefix_policy, commit=current_commit(), command=_command(),
+        **training_of(folder),
+    )  # fmt: skip
+    embedded = _Batched(model, batch_tokens)
+    done = evaluate(
+        embedded, place.suite, scored, dims=dims or model.matryoshka_sizes,
+        near_duplicates=place.near_duplicates, draws=place.draws, progress=True,
+    )  # fmt: skip
+    write_geometry(place.output, scored.model, geometry(embedded, place.suite))
+    return _saved(place, [done])
+
+
+class _Batched:
+    """An embedder with its batch size, remembering vectors: geometry asks again for what evaluation embedded."""
+
+    def __init__(self, model: Embedder, batch_tokens: int) -> None:
+        self.model, self.batch_tokens = model, batch_tokens
+        self.known: dict[tuple[str | None, str | None, int], np.ndarray] = {}
 
     def embed(
         self, contents: Sequence[Content], *, task: str | None = None, role: str | None = None, progress: bool = False
     ) -> np.ndarray:
-        """Vectors [N, E] of the contents, in their order."""
-        ...
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """One evaluation: its rows, and its ranks per query (one line per task, query and size)."""
-
-    rows: list[Row]
-    ranks: pd.DataFrame
-
-
-def evaluate(
-    model: Embeds,
-    suite: Suite,
-    scored: Scored,
-    *,
-    dims: Sequence[int] | None = None,
-    near_duplicates: NearDuplicates | None = None,
-    progress: bool = False,
-) -> Evaluated:
-    """Rank every query of the suite.
-
-    dims             Matryoshka sizes; the widest is the one of headlines. None: the full width only
-    near_duplicates  {content digest: why} as `near_duplicates.mark` gives; None leaves the subset
-                     `no_near_duplicates` out of the rows
-    Deterministic given the model.
-    """
-    if scored.prefix_policy not in ("none", "task"):
-        raise ConfigError(f"prefix_policy={scored.prefix_policy!r}: choose none or task")
-    if scored.commit is None:
-        scored = replace(scored, commit=current_commit())
-    vectors = _Vectors(model, suite, scored.prefix_policy, progress)
-    frames = []
-    with Progress(disable=not progress) as bar:
-        step = bar.add_task("ranking", total=len(suite.tasks))
-        for task in suite.tasks:
-            query_QE, item_GE = vectors.of(task, "query"), vectors.of(task, "document")
-            # Languages and actions are read at full size; sizes are compared on the tasks themselves.
-            for dim in _sizes(dims, query_QE.shape[1])[: 1 if task.grouped else None]:
-                ranks = rank_relevant(truncate(query_QE, dim), truncate(item_GE, dim), task.relevance, *_groups(task))
-                frames.append(ranks_table(task, ranks, scored, dim, near_duplicates))
-            bar.advance(step)
-    table = pd.concat(frames, ignore_index=True)
-    return Evaluated(summarise(table, scored), table)
-
-
-def _sizes(dims: Sequence[int] | None, width: int) -> list[int]:
-    """Sizes from the widest down; a size beyond the embedding is refused by `truncate`."""
-    return sorted(set(dims or (width,)), reverse=True)
-
-
-def _groups(task: EvalTask) -> tuple[Sequence[str] | None, Sequence[str] | None]:
-    return (task.query_groups, task.gallery_groups) if task.grouped else (None, None)
-
-
-class _Vectors:
-    """Embeddings of all contents of a suite, each distinct one computed once per prefix it takes."""
-
-    def __init__(self, model: Embeds, suite: Suite, prefix_policy: str, progress: bool) -> None:
-        self.policy = prefix_policy
-        wanted: dict[tuple[str | None, str | None], dict[int, Content]] = {}
-        for task in suite.tasks:
-            for role, digests, contents in _sides(task):
-                for digest, content in zip(digests, contents, strict=True):
-                    wanted.setdefault(self._prefix(task, role, content), {})[int(digest)] = content
-        self.vectors: dict[tuple[str | None, str | None, int], torch.Tensor] = {}
-        for (name, role), contents in sorted(wanted.items(), key=lambda item: str(item[0])):
-            vectors = model.embed(list(contents.values()), task=name, role=role, progress=progress)
-            if len(vectors) != len(contents):
-                raise DataError(f"the model gave {len(vectors)} vectors for {len(contents)} contents")
-            for digest, vector in zip(contents, torch.as_tensor(vectors), strict=True):
-                self.vectors[name, role, digest] = vector
-
-    def _prefix(self, task: EvalTask, role: str, content: Content) -> tuple[str | None, str | None]:
-        return (task.prompt, role) if self.policy == "task" and task.prompt and content.is_text else (None, None)
-
-    def of(self, task: EvalTask, role: str) -> torch.Tensor:
-        """Vectors [N, E] of one side of a task, role query or document."""
-        _, digests, contents = next(side for side in _sides(task) if side[0] == role)
-        return torch.stack(
-            [
-                self.vectors[*self._prefix(task, role, content), int(digest)]
-                for digest, content in zip(digests, contents, strict=True)
-            ]
+        keys = [(task, role, content.digest()) for content in contents]
+        missing = {key: content for key, content in zip(keys, contents, strict=True) if key not in self.known}
+        vectors = self.model.embed(
+            list(missing.values()), task=task, role=role, batch_tokens=self.batch_tokens, progress=progress
         )
+        self.known.update(zip(missing, vectors, strict=True))
+        return np.stack([self.known[key] for key in keys])
 
 
-def _sides(task: EvalTask) -> tuple[tuple[str, np.ndarray, tuple[Content, ...]], ...]:
-    return (("query", task.query_digests, task.queries), ("document", task.gallery_digests, task.gallery))
+def training_of(folder: Path) -> dict[str, Any]:
+    """Stage, seed and run id of a model folder, from its training.json or soup.json."""
+    if (folder / "soup.json").is_file():
+        return {"stage": "soup", "seed": None, "run_id": read_json(folder / "soup.json").get("run_id")}
+    if (folder / "training.json").is_file():
+        training = read_json(folder / "training.json")
+        return {key: training.get(key) for key in ("stage", "seed", "run_id")}
+    return {"stage": "model", "seed": None, "run_id": None}
 
 
-def ranks_table(
-    task: EvalTask, ranks: Ranks, scored: Scored, dim: int | None, near_duplicates: NearDuplicates | None = None
-) -> pd.DataFrame:
-    """One line per query: what `task_table` says, the rank of its best correct item, every metric's value."""
-    return task_table(task, scored, dim, near_duplicates).assign(rank=ranks.first, **per_query(ranks))
-
-
-def task_table(
-    task: EvalTask, scored: Scored, dim: int | None, near_duplicates: NearDuplicates | None = None
-) -> pd.DataFrame:
-    """One line per query: where it comes from, its pool, and why it is a near-duplicate ("" where it is none)."""
-    columns: dict[str, Any] = {
-        "task": task.name,
-        "suite": task.suite,
-        "split": task.split,
-        "direction": task.direction,
-        "grouped": task.grouped,
-        "query": task.keys,
-        "digest": task.query_digests,
-        "concept": task.concepts,
-        "unit": task.units,
-        "language": task.languages,
-        "source": task.sources,
-        "pool": task.pools,
-        "correct": task.relevance.counts,
-        "dim": dim,
-        "seed": scored.seed,
+def evaluate_baseline(place: Place, name: str, *, seed: int = 1, seeds: int = 5) -> None:
+    """Score one baseline. Late fusion is tuned on dev, then trained `seeds` times from `seed` on."""
+    score: dict[str, Callable[[], None]] = {
+        "chance": lambda: _write(place, [baselines.chance(place.suite, place.near_duplicates)]),
+        "bm25": lambda: _write(place, [baselines.bm25(place.suite, place.near_duplicates, place.draws)]),
+        "e5": lambda: _write(
+            place, [baselines.raw_text(place.suite, place.frozen, place.near_duplicates, place.draws, progress=True)]
+        ),
+        "late_fusion": lambda: _late_fusion(place, range(seed, seed + seeds)),
     }
-    table = pd.DataFrame(columns)
-    table["dim"], table["seed"] = table["dim"].astype("Int64"), table["seed"].astype("Int64")
-    if near_duplicates is None:
-        table["near_duplicate"] = pd.Series([None] * len(table), dtype="string")
-    else:
-        pairs = zip(task.query_digests, task.targets, strict=True)
-        reasons = [near_duplicates.get(int(a)) or near_duplicates.get(int(b)) or "" for a, b in pairs]
-        table["near_duplicate"] = pd.Series(reasons, dtype="string")
-    return table
+    score[name]()
 
 
-def save(folder: Path, parts: Sequence[Evaluated]) -> Path:
-    """Write the rows and ranks of one model, evaluated once or with several seeds. Returns the rows' path."""
-    rows = [row for part in parts for row in part.rows]
-    names = {row.model for row in rows}
-    if len(names) != 1:
-        raise DataError(f"one file holds one model, not {sorted(names)}")
-    name = names.pop()
-    write_ranks(folder, name, pd.concat([part.ranks for part in parts], ignore_index=True))
-    return write_rows(folder, name, rows)
+def _late_fusion(place: Place, seeds: Sequence[int]) -> None:
+    log = place.output / "tries" / "late_fusion.jsonl"
+    log.unlink(missing_ok=True)
+    found: dict[str, list[Evaluated]] = {}
+    pooled: dict[str, list[Row]] = {}
+    for family in baselines.FAMILIES:
+        trains = [shard for shard in family.trains if (place.data / shard / "train.json").exists()]
+        present = [task.name for task in place.suite.tasks if task.name in family.answers]
+        if not trains or not present:
+            console.print(f"late fusion: no rows for {family.name} ({family.fusion})")
+            continue
+        console.print(f"late fusion: {family.name} ({family.fusion})")
+        records = [record for shard in trains for record in ShardReader(place.data / shard, "train")]
+        done = baselines.late_fusion(
+            family, records, place.frozen, _dev(place, trains), place.suite, seeds=seeds,
+            near_duplicates=place.near_duplicates, log=log, draws=place.draws, progress=True,
+        )  # fmt: skip
+        name = baselines.MODEL_OF_FUSION[family.fusion]
+        found.setdefault(name, []).extend(done)
+        pooled.setdefault(name, []).extend(over_seeds(done, place.draws))
+    for name, parts in found.items():
+        _write(place, parts, pooled[name])
+
+
+def _dev(place: Place, shards: Sequence[str]) -> Suite:
+    present = [shard for shard in shards if (place.data / shard / "dev.json").exists()]
+    return build_suite(place.data, "dev", present) if present else Suite("dev", "dev", ())
+
+
+def _write(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> None:
+    """Save a baseline's parts under the command that made them; nothing where the tier has none of its tasks."""
+    command = _command()
+    marked = [
+        Evaluated([replace(row, command=command) for row in part.rows], part.ranks) for part in parts if part.rows
+    ]
+    if marked:
+        _saved(place, marked, [replace(row, command=command) for row in pooled])
+
+
+def _saved(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> Path:
+    path = save(place.output, parts, pooled)
+    rows = len(pooled) + sum(len(part.rows) for part in parts)
+    console.print(f"{path}: {rows} rows", soft_wrap=True)
+    return path
+
+
+def _command() -> str:
+    """The command line as it was typed, without the folders of this machine."""
+    return shlex.join(["commonspace", *(word for word in sys.argv[1:] if not word.startswith("paths."))])
+
+
+__all__ = ["BASELINES", "DataError", "Place", "evaluate", "evaluate_baseline", "evaluate_folder", "main"]

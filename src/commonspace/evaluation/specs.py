@@ -28,7 +28,7 @@ class TaskSpec:
                concepts are a handful of mesh families
     mute       videos without their soundtrack
     zero_shot  from sources in no training tier; exists on held-out only
-    prompt     task name for text prefixes, where the prefix policy uses them
+    prompt     task name of the prefix for queries of text alone, as in training
     """
 
     name: str
@@ -41,7 +41,7 @@ class TaskSpec:
     unit: Literal["concept", "pair"] = "concept"
     mute: bool = False
     zero_shot: bool = False
-    prompt: str | None = "search result"
+    prompt: str | None = None
 
 
 def _both(name: str, shard: str, query: str, item: str, **options: object) -> tuple[TaskSpec, TaskSpec]:
@@ -64,14 +64,14 @@ SPECS: tuple[TaskSpec, ...] = (
     TaskSpec("video_sound", "video", "text->video", True, match="pair", unit="pair", group="action"),
     TaskSpec("video_sound_muted", "video", "text->video", True, match="pair", unit="pair", group="action", mute=True),
     *_both("crosslingual", "crosslingual", "en", "xx", match="pair", group="language", prompt="sentence similarity"),
-    TaskSpec("summary", "summary", "text->text"),
-    TaskSpec("recipe", "recipe", "text->text"),
+    TaskSpec("summary", "summary", "text->text", prompt="search result"),
+    TaskSpec("recipe", "recipe", "text->text", prompt="search result"),
     TaskSpec("code", "code", "text->code", match="pair", prompt="code retrieval"),
-    TaskSpec("document", "document", "text->document"),
+    TaskSpec("document", "document", "text->document", prompt="search result"),
     TaskSpec("document_part", "document_part", "document->document"),
-    TaskSpec("figure", "figure", "image+text->text", match="pair", prompt=None),
-    TaskSpec("stamp_language", "stamp_language", "image+text->text", match="relation", prompt=None),
-    TaskSpec("food", "food", "image+text->text", match="relation", zero_shot=True, prompt=None),
+    TaskSpec("figure", "figure", "image+text->text", match="pair"),
+    TaskSpec("stamp_language", "stamp_language", "image+text->text", match="relation"),
+    TaskSpec("food", "food", "image+text->text", match="relation", zero_shot=True),
     *_both("painting", "painting", "image", "text", zero_shot=True),
     *_both("fish", "fish", "image", "text", zero_shot=True),
 )

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from commonspace.evaluation.intervals import bootstrap
+from commonspace.errors import DataError
+from commonspace.evaluation.intervals import DRAWS, bootstrap
 from commonspace.evaluation.metrics import METRICS
 from commonspace.evaluation.relevance import one_per_unit
 from commonspace.evaluation.results import Row, Scored
 
+_IDENTITY = ["task", "direction", "grouped", "dim", "query"]
 EVERY = "_every_query"
 _PART_METRICS = ("R@1", "MRR@10")  # of rows by language and by source
 _SIZE_METRICS = ("R@1", "NDCG@10", "MRR@10")  # of rows below full size
 _LEAST_PART = 10  # queries below which a language or a source gets no row of its own
 
 
-def summarise(table: pd.DataFrame, scored: Scored) -> list[Row]:
-    """All rows of one evaluation. `table` is what `run.ranks_table` gives, for any number of tasks and sizes."""
+def summarise(
+    table: pd.DataFrame, scored: Scored, draws: int = DRAWS, others: Sequence[pd.DataFrame] = ()
+) -> list[Row]:
+    """All rows of one evaluation. `table` is what `engine.ranks_table` gives, for any number of tasks and sizes.
+
+    others  tables of the same queries in the same order from other seeds: values are means over all, and intervals
+            resample seeds too
+    """
+    for other in others:
+        if not other[_IDENTITY].equals(table[_IDENTITY]):
+            raise DataError(f"{scored.model}: its seeds were scored on different queries; evaluate them together")
     rows: list[Row] = []
     by = ["task", "direction", "grouped", "dim"]
     widest = table.groupby(["task", "direction", "grouped"], sort=False)["dim"].transform("max")
     for _, part in table.groupby(by, sort=False, dropna=False):
         full = bool(part["dim"].isna().all() or (part["dim"] == widest.loc[part.index]).all())
         for selection in _selections(part, full):
-            rows += _rows(selection, scored)
+            rows += _rows(selection, scored, draws, others)
     return rows
 
 
@@ -81,10 +92,11 @@ def clusters(table: pd.DataFrame) -> list[str]:
     return table["unit"].where(several, table["concept"]).tolist()
 
 
-def _rows(selection: _Selection, scored: Scored) -> list[Row]:
+def _rows(selection: _Selection, scored: Scored, draws: int, others: Sequence[pd.DataFrame]) -> list[Row]:
     table, first = selection.table, selection.table.iloc[0]
-    values_QM = table[list(selection.metrics)].to_numpy(dtype=np.float64)
-    intervals_M2 = bootstrap(values_QM, clusters(table))
+    names = list(selection.metrics)
+    values_SQM = np.stack([one.loc[table.index, names].to_numpy(np.float64) for one in (table, *others)])
+    intervals_M2 = bootstrap(values_SQM, clusters(table), draws)
     return [
         Row(
             suite=selection.suite,
@@ -95,7 +107,7 @@ def _rows(selection: _Selection, scored: Scored) -> list[Row]:
             language=selection.language,
             source=selection.source,
             metric=metric,
-            value=float(values_QM[:, column].mean()),
+            value=float(values_SQM[:, :, column].mean()),
             ci95=(float(intervals_M2[column, 0]), float(intervals_M2[column, 1])),
             queries=len(table),
             pool=float(table["pool"].mean()),

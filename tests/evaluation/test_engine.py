@@ -10,8 +10,8 @@ import pytest
 
 from commonspace.content import Text
 from commonspace.errors import ConfigError, DataError
+from commonspace.evaluation.engine import Evaluated, evaluate, save
 from commonspace.evaluation.results import Row, Scored, read_all, read_ranks, read_rows
-from commonspace.evaluation.run import Evaluated, evaluate, save
 from commonspace.evaluation.suite import build_suite
 from commonspace.evaluation.summary import headline
 from tests.evaluation.made import FRUITS, HashModel
@@ -50,7 +50,7 @@ def test_each_content_is_embedded_once_per_prefix(tier: Path, blind: HashModel) 
     evaluate(blind, suite, Scored("blind", "baseline"))
     assert blind.calls == len(digests)
     blind.calls = 0
-    evaluate(blind, suite, Scored("blind", "baseline", prefix_policy="task"))
+    evaluate(blind, suite, Scored("blind", "baseline", prefix_policy="both"))
     assert blind.calls > len(digests)
     with pytest.raises(ConfigError, match="prefix_policy"):
         evaluate(blind, suite, Scored("blind", "baseline", prefix_policy="best"))

@@ -1,0 +1,215 @@
+"""Plots of the report, each a function of rows to a figure; `png` turns a figure into bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from commonspace.evaluation.comparison import Compared
+from commonspace.evaluation.results import Row
+from commonspace.evaluation.tables import Rows, ordered
+
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+# Baselines in greys and browns, trained models in colours that stay apart in print and for most eyes (Okabe and Ito).
+_BASELINE = {"chance": "#c8c8c8", "bm25": "#9a9a9a", "e5": "#6b6b6b", "late_fusion": "#000000"}
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f", "#7f3c8d", "#11a579")
+
+
+def colours(models: Sequence[str]) -> dict[str, str]:
+    """One colour a model, the same in every plot of a report."""
+    others = [name for name in ordered(models) if name not in _BASELINE]
+    return {**_BASELINE, **{name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(others)}}
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """A figure as PNG, without the date, so that equal plots are equal files."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
+    return out.getvalue()
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list]:
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+    return figure, list(axes)
+
+
+def tasks(rows: Rows, metric: str, subset: str) -> Figure | None:
+    """Every task's value by model with its interval: a row of dots a task."""
+    cells = rows.headline(metric, subset)
+    if not cells:
+        return None
+    names = sorted(cells, reverse=True)
+    models = [model for model in rows.models if any(model in cell for cell in cells.values())]
+    palette = colours(rows.models)
+    with matplotlib.rc_context(_STYLE):
+        figure, (axis,) = _figure(9, 1.2 + max(0.34, 0.07 * len(models)) * len(names))
+        for place, model in enumerate(models):
+            shift = (place - (len(models) - 1) / 2) * 0.8 / max(1, len(models))
+            points = [(row, cells[name].get(model)) for row, name in enumerate(names)]
+            _dots(axis, [(row - shift, cell) for row, cell in points if cell], palette[model], model)
+        axis.set_yticks(range(len(names)), [f"{task} {direction}" for task, direction in names])
+        axis.set_ylim(-0.6, len(names) - 0.4)
+        axis.set_xlim(left=0)
+        axis.set_xlabel(metric)
+        axis.set_title(f"{metric} by task, held-out, {_words(subset)}")
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+def _dots(axis, points: Sequence[tuple[float, Row]], colour: str, label: str) -> None:
+    heights = [height for height, _ in points]
+    values = [row.value for _, row in points]
+    spans = [row.ci95 or (row.value, row.value) for _, row in points]
+    errors = [[max(0.0, v - s[0]) for v, s in zip(values, spans, strict=True)],
+              [max(0.0, s[1] - v) for v, s in zip(values, spans, strict=True)]]  # fmt: skip
+    axis.errorbar(values, heights, xerr=errors, fmt="o", ms=3.5, lw=1, color=colour, label=label)
+
+
+def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
+    """What smaller Matryoshka sizes keep of the full size's value, one line a task."""
+    found = {}
+    for task, direction in sorted({(row.task, row.direction) for row in rows.rows if row.model == model}):
+        curve = rows.sizes(task, direction, metric, model)
+        if len(curve) > 1 and curve[max(curve)].value > 0:
+            found[f"{task} {direction}"] = curve
+    if not found:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure, (axis,) = _figure(9, 4.5)
+        wheel = matplotlib.colormaps["tab20"].colors
+        shares: dict[int, list[float]] = {}
+        for place, (name, curve) in enumerate(found.items()):
+            xs = sorted(curve)
+            ys = [curve[size].value / curve[max(curve)].value for size in xs]
+            axis.plot(xs, ys, marker=".", lw=1, color=wheel[place % 20], label=name)
+            for size, share in zip(xs, ys, strict=True):
+                shares.setdefault(size, []).append(share)
+        xs = sorted(shares)
+        axis.plot(xs, [np.mean(shares[size]) for size in xs], color="black", lw=2.5, marker="o", label="mean")
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(xs, [str(size) for size in xs])
+        axis.minorticks_off()
+        axis.set_xlabel("size of the embedding")
+        axis.set_ylabel(f"share of {metric} at full size")
+        axis.set_title(f"Matryoshka sizes of {model}")
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+    return figure
+
+
+def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
+    """From pretraining over fine-tuning to the soup: one line a task through the models that are no baselines."""
+    models = [m for m in rows.models if any(r.model == m and r.stage != "baseline" for r in rows.rows)]
+    cells = rows.headline(metric, subset)
+    lines = {
+        name: [cell.get(m) for m in models] for name, cell in sorted(cells.items()) if any(m in cell for m in models)
+    }
+    if len(models) < 2 or not lines:
+        return None
+    with matplotlib.rc_context(_STYLE):
+        figure, (axis,) = _figure(9, 4.5)
+        wheel = matplotlib.colormaps["tab20"].colors
+        for place, ((task, direction), some) in enumerate(lines.items()):
+            known = [(x, row.value) for x, row in enumerate(some) if row]
+            axis.plot(
+                *zip(*known, strict=True),
+                marker="o",
+                ms=3,
+                lw=1.2,
+                color=wheel[place % 20],
+                label=f"{task} {direction}",
+            )
+        axis.set_xticks(range(len(models)), models, rotation=25, ha="right")
+        axis.set_ylabel(metric)
+        axis.set_ylim(bottom=0)
+        axis.set_title(f"Stages and soups, {_words(subset)}")
+        figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+    return figure
+
+
+def differences(found: Sequence[Compared]) -> Figure | None:
+    """Paired differences from a baseline with their intervals; zero is no difference."""
+    if not found:
+        return None
+    labels = [f"{one.model} - {one.baseline}\n{one.task} ({one.direction})" for one in found][::-1]
+    with matplotlib.rc_context(_STYLE):
+        figure, (axis,) = _figure(8, 1.1 + 0.5 * len(found))
+        for row, one in enumerate(reversed(list(found))):
+            gap = one.difference
+            clear = "#009e73" if gap.low > 0 else "#d55e00" if gap.high < 0 else "#6b6b6b"
+            axis.errorbar(gap.value, row, xerr=[[gap.value - gap.low], [gap.high - gap.value]], fmt="o", color=clear)
+        axis.axvline(0, color="black", lw=1)
+        axis.set_yticks(range(len(labels)), labels, fontsize=7)
+        axis.set_ylim(-0.6, len(labels) - 0.4)
+        axis.set_xlabel(f"difference in {found[0].metric}, 95% over concepts and seeds")
+        axis.set_title("Paired differences")
+    return figure
+
+
+def languages(rows: Rows, task: str, directions: Sequence[str], models: Sequence[str], metric: str) -> Figure | None:
+    """Values by language, each language in a pool of its own, one panel a direction."""
+    panels = {way: rows.by_language(task, way, metric, "all") for way in directions}
+    panels = {way: found for way, found in panels.items() if found}
+    if not panels:
+        return None
+    palette = colours(rows.models)
+    longest = max(len(found) for found in panels.values())
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(9, 1.2 + 0.16 * longest, len(panels))
+        for axis, (way, found) in zip(axes, panels.items(), strict=True):
+            order = sorted(found, key=lambda name, f=found: max(r.value for r in f[name].values()))
+            for model in models:
+                points = [(place, found[name][model]) for place, name in enumerate(order) if model in found[name]]
+                axis.plot(
+                    [r.value for _, r in points], [p for p, _ in points], "o", ms=3, color=palette[model], label=model
+                )
+            axis.set_yticks(range(len(order)), order, fontsize=6)
+            axis.set_ylim(-1, len(order))
+            axis.set_xlim(left=0)
+            axis.set_xlabel(metric)
+            axis.set_title(f"{task.removesuffix('_languages')} {way}")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def gaps(figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure | None:
+    """Modality gap and effective rank by model."""
+    panels = [("modality_gap", "distance of centroids"), ("effective_rank", "directions in use")]
+    models = ordered(figures)
+    if not models:
+        return None
+    palette = colours(models)
+    with matplotlib.rc_context(_STYLE):
+        longest = max(len(figures[model][name]) for model in models for name, _ in panels)
+        figure, axes = _figure(10, 1.6 + 0.3 * longest, 2)
+        for axis, (name, words) in zip(axes, panels, strict=True):
+            keys = sorted({key for model in models for key in figures[model][name]}, reverse=True)
+            for model in models:
+                values = [
+                    (figures[model][name][key], row) for row, key in enumerate(keys) if key in figures[model][name]
+                ]
+                axis.plot(*zip(*values, strict=True), "o", ms=4, color=palette[model], label=model)
+            axis.set_yticks(range(len(keys)), keys, fontsize=7)
+            axis.set_xlim(left=0)
+            axis.set_xlabel(words)
+            axis.set_title(name.replace("_", " "))
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return figure
+
+
+def _words(subset: str) -> str:
+    return {"all": "all queries", "no_near_duplicates": "queries without near-duplicates in training"}[subset]

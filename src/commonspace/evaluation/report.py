@@ -1,0 +1,313 @@
+"""`results.md` and `report.html` of a tier, made from rows alone: every figure in them can be found in a JSON line.
+
+Paired differences need ranks, which git ignores; they are computed where ranks lie and kept in `comparisons.json`.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from commonspace.errors import DataError
+from commonspace.evaluation import plots
+from commonspace.evaluation.comparison import (
+    Compared,
+    compare_models,
+    primary,
+    read_comparisons,
+    write_comparisons,
+)
+from commonspace.evaluation.results import ranks_path, read_all, read_geometry, read_ranks
+from commonspace.evaluation.specs import PRIMARY
+from commonspace.evaluation.tables import (
+    Rows,
+    comparison_table,
+    language_table,
+    markdown,
+    ordered,
+    retention_table,
+    task_table,
+)
+
+FINAL = "soup"
+COMPOSED = ("stamp_language", "food")
+_LANGUAGE_TASKS = (
+    ("image_caption_languages", ("text->image", "image->text")),
+    ("speech_languages", ("text->speech", "speech->text")),
+    ("crosslingual", ("en->xx", "xx->en")),
+)
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1150px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
+table{border-collapse:collapse;font-size:12px;margin:1rem 0;display:block;overflow-x:auto}
+th,td{padding:.25rem .5rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
+th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:#fff}
+img{max-width:100%}h2{margin-top:2.5rem;border-bottom:2px solid #0072b2}code{background:#f2f2f2;padding:0 .2em}
+"""
+
+
+def models(folder: Path) -> list[str]:
+    """Models evaluated in a tier's folder of results."""
+    return ordered(row.model for row in read_all(folder))
+
+
+def write(folder: Path) -> Path:
+    """Write `results.md`, its plots and `report.html` into the folder that holds the rows, and `results.md` of all
+    tiers beside that folder's parent. Returns the path of the report.
+
+    Raises DataError where there are no rows.
+    """
+    rows = Rows.of(read_all(folder))
+    if not rows.rows:
+        raise DataError(f"{folder}: no result rows; run `commonspace evaluate` first")
+    found = comparisons(folder, rows.models)
+    blocks = list(_blocks(folder, rows, found))
+    pictures = {name: plots.png(figure) for name, figure in _figures(folder, rows, found) if figure is not None}
+    for stale in folder.glob("*.png"):
+        if stale.stem not in pictures:
+            stale.unlink()
+    for name, data in pictures.items():
+        _write(folder / f"{name}.png", data)
+    text = _document(folder.name, blocks, pictures)
+    _write(folder / "results.md", text.encode())
+    _write(folder / "report.html", _html(text, pictures).encode())
+    _write_index(folder.parent)
+    return folder / "report.html"
+
+
+def comparisons(folder: Path, names: Sequence[str]) -> list[Compared]:
+    """Every trained model against late fusion on the primary measure and R@1, then on composed queries.
+
+    Pairs whose ranks lie here are computed; the rest is taken from `comparisons.json`.
+    """
+    with_ranks = {name for name in names if ranks_path(folder, name).exists()}
+    trained = [name for name in names if name not in ("chance", "bm25", "e5") and not name.startswith("late_fusion")]
+    found: list[Compared] = []
+    for model in trained:
+        if {model, "late_fusion"} <= with_ranks:
+            found += primary(folder, model)
+            found += primary(folder, model, metric="R@1")
+        for baseline in ("late_fusion_sum", "late_fusion_mlp"):
+            if {model, baseline} <= with_ranks:
+                found += compare_models(folder, model, baseline, COMPOSED)
+    if FINAL in with_ranks:
+        others = [name for name in trained if name in with_ranks and name != FINAL]
+        for other in others:
+            found += compare_models(folder, FINAL, other, PRIMARY)
+    fresh = {(one.model, one.baseline) for one in found}
+    kept = [one for one in read_comparisons(folder) if (one.model, one.baseline) not in fresh]
+    found += [one for one in kept if {one.model, one.baseline} <= set(names)]
+    write_comparisons(folder, found)
+    return found
+
+
+def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tuple[str, str, str]]:
+    """(title, text, name of the plot or "") of every section."""
+    against = [one for one in found if one.baseline == "late_fusion"]
+    yield "Primary measure", _primary_text(against), "differences"
+    for metric in ("MRR@10", "R@1"):
+        for subset in ("no_near_duplicates", "all"):
+            words = "without near-duplicates in training" if subset != "all" else "all queries"
+            plot = f"tasks_{subset}" if metric == "MRR@10" else ""
+            yield f"{metric}, one query a concept, {words}", task_table(rows, metric, subset), plot
+    yield "NDCG@10, one query a concept, all queries", task_table(rows, "NDCG@10", "all"), ""
+    yield "MRR@10, every query", _EVERY + task_table(rows, "MRR@10", "all", every_query=True), ""
+    composed = [one for one in found if one.task in COMPOSED]
+    yield "Composed queries", _COMPOSED + comparison_table(composed), "composed"
+    yield "Stages, and the soup against its ingredients", _soup_text(found), "stages"
+    sized = FINAL if FINAL in rows.models else rows.models[-1]
+    yield f"Matryoshka sizes of {sized}", "Share of NDCG@10 at full size.\n\n" + retention_table(rows, sized), "sizes"
+    for task, ways in _LANGUAGE_TASKS:
+        tables = [
+            f"{way}\n\n{language_table(rows, task, way)}"
+            for way in ways
+            if rows.by_language(task, way, "MRR@10", "all")
+        ]
+        if tables:
+            yield f"By language: {task.removesuffix('_languages')}", _LANGUAGES + "\n".join(tables), task
+    yield "Near-duplicates", _near_text(folder, rows), ""
+    shapes = read_geometry(folder)
+    if shapes:
+        yield "Geometry", _geometry_text(shapes), "geometry"
+    yield "How these rows were made", _commands(rows), ""
+
+
+def _figures(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tuple[str, Figure | None]]:
+    yield "differences", plots.differences([o for o in found if o.baseline == "late_fusion" and o.metric == "MRR@10"])
+    yield "composed", plots.differences([one for one in found if one.task in COMPOSED])
+    for subset in ("no_near_duplicates", "all"):
+        yield f"tasks_{subset}", plots.tasks(rows, "MRR@10", subset)
+    yield "stages", plots.stages(rows, "MRR@10", "no_near_duplicates") or plots.stages(rows, "MRR@10", "all")
+    yield "sizes", plots.sizes(rows, FINAL if FINAL in rows.models else rows.models[-1])
+    shown = [name for name in ("e5", "late_fusion", "pretrain", FINAL) if name in rows.models]
+    for task, ways in _LANGUAGE_TASKS:
+        yield task, plots.languages(rows, task, ways, shown or rows.models, "MRR@10")
+    yield "geometry", plots.gaps(read_geometry(folder))
+
+
+_EVERY = (
+    "Tasks whose concepts hold several queries (a page's paragraphs, a module's functions, a thing in many languages); "
+    "intervals resample concepts, not queries.\n\n"
+)
+_COMPOSED = (
+    "An image and a word together ask for one thing: a stamp and a language's name for its caption in that language, a "
+    "food and a kind of name for that name. `late_fusion_sum` adds the parts' vectors, `late_fusion_mlp` reads both "
+    "parts' features at once; both were trained on the composed rows. Food comes from no training source.\n\n"
+)
+_LANGUAGES = "Each language is a pool of its own: voices and scripts cannot give an answer away.\n\n"
+
+
+def _primary_text(found: Sequence[Compared]) -> str:
+    text = (
+        "Mean MRR@10 of both directions, one query a concept, queries without near-duplicates in training, full "
+        "gallery, against late fusion (frozen encoders and small heads on the same rows, tuned on dev, several seeds). "
+        "Intervals resample concepts and the baseline's seeds; p values are adjusted by Holm over image-text and "
+        "speech-text; `detectable` is the smallest difference this set shows four times in five. R@1 beside it.\n\n"
+    )
+    return text + comparison_table(found) + "\n" + "".join(_verdict(one) for one in found if one.metric == "MRR@10")
+
+
+def _verdict(one: Compared) -> str:
+    gap = one.difference
+    place = "above" if gap.low > 0 else "below" if gap.high < 0 else "not told apart from"
+    return (
+        f"- {one.model} is {place} {one.baseline} on {one.task}: {gap.value:+.3f} "
+        f"[{gap.low:+.3f}, {gap.high:+.3f}], {gap.queries} queries of {gap.units} concepts.\n"
+    )
+
+
+def _soup_text(found: Sequence[Compared]) -> str:
+    return comparison_table([one for one in found if one.model == FINAL and not one.baseline.startswith("late_fusion")])
+
+
+def _near_text(folder: Path, rows: Rows) -> str:
+    """Queries by why they count as seen; the frozen-feature rule apart, for that trunk is the model's own."""
+    path = next((ranks_path(folder, name) for name in rows.models if ranks_path(folder, name).exists()), None)
+    intro = (
+        "A query counts where either side of its pair is near to training: an image by perceptual hash (distance <= 6) "
+        "or by centred frozen features (cosine >= 0.9), a text that reads the same, a sound that is identical or whose "
+        "fingerprint agrees in 90% of its bits. Filters drop queries, never gallery items.\n\n"
+    )
+    kept = _share_lines(rows)
+    if path is None:
+        return intro + kept
+    table = read_ranks(folder, path.name.removesuffix(".ranks.parquet"))
+    table = table[~table["grouped"]].drop_duplicates(["task", "direction", "query"])
+    reasons = ["image hash", "image feature", "text", "audio"]
+    lines = []
+    for (task, direction), part in table.groupby(["task", "direction"]):
+        counts = [str(int((part["near_duplicate"] == reason).sum())) for reason in reasons]
+        lines.append([f"{task} {direction}", str(len(part)), *counts])
+    return intro + markdown(["task", "queries", *reasons], lines) + "\n" + kept
+
+
+def _share_lines(rows: Rows) -> str:
+    every, clean = (rows.headline("MRR@10", subset) for subset in ("all", "no_near_duplicates"))
+    lines = []
+    for name in sorted(every):
+        before = next(iter(every[name].values())).queries
+        after = next(iter(clean[name].values())).queries if name in clean else 0
+        lines.append([" ".join(name), str(before), str(after)])
+    return "Concepts asked for, before and after:\n\n" + markdown(["task", "all", "without near-duplicates"], lines)
+
+
+def _geometry_text(shapes: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    names = ordered(shapes)
+    parts = []
+    for measure in ("modality_gap", "uniformity", "effective_rank", "alignment", "hubness", "mixed_recall_at_1",
+                    "mixed_wrong_modality"):  # fmt: skip
+        keys = sorted({key for name in names for key in shapes[name].get(measure, {})})
+        lines = [[key, *(_number(shapes[name].get(measure, {}).get(key)) for name in names)] for key in keys]
+        parts.append(markdown([measure.replace("_", " "), *names], lines))
+    return "\n".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _commands(rows: Rows) -> str:
+    seen: dict[str, Any] = {}
+    for row in rows.rows:
+        seen.setdefault(row.model, row)
+    seeds = pd.Series([row.seed for row in rows.rows], dtype="Int64")
+    lines = [
+        [name, seen[name].stage, seen[name].prefix_policy, seen[name].precision, seen[name].run_id or "",
+         seen[name].commit or "", f"`{seen[name].command}`" if seen[name].command else ""]
+        for name in rows.models
+    ]  # fmt: skip
+    note = "" if seeds.isna().all() else "Models with a seed in their rows were trained once with it.\n\n"
+    return note + markdown(["model", "stage", "prefixes", "precision", "run", "commit", "command"], lines)
+
+
+def _document(tier: str, blocks: Sequence[tuple[str, str, str]], pictures: Mapping[str, bytes]) -> str:
+    parts = [
+        f"# Results, tier {tier}\n",
+        "Generated from the rows beside this file; nothing here is typed. In every cell: value and 95% interval, "
+        "concepts resampled. The best of a row is bold, whether or not it is told apart from the next.\n",
+    ]
+    for title, text, plot in blocks:
+        picture = f"\n![{title}]({plot}.png)\n" if plot in pictures else ""
+        parts.append(f"## {title}\n\n{text}{picture}")
+    return "\n".join(parts)
+
+
+def _html(text: str, pictures: Mapping[str, bytes]) -> str:
+    """The markdown above as one page with its pictures inside; knows headings, tables, lists, pictures, paragraphs."""
+    body: list[str] = []
+    for block in re.split(r"\n{2,}", text.strip()):
+        lines = block.split("\n")
+        if lines[0].startswith("#"):
+            level = len(lines[0]) - len(lines[0].lstrip("#"))
+            body.append(f"<h{level}>{_inline(lines[0].lstrip('# '))}</h{level}>")
+            lines = lines[1:]
+        if not lines:
+            continue
+        if lines[0].startswith("| "):
+            body.append(_html_table(lines))
+        elif lines[0].startswith("!["):
+            alt, name = re.fullmatch(r"!\[(.*)]\((.*)\.png\)", lines[0]).groups()  # type: ignore[union-attr]
+            data = base64.b64encode(pictures[name]).decode()
+            body.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">')
+        elif lines[0].startswith("- "):
+            body.append("<ul>" + "".join(f"<li>{_inline(line[2:])}</li>" for line in lines) + "</ul>")
+        else:
+            body.append(f"<p>{_inline(' '.join(lines))}</p>")
+    title = _inline(text.split("\n", 1)[0].lstrip("# "))
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    return f"<!doctype html><html lang=en><head>{head}</head><body>\n" + "\n".join(body) + "\n</body></html>\n"
+
+
+def _html_table(lines: Sequence[str]) -> str:
+    cells = [[cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+    head = "".join(f"<th>{_inline(cell)}</th>" for cell in cells[0])
+    rows = "".join("<tr>" + "".join(f"<td>{_inline(cell)}</td>" for cell in row) + "</tr>" for row in cells[2:])
+    return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def _inline(text: str) -> str:
+    escaped = html.escape(text)
+    escaped = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", escaped)
+    return re.sub(r"`(.+?)`", r"<code>\1</code>", escaped)
+
+
+def _write_index(folder: Path) -> None:
+    """`results.md` beside the folder of results: every tier's tables, pictures linked where they lie."""
+    parts = []
+    for path in sorted(folder.glob("*/results.md"), key=lambda path: (path.parent.name != "mini", path.parent.name)):
+        parts.append(re.sub(r"]\((\w+\.png)\)", rf"]({folder.name}/{path.parent.name}/\1)", path.read_text()))
+    _write(folder.parent / "results.md", "\n".join(parts).encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)

@@ -1,0 +1,169 @@
+"""Result rows arranged for readers: which models, which tasks, and the tables of the report as markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from commonspace.evaluation.comparison import Compared
+from commonspace.evaluation.results import Row
+
+# Columns as far as they were evaluated; models not named here stand before the soups, by name.
+_FIRST = ("chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", "pretrain")
+_LAST = ("soup_uniform", "soup")
+STAR = "*"
+
+
+def ordered(models: Iterable[str]) -> list[str]:
+    """Models as the columns of every table: baselines, stages in their order, soups last."""
+    names = set(models)
+    middle = sorted(names - set(_FIRST) - set(_LAST))
+    return [name for name in (*_FIRST, *middle, *_LAST) if name in names]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one tier, with the selections tables and plots are made of."""
+
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Rows:
+        """Where a model has several seeds, the rows over all of them stand for it, where there are any."""
+        rows = list(rows)
+        pooled = {(row.model, row.task) for row in rows if row.seed is None}
+        return cls(tuple(row for row in rows if row.seed is None or (row.model, row.task) not in pooled))
+
+    @property
+    def models(self) -> list[str]:
+        return ordered(row.model for row in self.rows)
+
+    def full_size(self, row: Row) -> bool:
+        """Whether a row is at its model's full size."""
+        sizes = [other.dim for other in self.rows if other.model == row.model and other.dim is not None]
+        return row.dim is None or row.dim == max(sizes)
+
+    def headline(self, metric: str, subset: str, every_query: bool = False) -> dict[tuple[str, str], dict[str, Row]]:
+        """{(task, direction): {model: row}} at full size over all languages and sources of a task."""
+        suite = "heldout" + ("_every_query" if every_query else "")
+        found: dict[tuple[str, str], dict[str, Row]] = {}
+        for row in self.rows:
+            if (row.suite, row.metric, row.subset, row.source) != (suite, metric, subset, "all"):
+                continue
+            if not self.full_size(row) or (row.task.endswith("_languages") and row.language != "all"):
+                continue
+            cell = found.setdefault((row.task, row.direction), {})
+            # A grouped task has a row over all its languages beside those of each; it holds the most queries.
+            if row.model not in cell or row.queries > cell[row.model].queries:
+                cell[row.model] = row
+        return found
+
+    def by_language(self, task: str, direction: str, metric: str, subset: str) -> dict[str, dict[str, Row]]:
+        """{language: {model: row}} of a task whose languages compete among themselves."""
+        found: dict[str, dict[str, Row]] = {}
+        for row in self.rows:
+            key = (row.task, row.direction, row.metric, row.subset, row.source, row.suite)
+            if key == (task, direction, metric, subset, "all", "heldout") and row.language != "all":
+                found.setdefault(row.language, {})[row.model] = row
+        return found
+
+    def sizes(self, task: str, direction: str, metric: str, model: str) -> dict[int, Row]:
+        """{size: row} of one model on one task, all queries."""
+        return {
+            row.dim: row
+            for row in self.rows
+            if (row.model, row.task, row.direction, row.metric) == (model, task, direction, metric)
+            and (row.suite, row.subset, row.source) == ("heldout", "all", "all")
+            and row.dim is not None
+            and (row.language == "all" or not row.task.endswith("_languages"))
+        }
+
+
+def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table; the first column is left-aligned, figures to the right."""
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    rows = [header, rule, *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
+
+
+def figure(row: Row | None) -> str:
+    """0.412 [.38, .44], or nothing."""
+    if row is None:
+        return ""
+    if row.ci95 is None:
+        return f"{row.value:.3f}"
+    low, high = (f"{end:.2f}".removeprefix("0") for end in row.ci95)
+    return f"{row.value:.3f} [{low}, {high}]"
+
+
+def task_table(rows: Rows, metric: str, subset: str, every_query: bool = False) -> str:
+    """Tasks by models, with the number of queries and the pool."""
+    cells = rows.headline(metric, subset, every_query)
+    models = [model for model in rows.models if any(model in cell for cell in cells.values())]
+    lines = []
+    for (task, direction), cell in sorted(cells.items()):
+        best = max((row.value for row in cell.values()), default=0.0)
+        some = next(iter(cell.values()))
+        texts = [_bold(figure(cell.get(model)), model in cell and cell[model].value == best) for model in models]
+        lines.append([f"{task} {direction}", str(some.queries), f"{some.pool:.0f}", *texts])
+    return markdown(["task", "queries", "pool", *models], lines) if lines else "No rows.\n"
+
+
+def _bold(text: str, is_best: bool) -> str:
+    return f"**{text}**" if is_best and text else text
+
+
+def comparison_table(found: Sequence[Compared]) -> str:
+    """Paired differences with their intervals; what the set could have shown beside them."""
+    lines = [
+        [
+            f"{one.model} - {one.baseline}",
+            f"{one.task} ({one.direction})",
+            one.metric,
+            one.subset.replace("_", " "),
+            f"{one.first:.3f}",
+            f"{one.second:.3f}",
+            f"{one.difference.value:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}]",
+            f"{one.difference.p:.3f}",
+            "" if one.p_holm is None else f"{one.p_holm:.3f}",
+            f"{one.difference.detectable:.3f}",
+            str(one.difference.queries),
+        ]
+        for one in found
+    ]
+    header = ["models", "task", "metric", "queries kept", "first", "second", "difference", "p", "p (Holm)"]
+    return markdown([*header, "detectable", "queries"], lines) if lines else "No two models to compare.\n"
+
+
+def language_table(rows: Rows, task: str, direction: str, metric: str = "MRR@10") -> str:
+    """Languages by models, most queries first, within each language's own pool."""
+    found = rows.by_language(task, direction, metric, "all")
+    models = [model for model in rows.models if any(model in cell for cell in found.values())]
+    lines = []
+    for language, cell in sorted(found.items(), key=lambda item: (-next(iter(item[1].values())).queries, item[0])):
+        some = next(iter(cell.values()))
+        lines.append([language, str(some.queries), f"{some.pool:.0f}", *(figure(cell.get(model)) for model in models)])
+    return markdown(["language", "queries", "pool", *models], lines) if lines else "No languages.\n"
+
+
+def retention_table(rows: Rows, model: str, metric: str = "NDCG@10") -> str:
+    """What each Matryoshka size keeps of the full size's value, task by task."""
+    lines, sizes = [], set()
+    kept: list[tuple[str, dict[int, Row]]] = []
+    for task, direction in sorted({(row.task, row.direction) for row in rows.rows if row.model == model}):
+        found = rows.sizes(task, direction, metric, model)
+        if len(found) > 1:
+            kept.append((f"{task} {direction}", found))
+            sizes |= set(found)
+    columns = sorted(sizes, reverse=True)
+    for name, found in kept:
+        full = found[max(found)].value
+        shares = [f"{found[size].value / full:.1%}" if size in found and full else "" for size in columns[1:]]
+        lines.append([name, f"{full:.3f}", *shares])
+    if lines:
+        means = []
+        for size in columns[1:]:
+            shares = [found[size].value / found[max(found)].value for _, found in kept if found[max(found)].value]
+            means.append(f"{sum(shares) / len(shares):.1%}")
+        lines.append(["mean", "", *means])
+    return markdown(["task", *(str(size) for size in columns)], lines) if lines else "One size only.\n"
