@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-Arguments = Callable[["DictConfig"], list[dict[str, Any]]]
+Arguments = Callable[["DictConfig"], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Command:
-    """`target` is "module:function"; it is called with the composed config, or, where `arguments` is given, once with
-    each of the keyword arguments it makes of the config. `positional` names the options that bare words fill."""
+    """`target` is "module:function"; it is called with the composed config, or, where `arguments` is given, with
+    the keyword arguments it makes of the config. `positional` names the options that bare words fill."""
 
     root: str
     target: str
@@ -32,29 +32,32 @@ def _only(config: DictConfig) -> list[str] | None:
     return None if config.data.only is None else list(config.data.only)
 
 
-def _fetch(config: DictConfig) -> list[dict[str, Any]]:
+def _fetch(config: DictConfig) -> dict[str, Any]:
     archives = None if config.archives is None else Path(config.archives)
-    common = {"cache": Path(config.paths.cache), "archives": archives}
-    calls = [{"tier": config.data.tier, "only": _only(config), **common}]
-    return [*calls, {"tier": "weights", **common}] if config.weights else calls
+    place = {"cache": Path(config.paths.cache), "archives": archives}
+    return {"tier": config.data.tier, "only": _only(config), "weights": config.weights, **place}
 
 
-def _build(config: DictConfig) -> list[dict[str, Any]]:
+def _build(config: DictConfig) -> dict[str, Any]:
     folders = {"cache": Path(config.paths.cache), "data": Path(config.paths.data)}
-    return [{"tier": config.data.tier, "only": _only(config), **folders}]
+    return {"tier": config.data.tier, "only": _only(config), **folders}
 
 
-def _build_own(config: DictConfig) -> list[dict[str, Any]]:
-    return [{"pairs": Path(config.pairs), "data": Path(config.paths.data), "name": config.name}]
+def _build_own(config: DictConfig) -> dict[str, Any]:
+    return {"pairs": Path(config.pairs), "data": Path(config.paths.data), "name": config.name}
 
 
-def _report(config: DictConfig) -> list[dict[str, Any]]:
+def _report(config: DictConfig) -> dict[str, Any]:
     folders = {key: Path(config.paths[key]) for key in ("data", "cache", "docs")}
-    return [{"tier": config.data.tier, **folders}]
+    return {"tier": config.data.tier, **folders}
 
 
-def _pack(config: DictConfig) -> list[dict[str, Any]]:
-    return [{"tier": config.data.tier, "data": Path(config.paths.data), "output": Path(config.output)}]
+def _pack(config: DictConfig) -> dict[str, Any]:
+    return {"tier": config.data.tier, "data": Path(config.paths.data), "output": Path(config.output)}
+
+
+def _unpack(config: DictConfig) -> dict[str, Any]:
+    return {"archive": Path(config.archive), "data": Path(config.paths.data)}
 
 
 COMMANDS: dict[str, Command] = {
@@ -69,6 +72,9 @@ COMMANDS: dict[str, Command] = {
     "data features": Command("data_features", "commonspace.data.features:main", "cache what frozen towers give"),
     "data report": Command("data_report", "data_prep.cli:report", "write what each source gives to data.md", _report),
     "data pack": Command("data_pack", "data_prep.cli:pack", "one tar of a tier's shards, to carry away", _pack),
+    "data unpack": Command(
+        "data_unpack", "data_prep.cli:unpack_packed", "unpack and verify such a tar", _unpack, ("archive",)
+    ),
     "train": Command("train", "commonspace.stages.train:train", "one stage: pretrain or fine-tune"),
     "mine": Command("mine", "commonspace.mining.run:main", "find hard negatives with a model"),
     "soup": Command("soup", "commonspace.stages.soup:soup", "average models, uniformly and greedily on dev"),

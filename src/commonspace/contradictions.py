@@ -55,6 +55,7 @@ def _choices(config: Config) -> Iterable[str]:
         "data.split": ("dev", "heldout"),
         "resume": ("auto", "never"),
         "role": ("query", "document"),
+        "prefix_policy": ("query", "task", "none"),
     }
     for key, allowed in choices.items():
         value = _get(config, key)
@@ -143,7 +144,7 @@ def _tasks(config: Config) -> Iterable[str]:
 
 def _processes(config: Config) -> Iterable[str]:
     trainer = config.get("trainer")
-    if not isinstance(trainer, dict):
+    if not isinstance(trainer, dict) or "strategy" not in trainer:
         return
     if trainer["strategy"] == "fsdp" and trainer["accelerator"] == "cpu":
         yield "trainer.strategy: fsdp needs GPUs; use trainer=ddp on CPUs"

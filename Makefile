@@ -1,0 +1,33 @@
+# make mini          everything from nothing to a table (TIER=tiny for the small one)
+# make test          the whole test suite, set-up included
+# make lint          ruff and ty
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+TIER ?= mini
+PYTHON ?= python3
+BIN := .venv/bin
+# One stamp per lock and pyproject: set-up is done again when either changes, and not otherwise.
+STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
+
+.PHONY: mini test lint setup
+mini: $(STAMP)
+	$(BIN)/commonspace recipe $(TIER)
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check src data_prep
+
+setup: $(STAMP)
+
+# uv inside the environment; pip itself where uv cannot be had.
+$(STAMP): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"; then \
+	  VIRTUAL_ENV=$$PWD/.venv $(BIN)/uv pip install --quiet -r requirements.lock -e .; \
+	else \
+	  echo "uv could not be installed; pip takes some minutes"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -e .; \
+	fi
+	@rm -f .venv/.ready-*; touch $@

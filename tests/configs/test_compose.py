@@ -1,0 +1,119 @@
+"""Every YAML file composes, is what its first lines say, and passes the checks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from commonspace.cli import overrides_of, split_command
+from commonspace.commands import COMMANDS
+from commonspace.configuration import compose, config_folder
+
+FOLDER = config_folder()
+GROUPS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+# Values for what a root leaves to its user.
+GIVEN = {
+    "evaluate": ["embedder=chance"],
+    "mine": ["embedder=models/x"],
+    "soup": ["ingredients=[models/x,models/y]"],
+    "embed": ["embedder=models/x", "input=in.jsonl", "output=out.npy"],
+    "data_build_own": ["pairs=pairs.jsonl"],
+    "data_pack": ["output=mini.tar"],
+    "data_unpack": ["archive=mini.tar"],
+}
+
+
+def files(*parts: str) -> list[str]:
+    folder = FOLDER.joinpath(*parts)
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def opening_command(path: Path) -> str:
+    """The command in a file's first comment line."""
+    comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line]
+    return comments[0]
+
+
+def roots() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("root", roots())
+def test_roots_compose(root: str) -> None:
+    assert compose(root, GIVEN.get(root, [])).paths.data == "data"
+    assert root in {command.root for command in COMMANDS.values()}
+
+
+@pytest.mark.parametrize("root", sorted(GIVEN))
+def test_what_is_left_to_the_user_is_asked_for(root: str) -> None:
+    from commonspace.errors import ConfigError
+
+    key = GIVEN[root][0].partition("=")[0]
+    with pytest.raises(ConfigError, match=f"{key}: needs a value"):
+        compose(root)
+
+
+@pytest.mark.parametrize("name", files("experiment") + [f"debug/{name}" for name in files("debug")])
+def test_experiments_compose_by_their_own_command(name: str) -> None:
+    path = FOLDER / (name if name.startswith("debug/") else f"experiment/{name}")
+    command, rest = split_command(opening_command(path.with_suffix(".yaml")).split()[1:])
+    wanted = f"debug={name.removeprefix('debug/')}" if name.startswith("debug/") else f"experiment={name}"
+    assert wanted in rest
+    assert compose(COMMANDS[command].root, overrides_of(command, rest))
+
+
+@pytest.mark.parametrize("name", files("experiment"))
+def test_experiments_say_what_to_expect(name: str) -> None:
+    lines = (FOLDER / "experiment" / name).with_suffix(".yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_", "hydra reads the package from the first line only"
+    assert lines[1].startswith("# commonspace ") and lines[2].startswith("# ")
+
+
+TRAIN_CHOICES = [
+    f"{group}={name}"
+    for group in ("model", "data", "objective", "stage", "trainer", "callbacks", "logger", "launcher", "paths")
+    for name in files(group)
+    if name != "base"
+]
+NEEDS = {"stage=finetune": ["data=finetune"], "data=own": ["stage=finetune"], "data=finetune": ["stage=finetune"]}
+NEEDS["data=finetune_tiny"] = ["stage=finetune"]
+
+
+@pytest.mark.parametrize("choice", TRAIN_CHOICES)
+def test_every_group_file_composes(choice: str) -> None:
+    assert compose("train", [choice, *NEEDS.get(choice, [])])
+
+
+@pytest.mark.parametrize("name", files("task"))
+def test_tasks_are_named_after_their_file(name: str) -> None:
+    task = OmegaConf.load(FOLDER / "task" / f"{name}.yaml")
+    assert task.name == name
+    assert list(task) == ["name", "direction", "reverse", "prompt", "batch_size", "rate"]
+
+
+@pytest.mark.parametrize("name", files("recipe"))
+def test_recipes_compose_with_all_their_steps(name: str, tmp_path: Path) -> None:
+    from commonspace.recipe import Recipe, read_steps
+
+    config = compose("recipe", [f"recipe={name}"])
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, ["paths", "recipe"]), resolve=True)
+    recipe = Recipe(read_steps(plain["recipe"]["steps"], plain["paths"]), tmp_path)
+    assert len([step for step in recipe.order if step.startswith("finetune_")]) >= 3
+    assert "pretrain" in recipe.before["mine"] and "mine" in recipe.before["finetune_base"]
+    assert {"finetune_base", "finetune_warm", "finetune_media"} <= set(recipe.before["soup"])
+    assert all(recipe.step(step).outputs for step in recipe.order)
+
+
+def test_every_file_is_reached() -> None:
+    used = {"hydra", "experiment", "debug", "task", "recipe", "sweep"} | {
+        choice.partition("=")[0] for choice in TRAIN_CHOICES
+    }
+    assert set(GROUPS) <= used
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: str(path.relative_to(FOLDER)))
+def test_files_open_with_what_they_are_for(path: Path) -> None:
+    assert re.match(r"(# @package \S+\n)?# \S", path.read_text())

@@ -1,0 +1,127 @@
+"""What makes no sense is refused when the config is read, with the key in the message."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import pytest
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from commonspace.configuration import check_config, compose, schema
+from commonspace.errors import ConfigError
+
+FINETUNE = ["stage=finetune", "data=finetune"]
+GROUPS = ("stage", "data", "trainer", "objective", "logger")
+
+
+@cache
+def composed(groups: tuple[str, ...]) -> DictConfig:
+    return compose("train", groups)
+
+
+def changed(overrides: list[str]) -> DictConfig:
+    """A config with values changed after composing: hydra takes most of the time of a test."""
+    groups = tuple(word for word in overrides if word.partition("=")[0] in GROUPS)
+    config = copy.deepcopy(composed(groups))
+    with open_dict(config):
+        config.merge_with(OmegaConf.from_dotlist([word.lstrip("+") for word in overrides if word not in groups]))
+    return config
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["+stage.lr=1"], "stage.lr: unknown option; known here: .*learning_rate"),
+        (["+data.tasks.code.weight=1"], "data.tasks.code.weight: unknown"),
+        (["stage.learning_rate=fast"], "stage.learning_rate: 'fast' is text, expected a number"),
+        (["seed=1.5"], "seed: 1.5 is a number, expected an integer"),
+        (["data.features=3"], "data.features: 3 is an integer, expected true or false"),
+        (["stage.steps=5"], "exactly one of stage.steps and stage.token_budget"),
+        (["stage.token_budget=null"], "exactly one of stage.steps and stage.token_budget"),
+        (["stage.temperature=0"], r"stage.temperature: 0 is outside"),
+        (["stage.schedule=step"], "stage.schedule"),
+        (["stage.warmup=1.5"], "stage.warmup: 1.5 is outside"),
+        (["stage.freeze=[words,head]"], "stage.freeze"),
+        (["data.prefix_dropout=1.2", *FINETUNE], "data.prefix_dropout: 1.2 is outside"),
+        (["data.negatives=x"], "data.negatives: pretraining takes no hard negatives"),
+        (["data.workers=-1"], "data.workers: -1 is outside"),
+        (["data.tasks.code.batch_size=1"], "data.tasks.code.batch_size: 1 leaves no wrong target"),
+        (["data.tasks.code.rate=-1"], "data.tasks.code.rate: -1"),
+        (["data.tasks.code.name=other"], "data.tasks.code.name: is 'other'"),
+        (["model.matryoshka_sizes=[256,128,384]"], "model.matryoshka_sizes: .* must rise"),
+        (["model.matryoshka_sizes=[64,128]"], "model.matryoshka_sizes: .* must rise"),
+        (["model.matryoshka_sizes=[384]"], "objective.matryoshka: needs a size below"),
+        (["model.embedding_size=768", "model.matryoshka_sizes=[384,768]"], "model.head_init: identity"),
+        (["model.image_grid=20"], "model.image_grid: 20 tokens a side"),
+        (["model.pooling=max"], "model.pooling: 'max' is none of mean, last, input_and_last"),
+        (["model.lora.dropout=0.1"], "model.lora.dropout: has no effect at rank 0"),
+        (["model.lora.rank=8", "stage.freeze=[words,text,vision,audio]"], "model.lora.rank: adapters on a frozen"),
+        (["model.vision_trainable_stages=1"], "model.vision_trainable_stages: has no effect"),
+        (["stage.freeze=[words,vision]"], "data.features: the audio tower trains"),
+        (["model.vision_trainable_stages=1", "stage.freeze=[words,audio]"], "data.features: the vision tower trains"),
+        (["objective.share_negatives=true"], "objective.share_negatives: there are no hard negatives"),
+        (["objective.hardness_on=all"], "objective: hardness_on=all has no effect"),
+        (["trainer=fsdp", "trainer.accelerator=cpu"], "trainer.strategy: fsdp needs GPUs"),
+        (["trainer.devices=2"], "trainer.strategy: auto with several processes"),
+        (["logger.wandb.mode=cloud"], "logger.wandb.mode: 'cloud' is none of offline, online"),
+        (["resume=maybe"], "resume: 'maybe' is none of auto, never"),
+        (["callbacks.keep=0"], "callbacks.keep: 0 is outside"),
+    ],
+)
+def test_train(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_config(changed(overrides), "train")
+
+
+@pytest.mark.parametrize("override", ["stage.lr=1", "stage=nothing", "nonsense", "+stage.lr=1"])
+def test_what_hydra_refuses_is_named_too(override: str) -> None:
+    with pytest.raises(ConfigError, match=override.lstrip("+").partition("=")[0]):
+        compose("train", [override])
+
+
+def test_no_reverse_to_take() -> None:
+    rates = [f"data.tasks.{name}.rate=0" for name in ("image_caption", "crosslingual")]
+    with pytest.raises(ConfigError, match="objective.reverse: no task that is drawn names a reverse"):
+        check_config(changed(rates), "train")
+
+
+def test_nothing_to_train_on() -> None:
+    rates = [f"data.tasks.{name}.rate=0" for name in composed(()).data.tasks]
+    with pytest.raises(ConfigError, match="data.tasks: no task has a rate above 0"):
+        check_config(changed(rates), "train")
+
+
+def test_prefixes_without_prompts() -> None:
+    prompts = [f"data.tasks.{name}.prompt=null" for name in composed(tuple(FINETUNE)).data.tasks]
+    with pytest.raises(ConfigError, match="data.prefix_dropout: no task that is drawn has a prompt"):
+        check_config(changed([*FINETUNE, *prompts]), "train")
+
+
+@pytest.mark.parametrize(
+    "given, message", [("[a]", "ingredients: 1 given"), ("[a,b,a]", "ingredients: a folder is named")]
+)
+def test_soup(given: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose("soup", [f"ingredients={given}"])
+
+
+def test_all_findings_are_told_at_once() -> None:
+    with pytest.raises(ConfigError, match="model.pooling.*data.workers|data.workers.*model.pooling"):
+        check_config(changed(["model.pooling=max", "data.workers=-1"]), "train")
+
+
+def test_a_typing_error_in_an_experiment_is_found() -> None:
+    """Hydra merges experiment files into the root without a word; here one that was edited by hand."""
+    with pytest.raises(ConfigError, match="stage.temprature: unknown option"):
+        check_config(changed(["stage.temprature=0.1"]), "train")
+
+
+def test_schema_is_what_the_files_say() -> None:
+    assert schema("train")["stage"]["temperature"] == [0.02]
+    assert "embedder" in schema("evaluate") and "stage" not in schema("evaluate")
+
+
+@pytest.mark.parametrize("override", ["stage.learning_rate=1", "stage.dev_every=1", "logger=csv", "init=models/x"])
+def test_sound_values_of_another_spelling_pass(override: str) -> None:
+    check_config(changed([override]), "train")

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from commonspace.cli import main, overrides_of, split_command
+from commonspace.commands import COMMANDS, PLAIN
+
+
+def run(*words: str, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "commonspace.cli", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_help_names_every_command_in_under_a_second() -> None:
+    spent = []
+    for _ in range(3):  # the quickest of three: other processes may hold the cores
+        started = time.perf_counter()
+        done = run("--help")
+        spent.append(time.perf_counter() - started)
+        assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in [*COMMANDS, *PLAIN])
+    assert min(spent) < 1.0
+
+
+def test_help_imports_nothing_heavy() -> None:
+    probe = (
+        "import sys; from commonspace.cli import main; main(['--help']); main(['train', '--help']);"
+        "print([m for m in ('torch', 'hydra', 'pandas', 'pytorch_lightning', 'wandb') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: commonspace {name}") and "paths:" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_target_exists(name: str) -> None:
+    """The named function is in the named module: read, not imported, so that this stays quick."""
+    import ast
+    import importlib.util
+
+    module, function = COMMANDS[name].target.split(":")
+    found = importlib.util.find_spec(module)
+    assert found and found.origin, module
+    tree = ast.parse(Path(found.origin).read_text())
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert function in defined
+
+
+def test_the_longest_command_wins() -> None:
+    assert split_command(["data", "build", "own", "p.jsonl"]) == ("data build own", ["p.jsonl"])
+    assert split_command(["data", "build", "data.tier=tiny"]) == ("data build", ["data.tier=tiny"])
+    assert split_command(["train", "seed=2"]) == ("train", ["seed=2"])
+
+
+def test_bare_words_and_archives_become_overrides() -> None:
+    assert overrides_of("data build own", ["it's pairs.jsonl"]) == [r"pairs='it\'s pairs.jsonl'"]
+    assert overrides_of("recipe", ["tiny", "again=[soup]"]) == ["recipe=tiny", "again=[soup]"]
+    assert overrides_of("data fetch", ["--archives", "/a b", "weights=true"]) == ["archives='/a b'", "weights=true"]
+    assert overrides_of("train", ["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["data"], ["data", "nonsense"]])
+def test_a_command_that_does_not_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert words[-1] in capsys.readouterr().err
+
+
+def test_a_wrong_option_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    done = run("train", "stage.temperature=0", "+stage.foo=1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "stage.foo: unknown option" in done.stderr and "Traceback" not in done.stderr
+    done = run("train", "stage.foo=1", cwd=tmp_path)
+    assert done.returncode != 0 and "stage.foo" in done.stderr
+
+
+def test_archives_without_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "fetch", "--archives"]) == 1
+    assert "--archives: needs a folder" in capsys.readouterr().err
+
+
+def test_the_config_of_a_job_prints(tmp_path: Path) -> None:
+    done = run("train", "experiment=mini/finetune_warm", "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0 and "temperature: 0.04" in done.stdout
+
+
+def test_hydra_gets_overrides_and_multirun_runs_each(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text('{"query": "a red fox", "positive": "un renard roux"}\n' * 1)
+    command = ["data", "build", "own", "own.jsonl", f"paths.data={tmp_path}/data", f"paths.runs={tmp_path}/runs"]
+    done = run(*command, "name=first,second", "-m", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert (tmp_path / "data/first/manifest.json").is_file() and (tmp_path / "data/second/manifest.json").is_file()
+
+
+def test_an_error_of_the_work_is_one_line(tmp_path: Path) -> None:
+    done = run("data", "build", "own", "absent.jsonl", cwd=tmp_path, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == 1
+    assert "absent.jsonl" in done.stderr and "Traceback" not in done.stderr
