@@ -20,7 +20,7 @@ from commonspace.processing.video import read_frames, read_soundtrack
 
 
 class FeatureStore(Protocol):
-    """Outputs of frozen towers by `feature_key`, each [rows, width]; [0, width] for a silent video's soundtrack."""
+    """Outputs of frozen towers by `feature_key`, each [rows, width]."""
 
     def get(self, key: str) -> torch.Tensor | None:
         """The rows kept under a key, or None."""
@@ -31,7 +31,7 @@ class FeatureRequest:
     """One output of a frozen tower that a medium needs.
 
     `load` decodes: uint8 [n, 3, S, S] for the "image" tower (n = 1, or a video's frames; `tokens` rows each, kept one
-    after the other), float32 [M, T] for the "audio" tower, or None for a video without sound (kept as [0, width]).
+    after the other), float32 [M, T] for the "audio" tower, or None for a video without sound, of which nothing is kept.
     """
 
     key: str
@@ -155,7 +155,7 @@ class MediaReader:
         is_feature = value is not None
         if not is_feature:
             value = request.load()
-        if value is None or value.shape[0] == 0:
+        if value is None:
             return None
         rows = value.shape[0] if is_feature else value.shape[1] // FRAMES_PER_ROW
         return Piece("audio", value, -(-rows // self.preprocessing.audio_merge), is_feature=is_feature)

@@ -33,12 +33,13 @@ class TextTokenizer:
     def ids(self, text: str) -> list[int]:
         """Token ids without special tokens; raises ContentError for a str that is no valid Unicode."""
         try:
-            return self.tokenizer.encode(text, add_special_tokens=False).ids
+            text.encode()
         except UnicodeEncodeError as error:
             raise ContentError(
                 f"text {text[:40]!r}: holds half of a surrogate pair at character {error.start}; "
                 'decode it with errors="replace"'
             ) from error
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: list[int]) -> str:
         """The text of token ids, special tokens left out."""

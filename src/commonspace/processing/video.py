@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import av
@@ -21,6 +22,9 @@ from commonspace.errors import ContentError
 from commonspace.processing.audio import decode_track, finish
 from commonspace.processing.image import check_pixels, fit_square, from_array, upright_rgb
 from commonspace.processing.preprocessing import Preprocessing
+
+
+Pictures = Iterator[tuple[int, Callable[[], pil.Image]]]  # stamps in order, each with what makes its picture
 
 
 class Timeline(NamedTuple):
@@ -101,24 +105,22 @@ def _within_limit(timeline: Timeline, label: str, limit: float, *, cut: bool) ->
     return timeline.stamps[:kept], f"{label}: cut from {timeline.seconds:.1f} to {limit:g} s"
 
 
-def _pick(pictures: Iterator[tuple[int, pil.Image]], wanted: Sequence[int]) -> Iterator[pil.Image]:
+def _pick(pictures: Pictures, wanted: Sequence[int]) -> Iterator[pil.Image]:
     """For each wanted stamp the picture shown then: the last one whose own stamp is not later."""
     position, shown = 0, None
-    for stamp, picture in pictures:
+    for stamp, make in pictures:
         while shown is not None and position < len(wanted) and wanted[position] < stamp:
             yield upright_rgb(shown())
             position += 1
         if position == len(wanted):
             return
-        shown = picture
+        shown = make
     if shown is not None:
         for _ in wanted[position:]:
             yield upright_rgb(shown())
 
 
-def _container_frames(
-    data: bytes, label: str, preprocessing: Preprocessing
-) -> tuple[Timeline, Iterator[tuple[int, pil.Image]]]:
+def _container_frames(data: bytes, label: str, preprocessing: Preprocessing) -> tuple[Timeline, Pictures]:
     try:
         with av.open(io.BytesIO(data)) as container:
             if not container.streams.video:
@@ -142,12 +144,12 @@ def _container_frames(
     return timeline, _decode(data, counted=counted)
 
 
-def _decode(data: bytes, *, counted: bool) -> Iterator[tuple[int, pil.Image]]:
+def _decode(data: bytes, *, counted: bool) -> Pictures:
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         shape = float(stream.sample_aspect_ratio or 1)
         for index, frame in enumerate(container.decode(stream)):
-            yield (index if counted or frame.pts is None else frame.pts), lambda frame=frame: _picture(frame, shape)
+            yield (index if counted or frame.pts is None else frame.pts), partial(_picture, frame, shape)
 
 
 def _picture(frame: av.VideoFrame, shape: float) -> pil.Image:
@@ -159,9 +161,7 @@ def _picture(frame: av.VideoFrame, shape: float) -> pil.Image:
     return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
 
 
-def _animation_frames(
-    data: bytes, label: str, preprocessing: Preprocessing
-) -> tuple[Timeline, Iterator[tuple[int, pil.Image]]]:
+def _animation_frames(data: bytes, label: str, preprocessing: Preprocessing) -> tuple[Timeline, Pictures]:
     try:
         animation = pil.open(io.BytesIO(data))
         check_pixels(label, animation.width, animation.height, preprocessing.image_max_pixels)
@@ -169,21 +169,19 @@ def _animation_frames(
     except (OSError, pil.DecompressionBombError) as error:
         raise ContentError(f"{label}: cannot be read as a video ({error}); replace the file") from error
 
-    def pictures() -> Iterator[tuple[int, pil.Image]]:
-        for index in range(count):
-            animation.seek(index)
-            yield index, animation.copy
+    def picture(index: int) -> pil.Image:
+        animation.seek(index)
+        return animation.copy()
 
     animation.load()
-    return Timeline(range(count), count * animation.info.get("duration", 100) / 1000), pictures()
+    timeline = Timeline(range(count), count * animation.info.get("duration", 100) / 1000)
+    return timeline, ((index, partial(picture, index)) for index in range(count))
 
 
-def _array_frames(part: Video, preprocessing: Preprocessing) -> tuple[Timeline, Iterator[tuple[int, pil.Image]]]:
+def _array_frames(part: Video, preprocessing: Preprocessing) -> tuple[Timeline, Pictures]:
     frames = part.source
     if frames.ndim != 4:
         raise ContentError(f"{part.label}: a video array is [frames, height, width, 3], not {list(frames.shape)}")
-    pictures = (
-        (index, lambda frame=frame: from_array(frame, part.label, preprocessing.image_max_pixels))
-        for index, frame in enumerate(frames)
-    )
+    limit = preprocessing.image_max_pixels
+    pictures = ((index, partial(from_array, frame, part.label, limit)) for index, frame in enumerate(frames))
     return Timeline(range(len(frames)), len(frames) / part.fps), pictures

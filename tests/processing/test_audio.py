@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperFeatureExtractor
+
+from commonspace.content import Audio
+from commonspace.errors import ContentError
+from commonspace.processing.audio import log_mel, mel_filters, read_audio
+from commonspace.processing.preprocessing import Preprocessing
+from tests.media import noise, sound_bytes, sound_only_mp4, tone
+
+P = Preprocessing(max_audio_seconds=5)
+
+
+def read(source, name: str = "some.wav", cut: bool = False, **options) -> torch.Tensor:
+    return read_audio(Audio(source, name=name, **options), P, cut=cut)[0]
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 30])
+def test_log_mel_is_whispers(seconds: int):
+    samples = noise(seconds) + tone(seconds)
+    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=seconds)
+    expected = extractor(samples, sampling_rate=16_000, return_tensors="pt").input_features[0]
+    mel = log_mel(torch.from_numpy(samples), P)
+    assert mel.shape == (80, 100 * seconds) and mel.dtype == torch.float32
+    torch.testing.assert_close(mel, expected, atol=1e-5, rtol=0)
+
+
+def test_filters_are_whispers():
+    expected = torch.from_numpy(WhisperFeatureExtractor(feature_size=80).mel_filters.T).float()
+    torch.testing.assert_close(mel_filters(16_000, 400, 80), expected, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.001, 100), (0.7, 100), (1.0, 100), (1.01, 200)])
+def test_sounds_are_padded_to_whole_seconds(seconds: float, frames: int):
+    mel = read(tone(seconds), rate=16_000)
+    padded = np.pad(tone(seconds), (0, frames * 160 - round(seconds * 16_000)))
+    assert mel.shape == (80, frames)
+    assert torch.equal(mel, read(padded, rate=16_000))
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "subtype"),
+    [
+        ("a.wav", "WAV", "PCM_16"),
+        ("a.flac", "FLAC", None),
+        ("a.ogg", "OGG", "VORBIS"),
+        ("a.opus", "OGG", "OPUS"),
+        ("a.mp3", "MP3", None),
+    ],
+)
+def test_formats(name: str, format: str, subtype: str | None):
+    expected = read(tone(1), rate=16_000)
+    mel = read(sound_bytes(tone(1), format=format, subtype=subtype), name)[:, :100]
+    loudest = expected.mean(1).argmax()
+    assert mel.mean(1).argmax() == loudest
+    torch.testing.assert_close(mel[loudest, 20:80].mean(), expected[loudest, 20:80].mean(), atol=0.05, rtol=0)
+
+
+def test_stereo_other_rates_and_integers_become_mono_16_khz():
+    expected = read(tone(1), rate=16_000)
+    loudest = expected.mean(1).argmax()
+    stereo = np.stack([tone(1, 44_100), tone(1, 44_100)], axis=1)
+    integers = (tone(1) * 32767).astype(np.int16)
+    for mel in (
+        read(sound_bytes(stereo, 44_100)),
+        read(stereo.T, rate=44_100),
+        read(integers, rate=16_000),
+        read(tone(1, 8000), rate=8000),
+    ):
+        assert mel.shape == (80, 100)
+        torch.testing.assert_close(mel[loudest, 10:90], expected[loudest, 10:90], atol=0.02, rtol=0)
+
+
+def test_what_soundfile_cannot_read_falls_to_pyav():
+    mel = read(sound_only_mp4(), "a.m4a")
+    assert mel.mean(1).argmax() == read(tone(1), rate=16_000).mean(1).argmax()
+
+
+def test_gsm_has_no_header_and_goes_by_its_name():
+    data = sound_bytes(tone(1, 8000), 8000, "RAW", "GSM610")
+    mel = read(data, "shard.tar:key.0.gsm")
+    assert mel.mean(1).argmax() == read(tone(1, 8000), rate=8000).mean(1).argmax()
+    with pytest.raises(ContentError, match="a.gsm: is no sequence of GSM"):
+        read(b"\x00" * 66, "a.gsm")
+
+
+def test_silence_is_a_sound():
+    assert torch.isfinite(read(np.zeros(100, np.float32), rate=16_000)).all()
+
+
+def test_too_long_is_refused_or_cut_and_said():
+    data = sound_bytes(noise(6.5))
+    with pytest.raises(ContentError, match="some.wav: is 6.5 s long, at most 5 s"):
+        read(data)
+    mel, note = read_audio(Audio(data, name="some.wav"), P, cut=True)
+    assert note == "some.wav: cut from 6.5 to 5 s"
+    assert torch.equal(mel, read(sound_bytes(noise(6.5)[: 5 * 16_000])))
+    mel, note = read_audio(Audio(sound_only_mp4(8), name="a.m4a"), P, cut=True)
+    assert mel.shape == (80, 500) and note == "a.m4a: cut from 8.0 to 5 s"
+
+
+def _with(value: float) -> np.ndarray:
+    samples = tone(1)
+    samples[100] = value
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "zero length"),
+        (sound_bytes(np.zeros(0, np.float32)), "zero length"),
+        (sound_bytes(_with(np.nan), subtype="FLOAT"), "NaN or infinite"),
+        (sound_bytes(_with(np.inf), subtype="FLOAT"), "NaN or infinite"),
+        (b"RIFF....", "cannot be read as a sound"),
+        (b"some text", "cannot be read as a sound"),
+        (sound_bytes(tone(1), format="FLAC")[:30], "cannot be read as a sound"),
+    ],
+)
+def test_bad_input_is_named(data: bytes, message: str):
+    with pytest.raises(ContentError, match=rf"^clip.ogg: .*{message}"):
+        read(data, "clip.ogg")
+
+
+def test_an_array_of_three_axes_is_refused():
+    with pytest.raises(ContentError, match=r"\[channels, samples\]"):
+        read(np.zeros((2, 2, 2), np.float32), rate=16_000)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as pil
+
+from commonspace.content import Video
+from commonspace.errors import ContentError
+from commonspace.processing import video
+from commonspace.processing.preprocessing import Preprocessing
+from commonspace.processing.video import frame_indices, read_frames, read_soundtrack
+from tests.media import numbered_frames, picture_bytes, sound_only_mp4, tone, video_bytes
+
+P = Preprocessing(image_size=32, max_video_seconds=20)
+
+
+def numbers(data, cut: bool = False, **options) -> list[int]:
+    """Which frames of `numbered_frames` were taken, read off their brightness."""
+    frames, _ = read_frames(Video(data, name="clip.mp4", **options), P, cut=cut)
+    return [round(frame[0, 16, 16].item() / 4) for frame in frames]
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "expected"),
+    [
+        (1, 0.1, [0]),
+        (8, 0.3, list(range(8))),  # few frames of its own: all of them, however fast
+        (8, 60, list(range(8))),
+        (20, 2, [2, 7, 12, 17]),  # one a second would be two: at least four
+        (60, 6, [5, 15, 25, 35, 45, 55]),  # one a second
+        (1000, 100, [62, 187, 312, 437, 562, 687, 812, 937]),  # at most eight, evenly
+    ],
+)
+def test_which_frames_are_taken(count: int, seconds: float, expected: list[int]):
+    assert frame_indices(count, seconds, P) == expected
+
+
+@pytest.mark.parametrize(
+    ("format", "codec", "pixels"),
+    [
+        ("mp4", "libx264", "yuv420p"),  # with frames stored out of order
+        ("webm", "libvpx-vp9", "yuv420p"),
+        ("webm", "libvpx", "yuv420p"),
+        ("avi", "mpeg4", "yuv420p"),
+        ("h264", "libx264", "yuv420p"),  # without time stamps
+        ("matroska", "ffv1", "bgra"),
+    ],
+)
+def test_frames_of_containers(format: str, codec: str, pixels: str):
+    assert numbers(video_bytes(numbered_frames(8), 10, format, codec, pixels)) == list(range(8))
+    fps = 25 if format == "h264" else 10  # a bare stream counts as 25
+    expected = [5, 15, 25, 35, 45, 55] if fps == 10 else [7, 22, 37, 52]
+    assert numbers(video_bytes(numbered_frames(60), 10, format, codec, pixels)) == expected
+
+
+def test_arrays_and_files_take_the_same_frames():
+    assert numbers(numbered_frames(60), fps=10) == [5, 15, 25, 35, 45, 55]
+
+
+def test_gif_transparency_lies_on_white():
+    frames = [pil.new("RGBA", (16, 16), (0, 0, 0, 0)) for _ in range(2)]
+    frames[1].putpixel((8, 8), (255, 0, 0, 255))
+    data = picture_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100, disposal=2)
+    taken, _ = read_frames(Video(data), P, cut=False)
+    assert len(taken) == 2 and (taken[:, :, 0, 0] == 255).all()
+
+
+def test_animated_webp():
+    frames = [pil.fromarray(frame) for frame in numbered_frames(12)]
+    data = picture_bytes(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=500, lossless=True)
+    assert numbers(data) == [1, 3, 5, 7, 9, 11]
+
+
+def test_alpha_of_a_video_lies_on_white():
+    frames = np.zeros((3, 32, 32, 4), np.uint8)
+    taken, _ = read_frames(Video(video_bytes(frames, 10, "matroska", "ffv1", "bgra")), P, cut=False)
+    assert (taken == 255).all()
+
+
+def test_a_turned_phone_clip_is_upright():
+    frames = np.zeros((3, 32, 32, 3), np.uint8)
+    frames[:, :16] = 255  # white above
+    data = bytearray(video_bytes(frames))
+    matrix = data.find(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)  # a quarter clockwise
+    taken, _ = read_frames(Video(bytes(data)), P, cut=False)
+    assert taken[0, 0, 16, 30] > 200 and taken[0, 0, 16, 2] < 50
+
+
+def test_only_the_frames_taken_are_turned_into_pictures(monkeypatch: pytest.MonkeyPatch):
+    made = []
+    picture = video._picture
+    monkeypatch.setattr(video, "_picture", lambda frame, shape: made.append(1) or picture(frame, shape))
+    assert len(numbers(video_bytes(numbered_frames(60)))) == len(made) == 6
+
+
+def test_soundtrack():
+    data = video_bytes(numbered_frames(20), sound=tone(1.5, 48_000))
+    mel = read_soundtrack(Video(data), P)
+    assert mel.shape == (80, 200)
+    assert read_soundtrack(Video(video_bytes(numbered_frames(5))), P) is None
+    assert read_soundtrack(Video(numbered_frames(5), fps=5), P) is None
+
+
+def test_too_long_is_refused_or_cut_and_said():
+    data = video_bytes(numbered_frames(60), fps=2)
+    with pytest.raises(ContentError, match="clip.mp4: is 30.0 s long, at most 20 s"):
+        numbers(data)
+    frames, note = read_frames(Video(data, name="clip.mp4"), P, cut=True)
+    assert note == "clip.mp4: cut from 30.0 to 20 s"
+    assert [round(frame[0, 16, 16].item() / 4) for frame in frames] == [2, 7, 12, 17, 22, 27, 32, 37]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "without frames"),
+        (sound_only_mp4(), "holds only sound, so it is no video"),
+        (video_bytes(numbered_frames(20))[:900], "cannot be read as a video"),
+        (b"not a video at all", "cannot be read as a video"),
+        (np.zeros((0, 4, 4, 3), np.uint8), "without frames"),
+        (np.zeros((4, 4, 3), np.uint8), r"\[frames, height, width, 3\]"),
+    ],
+)
+def test_bad_input_is_named(data, message: str):
+    options = {"fps": 10} if isinstance(data, np.ndarray) else {}
+    with pytest.raises(ContentError, match=rf"^shard.tar:key.0.mp4: .*{message}"):
+        read_frames(Video(data, name="shard.tar:key.0.mp4", **options), P, cut=False)
+
+
+def test_a_video_whose_frames_are_all_broken_is_named():
+    data = bytearray(video_bytes(numbered_frames(5), format="avi", codec="mpeg4"))
+    start = data.find(b"movi")
+    for place in range(start + 12, len(data) - 200):
+        data[place] = 0
+    with pytest.raises(ContentError, match="clip.avi"):
+        read_frames(Video(bytes(data), name="clip.avi"), P, cut=False)
+
+
+def test_frames_are_pixels():
+    frames, note = read_frames(Video(video_bytes(numbered_frames(4))), P, cut=False)
+    assert frames.shape == (4, 3, 32, 32) and frames.dtype == torch.uint8 and note == ""
