@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
-import subprocess
-import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -212,25 +212,23 @@ def test_lightning_checkpoints_resume_on_the_next_batch(two_tasks, processor, wh
     assert resumed.seen == whole[10:]
 
 
-KILLED = """
-import os, pickle, sys
-sys.path.insert(0, sys.argv[1])
-from test_datamodule import make, told
-from conftest import ByteProcessor
-from pathlib import Path
-loader = make(Path(sys.argv[2]), ByteProcessor(), workers=2).loader()
-for batch in loader:
-    print(loader.state_dict(), file=open(sys.argv[3], "w"), flush=True)
-    if batch.step == 11:
-        os.kill(os.getpid(), 9)
-"""
+def _train_until_killed(root: Path, processor, note: Path, step: int) -> None:
+    loader = make(root, processor, workers=2).loader()
+    for batch in loader:
+        note.write_text(json.dumps(loader.state_dict()))
+        if batch.step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_kill_9_loses_nothing(two_tasks, processor, whole, tmp_path):
-    note = tmp_path / "state"
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(two_tasks), str(note)]
-    assert subprocess.run(command, env=dict(os.environ)).returncode == -signal.SIGKILL
+    step = 11
+    process = get_context("fork").Process(
+        target=_train_until_killed, args=(two_tasks, processor, tmp_path / "state", step)
+    )
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
     again = make(two_tasks, processor, workers=2)
-    again.load_state_dict(eval(note.read_text()))
-    assert [told(batch) for batch in again.loader()] == whole[12:]
+    again.load_state_dict(json.loads((tmp_path / "state").read_text()))
+    assert [told(batch) for batch in again.loader()] == whole[step + 1 :]
