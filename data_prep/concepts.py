@@ -9,9 +9,9 @@ from data_prep.split import is_fixed
 
 
 class ConceptMerger:
-    """Joins the concepts of byte-identical media, so that one file never lies on both sides of a split.
+    """Joins the concepts of rows that share a medium, byte for byte.
 
-    Texts do not join concepts: "Click Next." stands on many pages, and would make one concept of a whole manual.
+    Texts join nothing: "Click Next." stands on many pages, and would make one concept of a whole manual.
     """
 
     def __init__(self) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 from commonspace.content import Content, Document, Text
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import CommonspaceError, DataError
-from data_prep.build import build_progress, write_tier
+from data_prep.build import build_progress
 from data_prep.keys import record_key
+from data_prep.merge import write_tier
 from data_prep.source import Source
 from data_prep.split import concept
 from data_prep.staging import stage

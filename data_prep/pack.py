@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.progress import Progress
 
 from commonspace.errors import DataError
-from data_prep.build import MANIFEST, read_manifest, replace_folder
+from data_prep.build import read_manifest
+from data_prep.merge import MANIFEST, replace_folder
 from data_prep.unpack import Limits, unpack
 
 _SUMS = "SHA256SUMS"

@@ -85,8 +85,14 @@ def _sources_table(manifest: Mapping[str, Any]) -> list[str]:
     for name, source in manifest["sources"].items():
         sides = [sum(tally[side] for tally in source["tasks"].values()) for side in SPLITS]
         counts = " | ".join(f"{count:,}" for count in sides)
-        lines.append(f"| [{name}](#{name}) | {source['licence']} | {source['role'].replace('_', '-')} | {counts} |")
+        lines.append(f"| [{name}](#{name}) | {source['licence']} | {_role(source)} | {counts} |")
     return lines
+
+
+def _role(source: Mapping[str, Any]) -> str:
+    if source["role"] == "zero_shot" or not source["zero_shot_tasks"]:
+        return source["role"].replace("_", "-")
+    return f"{source['role']}; zero-shot: {', '.join(source['zero_shot_tasks'])}"
 
 
 def _tasks_table(manifest: Mapping[str, Any], folder: Path) -> list[str]:
@@ -191,12 +197,12 @@ def _cell(text: str) -> str:
 def _merged(manifest: Mapping[str, Any]) -> list[str]:
     groups = manifest["merged_concepts"]
     if not groups["groups"]:
-        return ["## Concepts that are one", "", "No two concepts share a picture, sound or clip."]
+        return ["## Concepts that share media", "", "No two concepts share a picture, sound or clip."]
     lines = [
-        "## Concepts that are one",
+        "## Concepts that share media",
         "",
-        f"{groups['groups']:,} groups of concepts share a byte-identical picture, sound or clip and are treated as one "
-        f"concept. The largest:",
+        f"{groups['groups']:,} groups of concepts share a byte-identical picture, sound or clip, so each lies on one "
+        "side of the split; of pictures that are the same the concept is one as well. The largest groups:",
         "",
     ]
     return lines + [f"- {_cell(', '.join(names[:8]))}" for names in groups["largest"][:8]]
@@ -205,10 +211,14 @@ def _merged(manifest: Mapping[str, Any]) -> list[str]:
 def _licence_section(manifest: Mapping[str, Any]) -> str:
     text = Path(__file__).with_name("licences.md").read_text(encoding="utf-8").rstrip()
     families = {family: _of_family(manifest, family) for family in _FAMILIES}
-    evaluation = [name for name, source in manifest["sources"].items() if source["role"] == "zero_shot"]
+    evaluation = [
+        name if source["role"] == "zero_shot" else f"{', '.join(source['zero_shot_tasks'])} of {name}"
+        for name, source in manifest["sources"].items()
+        if source["zero_shot_tasks"]
+    ]
     values: dict[str, str] = {family: ", ".join(names) or "none" for family, names in families.items()}
     values["permissive_names"] = ",".join(families["permissive"])
-    values["evaluation"] = ", ".join(evaluation) or "none in this tier"
+    values["evaluation"] = "; ".join(evaluation) or "none in this tier"
     for key, value in values.items():
         text = text.replace("{" + key + "}", value)
     return text

@@ -19,14 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from commonspace.content import Content, Text
+from commonspace.content import Content, Image, Text
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
 from data_prep.fetch import downloaded
 from data_prep.source import Package, Source
 from data_prep.unpack import unpack
 
-_VERSION = 1
+_VERSION = 2
 _REPORT_EVERY = 50
 Advance = Callable[[int], None]
 
@@ -49,6 +49,16 @@ class Row:
     def pair(self) -> tuple[int, int]:
         """Digests of the canonical query and positive."""
         return tuple(self.value["ids"])
+
+    @property
+    def picture_ids(self) -> list[int]:
+        """Digests of those of the two sides that are one picture and nothing else."""
+        return [number for number, alone in zip(self.value["ids"], self.value["pictures"], strict=True) if alone]
+
+    @property
+    def style(self) -> str | None:
+        """What a source says of its picture: "drawing", "photo" or nothing."""
+        return self.value["extra"].get("style")
 
     @property
     def media_ids(self) -> list[int]:
@@ -131,6 +141,7 @@ def stage(source: Source, cache: Path, advance: Advance) -> Staged:
         partial = Path(tempfile.mkdtemp(prefix=f".{source.name}-", dir=folder.parent))
         try:
             _write(source, folders, partial, cache, advance)
+            partial.chmod(0o755)  # a cache may be shared; temporary folders are private
             if not folder.is_dir():
                 os.rename(partial, folder)
             _forget_older(folder, source.name)
@@ -236,6 +247,7 @@ def _row(record: Record, spool: _Spool) -> dict[str, Any]:
         "extra": record.extra,
         "ids": [content.digest() for content in canonical],
         "media": [_has_media(content) for content in canonical],
+        "pictures": [len(content.parts) == 1 and isinstance(content.parts[0], Image) for content in canonical],
     }
 
 

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from commonspace.data.shards import ShardReader
+from commonspace.errors import DataError
+from data_prep.own import build_own
+from data_prep.split import SPLITS, split_of
+
+
+@pytest.fixture
+def pairs(tmp_path: Path, png):
+    """Writes rows, and a picture `fox.png` beside them."""
+    (tmp_path / "media").mkdir()
+    (tmp_path / "media/fox.png").write_bytes(png())
+
+    def write(*rows) -> Path:
+        path = tmp_path / "media/pairs.jsonl"
+        path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+        return path
+
+    return write
+
+
+def records(folder: Path):
+    return {record.extra["line"]: record for path in folder.glob("*.json") for record in ShardReader(folder, path.stem)}
+
+
+def test_every_kind_of_row(tmp_path, pairs):
+    path = pairs(
+        {"query": "a fox", "positive": {"image": "fox.png"}},
+        {"query": [{"image": "fox.png"}, "French"], "positive": "un renard", "language": "fr", "concept": "Fox"},
+        "",
+        {"query": "page", "positive": {"document": ["above", {"image": "fox.png"}]}, "negatives": ["no", ["not this"]]},
+        {"query": "other task", "positive": "yes", "task": "faq", "key": "first question"},
+    )
+    manifest = build_own(path, tmp_path / "data")
+    assert {task: sum(tally.values()) for task, tally in manifest["tasks"].items()} == {"faq": 1, "own": 3}
+    own = records(tmp_path / "data/own/own")
+    assert own[1].concept == "fox" and own[2].concept == "fox"  # the file's name, and the one given
+    assert own[4].concept == "above" and len(own[4].negatives) == 2
+    assert own[2].positives[0].language == "fr"
+    assert own[1].positives[0].content.parts[0].source == (tmp_path / "media/fox.png").read_bytes()
+    assert list(records(tmp_path / "data/own/faq")) == [5]
+
+
+def test_rows_are_split_by_concept(tmp_path, pairs):
+    rows = [{"query": f"q {n} {k}", "positive": f"Thing {n}"} for n in range(40) for k in range(2)]
+    build_own(pairs(*rows), tmp_path / "data", name="mine")
+    for side in SPLITS:
+        concepts = list(ShardReader(tmp_path / "data/mine/own", side).column("concept"))
+        assert concepts and all(split_of(name) == side for name in concepts)
+
+
+def test_bad_rows_are_named_by_line(tmp_path, pairs):
+    (tmp_path / "media/empty.png").write_bytes(b"")
+    path = pairs(
+        {"query": "fine", "positive": "fine"},
+        "{not json",
+        {"query": "no positive"},
+        {"query": "q", "positive": {"image": "missing.png"}},
+        {"query": "q", "positive": {"image": "empty.png"}},
+        {"query": "q", "positive": {"picture": "fox.png"}},
+        {"query": "q", "positive": "p", "positve": "typo"},
+        {"query": "  ", "positive": "p"},
+        {"query": "q", "positive": "p", "task": "../up"},
+        {"query": "q", "positive": "p", "language": 3},
+        {"query": "q", "positive": "p", "negatives": "no list"},
+        ["no", "object"],
+    )
+    with pytest.raises(DataError) as caught:
+        build_own(path, tmp_path / "data")
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("11 rows cannot be used")
+    expected = ["", '"query" and "positive"', "missing.png: no such file", "empty.png: the file is empty", "is no part",
+                "unknown field positve", "is blank", "names a folder", '"language" is 3', "not a list"]  # fmt: skip
+    for number, (line, word) in enumerate(zip(lines[1:], expected, strict=False), start=2):
+        assert line.startswith(f"line {number}: ") and word in line
+    assert lines[-1] == "... and 1 more"
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_key_that_comes_twice_names_both_lines(tmp_path, pairs):
+    path = pairs({"query": "a", "positive": "b", "key": "k"}, {"query": "c", "positive": "d", "key": "k"})
+    with pytest.raises(DataError, match="line 2: its key is that of line 1"):
+        build_own(path, tmp_path / "data")
+
+
+@pytest.mark.parametrize("content", [None, "", b"\xff\xfe\x00"])
+def test_a_file_without_rows_is_refused(tmp_path, content):
+    path = tmp_path / "pairs.jsonl"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=r"pairs\.jsonl: (holds no row|cannot be read)"):
+        build_own(path, tmp_path / "data")
+
+
+def test_building_again_replaces_the_rows(tmp_path, pairs):
+    build_own(pairs({"query": "a", "positive": "b"}, {"query": "c", "positive": "d", "task": "old"}), tmp_path / "data")
+    build_own(pairs({"query": "a", "positive": "b"}), tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data/own").iterdir() if path.is_dir()] == ["own"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["own"]  # no staging left behind
