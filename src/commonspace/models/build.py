@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer
 from torch import nn
 from transformers import BertModel
 
@@ -20,6 +19,7 @@ from commonspace.models.towers.vision import VisionTower
 from commonspace.models.weights import resolve_weights
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
+from commonspace.processing.text import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def build_compact(
         AudioTower.from_weights(folders[options.audio]) if options.audio else None,
         image_tokens=options.image_grid**2,
     )
-    processor = Processor(preprocessing, Tokenizer.from_file(str(text_folder / "tokenizer.json")))
+    processor = Processor(preprocessing, TextTokenizer.from_folder(text_folder))
     embedder = Embedder(
         backbone,
         processor,

@@ -24,7 +24,6 @@ import torch
 from PIL import Image as PILImage
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel, WhisperConfig
 
 from commonspace.content import Content, Image
@@ -36,6 +35,7 @@ from commonspace.models.towers.audio import AudioTower
 from commonspace.models.towers.vision import VisionConfig, VisionTower
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
+from commonspace.processing.text import TextTokenizer
 
 FORMAT = 1
 _TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
@@ -51,7 +51,7 @@ def save_model(embedder: Embedder, folder: Path, card: str = "") -> None:
         save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
         write_json(target / "config.json", describe(embedder))
         write_json(target / "preprocessing.json", embedder.processor.preprocessing.to_json())
-        embedder.processor.tokenizer.save(str(target / "tokenizer.json"))
+        embedder.processor.tokenizer.tokenizer.save(str(target / "tokenizer.json"))
         write_json(target / "golden.json", golden_vectors(embedder))
         (target / "README.md").write_text(card or f"# {folder.name}\n\nA commonspace model folder without a card.\n")
         replace_folder(target, folder)
@@ -76,7 +76,7 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
     preprocessing = Preprocessing.from_json(read_json(folder / "preprocessing.json"))
     embedder = Embedder(
         backbone,
-        Processor(preprocessing, Tokenizer.from_file(str(folder / "tokenizer.json"))),
+        Processor(preprocessing, TextTokenizer.from_folder(folder)),
         embedding_size=config["embedding_size"],
         matryoshka_sizes=tuple(config["matryoshka_sizes"]),
         pooling=config["pooling"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
@@ -52,11 +52,11 @@ class ContrastiveStage(pl.LightningModule):
         self._step_ended = time.perf_counter()
 
     @classmethod
-    def check_tasks(cls, name: str, modalities: dict[str, str]) -> None:
-        """Refuse tasks ({task: modality}) that the paper's recipe keeps out of this stage."""
+    def check_tasks(cls, name: str, modalities: Mapping[str, Collection[str]]) -> None:
+        """Refuse tasks ({task: modalities of its sides}) that the paper's recipe keeps out of this stage."""
         allowed = STAGE_MODALITIES[name]
-        if wrong := {task: m for task, m in modalities.items() if m not in allowed}:
-            listing = ", ".join(f"{task} ({m})" for task, m in wrong.items())
+        if wrong := {task: set(found) - allowed for task, found in modalities.items() if set(found) - allowed}:
+            listing = ", ".join(f"{task} ({', '.join(sorted(found))})" for task, found in wrong.items())
             raise ConfigError(f"stage {name} trains on {sorted(allowed)} only; take out {listing}, or use finetune")
 
     def configure_optimizers(self) -> dict:

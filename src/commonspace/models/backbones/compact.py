@@ -107,28 +107,32 @@ class CompactBackbone(Backbone):
             return self.text.embeddings.word_embeddings(torch.cat(values))
         if kind == "mark":
             return self.marks(torch.stack(values))
-        tower, name = (self.vision, "image") if kind == "image" else (self.audio, "audio")
-        if tower is None:
-            raise ContentError(f"this model was loaded without its {name} tower; load it with towers including {name!r}")
-        stacked = torch.stack(values)
+        tower = self._tower(kind)
         if kind == "image":
-            rows_NRC = stacked if is_feature else tower(stacked, pieces[0].tokens)
-            tokens_NTD = self.image_connector(self._one_image_each(rows_NRC, pieces[0].tokens))
+            rows_NRC = torch.stack(values) if is_feature else tower(torch.stack(values), pieces[0].tokens)
+            tokens_NTD = self.image_connector(rows_NRC)
         else:
-            tokens_NTD = self.audio_connector(stacked if is_feature else tower(stacked))
-        tokens_SD = tokens_NTD.flatten(0, 1)
-        if len(tokens_SD) != sum(piece.tokens for piece in pieces):
+            tokens_NTD = self.audio_connector(self._audio_rows(pieces, values, is_feature))
+        if tokens_NTD.shape[1] != pieces[0].tokens:
             raise ConfigError(
-                f"{name} pieces promise {pieces[0].tokens} tokens each and the connector gave {tokens_NTD.shape[1]}: "
-                "preprocessing and model disagree on grid or frame rate"
+                f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector gave {tokens_NTD.shape[1]}: "
+                "preprocessing, features and model disagree on grid or frame rate"
             )
-        return tokens_SD
+        return tokens_NTD.flatten(0, 1)
 
-    @staticmethod
-    def _one_image_each(rows_NRC: torch.Tensor, tokens: int) -> torch.Tensor:
-        if rows_NRC.shape[1] != tokens:
-            raise ConfigError(f"an image of {tokens} tokens came with {rows_NRC.shape[1]} feature rows; rebuild features")
-        return rows_NRC
+    def _tower(self, kind: str) -> nn.Module:
+        tower = self.vision if kind == "image" else self.audio
+        if tower is None:
+            raise ContentError(f"this model was loaded without its {kind} tower; load it with towers including {kind!r}")
+        return tower
+
+    def _audio_rows(self, pieces: list[Piece], values: list[torch.Tensor], is_feature: bool) -> torch.Tensor:
+        """Encoder rows [N, R, C]. Pieces that are stretches of one sound share its mel frames, encoded once."""
+        if is_feature:
+            return torch.stack(values)
+        sounds = {id(piece.value): value for piece, value in zip(pieces, values, strict=True)}
+        encoded_NRC = dict(zip(sounds, self.audio(torch.stack(list(sounds.values()))), strict=True))
+        return torch.stack([encoded_NRC[id(piece.value)][slice(*(piece.rows or (None, None)))] for piece in pieces])
 
     def _check_lengths(self, batch: Sequence[Pieces]) -> None:
         longest = max(pieces.tokens for pieces in batch)

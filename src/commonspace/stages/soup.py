@@ -1,0 +1,169 @@
+"""Stage 3: average the weights of fine-tuned models, uniformly and greedily on dev (paper, section 3.3).
+
+*The* soup is the greedy one. By construction it scores at least as well on dev as its best ingredient; what that is
+worth on held-out data is for the evaluation to say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from safetensors import safe_open
+from torch.utils.data import DataLoader
+
+from commonspace.data.features import attach_features
+from commonspace.errors import ConfigError, WeightsError
+from commonspace.evaluation.suite import build_suite
+from commonspace.models.averaging import GreedySoup, average_files, greedy
+from commonspace.models.embedder import Embedder
+from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
+from commonspace.stages.dev import DevRetrieval
+from commonspace.tracking.identity import run_identity
+from commonspace.tracking.logger import make_loggers
+
+console = Console()
+WEIGHTS = "model.safetensors"
+
+
+class SoupStage(pl.LightningModule):
+    """Scores averages of ingredients by dev retrieval; trains nothing.
+
+    Candidates are tuples of ingredient numbers; `trainer.validate(stage)` scores the one that was put in last. Averages
+    stream over the ingredients' files, so memory holds one model and one tensor however many ingredients there are.
+    """
+
+    def __init__(self, embedder: Embedder, ingredients: Sequence[Path], dev: DevRetrieval, batch_tokens: int) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.ingredients = [Path(folder) for folder in ingredients]
+        self.dev = dev
+        self.batch_tokens = batch_tokens
+        self.scores: dict[str, float] = {}
+
+    def put(self, members: Sequence[int], scratch: Path) -> None:
+        """Load the uniform average of some ingredients into the embedder."""
+        average_files([self.ingredients[member] / WEIGHTS for member in members], scratch)
+        with safe_open(scratch, framework="pt") as opened:
+            self.embedder.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+
+    def validation_step(self, batch: Any, index: int) -> None:
+        """One pass over dev; the whole suite is one batch, because a pool is ranked as a whole."""
+        self.scores = self.dev.scores(self.embedder, batch_tokens=self.batch_tokens)
+        self.log_dict({f"dev/{name}": value for name, value in self.scores.items()}, batch_size=1)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader([0])
+
+    def configure_optimizers(self) -> None:
+        """Nothing trains."""
+
+
+def soup(config: DictConfig) -> float:
+    """Make the uniform and the greedy soup of `ingredients`, save both, return the greedy one's mean dev MRR@10."""
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    folders = [Path(folder) for folder in plain["ingredients"]]
+    check_ingredients(folders)
+    pl.seed_everything(plain["seed"])
+    embedder = Embedder.load(folders[0])
+    if plain["data"]["features"]:
+        attach_features(embedder, Path(plain["paths"]["cache"]))
+    suite = build_suite(Path(plain["paths"]["data"]) / plain["data"]["tier"], "dev", plain["data"]["tasks"])
+    stage = SoupStage(embedder, folders, DevRetrieval(suite, embedder.processor), plain["batch_tokens"])
+
+    run = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
+    identity = run_identity(run, plain)
+    loggers = make_loggers(run / identity.run_id, plain, identity)
+    trainer = pl.Trainer(
+        accelerator=plain["trainer"]["accelerator"], devices=1, logger=loggers, enable_progress_bar=False,
+        enable_checkpointing=False, default_root_dir=run,
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="soup-") as scratch:
+        by_task: dict[tuple[int, ...], dict[str, float]] = {}
+
+        def score(members: tuple[int, ...]) -> float:
+            if members not in by_task:
+                stage.put(members, Path(scratch) / WEIGHTS)
+                trainer.validate(stage, verbose=False)
+                by_task[members] = dict(stage.scores)
+                console.print(f"dev MRR@10 {stage.scores['mean']:.4f}  {' + '.join(folders[m].name for m in members)}")
+            return by_task[members]["mean"]
+
+        everyone = tuple(range(len(folders)))
+        chosen = greedy(everyone, score)
+        score(everyone)
+        for members, output, kind in ((everyone, "uniform_output", "uniform"), (chosen.members, "output", "greedy")):
+            stage.put(members, Path(scratch) / WEIGHTS)
+            recipe = soup_recipe(kind, [folders[m] for m in members], by_task[members], chosen, folders, identity.run_id)
+            save_soup(stage.embedder, Path(scratch) / WEIGHTS, folders[0], Path(plain[output]), recipe)
+            console.print(f"{plain[output]}: saved the {kind} soup of {', '.join(folders[m].name for m in members)}")
+    for logger in loggers:
+        logger.finalize("success")
+    return chosen.score
+
+
+def check_ingredients(folders: Sequence[Path]) -> None:
+    """All ingredients are whole model folders of one architecture and one preprocessing; otherwise ConfigError."""
+    if len(folders) < 2:
+        raise ConfigError(f"ingredients: {len(folders)} given; a soup takes at least two model folders")
+    for name in ("config.json", "preprocessing.json"):
+        first = read_json(folders[0] / name)
+        for folder in folders[1:]:
+            other = read_json(folder / name)
+            if other != first:
+                keys = sorted(key for key in {*first, *other} if first.get(key) != other.get(key))
+                raise ConfigError(f"{folder}/{name} differs from {folders[0]}'s in {', '.join(keys)}: no average of the two")
+    for folder in folders:
+        if not (folder / WEIGHTS).is_file():
+            raise WeightsError(f"{folder}: has no {WEIGHTS}; train it first")
+
+
+def soup_recipe(
+    kind: str,
+    members: Sequence[Path],
+    scores: Mapping[str, float],
+    chosen: GreedySoup[int],
+    folders: Sequence[Path],
+    run_id: str,
+) -> dict[str, Any]:
+    """soup.json: ingredients with their hashes, dev scores of the result, and every trial of the greedy search."""
+    trials = [{**asdict(t), "members": [folders[m].name for m in t.members]} for t in chosen.trials]
+    return {
+        "kind": kind,
+        "weights": "equal",
+        "ingredients": [{"name": f.name, "sha256": _sha256(f / WEIGHTS)} for f in members],
+        "dev": dict(scores),
+        "trials": trials,
+        "run_id": run_id,
+    }
+
+
+def save_soup(embedder: Embedder, weights: Path, like: Path, output: Path, recipe: Mapping[str, Any]) -> None:
+    """A model folder like the ingredients', with the averaged weights, new golden vectors and the soup's recipe."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
+        target = Path(temporary) / output.name
+        shutil.copytree(like, target, ignore=shutil.ignore_patterns(WEIGHTS, "README.md", "golden.json"))
+        shutil.copyfile(weights, target / WEIGHTS)
+        write_json(target / "golden.json", golden_vectors(embedder.eval()))
+        write_json(target / "soup.json", recipe)
+        names = ", ".join(entry["name"] for entry in recipe["ingredients"])
+        (target / "README.md").write_text(
+            f"# {output.name}\n\nThe {recipe['kind']} soup (equal weights) of {names}; dev MRR@10 "
+            f"{recipe['dev']['mean']:.3f}.\n`soup.json` has every trial and the hashes of the ingredients; run "
+            f"`{recipe['run_id']}`.\n\nTrained on data under several licences, GPL and CC-BY-SA among them: see docs/data.md.\n"
+        )
+        replace_folder(target, output)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,71 @@
+"""The model a stage starts from: a model folder, or the pretrained towers joined anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from commonspace.data.features import attach_features
+from commonspace.errors import ConfigError
+from commonspace.models.adapters import Lora, attach
+from commonspace.models.build import CompactOptions, build_compact
+from commonspace.models.embedder import Embedder
+from commonspace.processing.preprocessing import Preprocessing
+
+# What stays fully trained beside adapters: everything that starts untrained.
+_UNTRAINED = r"head\..*|backbone\.(image_connector|audio_connector|marks)\..*"
+_ADAPTED = r"backbone\.text\.encoder\.layer\.\d+\.(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
+
+
+def starting_model(plain: Mapping[str, Any]) -> Embedder:
+    """The embedder of a composed `train` config, features attached and adapters in place.
+
+    A model folder brings its own sizes; options of the `model` group that contradict it raise ConfigError.
+    """
+    model = plain["model"]
+    if plain["init"] is not None:
+        embedder = Embedder.load(plain["init"])
+        _check_against_folder(embedder, model, plain["init"])
+    else:
+        options = CompactOptions(**{key: model[key] for key in CompactOptions.known() if key in model})
+        embedder = build_compact(
+            options, preprocessing_of(model), weights=plain["weights"], cache=Path(plain["paths"]["cache"])
+        )
+    embedder.processor = replace_processor(embedder, on_limit=model["on_limit"])
+    if plain["data"]["features"]:
+        attach_features(embedder, Path(plain["paths"]["cache"]))
+    if model["lora"]["rank"]:
+        lora = model["lora"]
+        attach(embedder, Lora(_ADAPTED, lora["rank"], lora["alpha"], lora["dropout"], train=_UNTRAINED))
+    return embedder
+
+
+def preprocessing_of(model: Mapping[str, Any]) -> Preprocessing:
+    """Preprocessing with the numbers that the `model` group names; the rest keeps its defaults."""
+    names = {field.name for field in fields(Preprocessing)}
+    return Preprocessing(**{name: value for name, value in model.items() if name in names})
+
+
+def replace_processor(embedder: Embedder, *, on_limit: str):
+    """The embedder's processor, meeting limits another way."""
+    processor = embedder.processor
+    return type(processor)(
+        processor.preprocessing, processor.tokenizer, features=processor.features, on_limit=on_limit
+    )
+
+
+def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: str) -> None:
+    asked = replace(embedder.processor.preprocessing, **{
+        key: value for key, value in model.items() if key in {f.name for f in fields(Preprocessing)}
+    })  # fmt: skip
+    pairs = {
+        "embedding_size": (embedder.embedding_size, model["embedding_size"]),
+        "matryoshka_sizes": (list(embedder.matryoshka_sizes), list(model["matryoshka_sizes"])),
+        "pooling": (embedder.pooling, model["pooling"]),
+        "preprocessing": (embedder.processor.preprocessing.to_json(), asked.to_json()),
+    }
+    for name, (have, want) in pairs.items():
+        if have != want:
+            raise ConfigError(f"init={folder} has {name} {have}, the config asks for {want}; a stage cannot change it")

@@ -1,0 +1,232 @@
+"""`commonspace train`: one stage from its config to a model folder; a killed run goes on at the very next batch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from commonspace.data.datamodule import CommonspaceDataModule
+from commonspace.data.shards import ShardReader
+from commonspace.errors import ConfigError, DataError
+from commonspace.evaluation.suite import build_suite
+from commonspace.models.adapters import adapted_layers, merge
+from commonspace.models.build import centre_head
+from commonspace.models.embedder import Embedder
+from commonspace.models.precision import resolve_precision
+from commonspace.objectives.nce_options import NCEOptions
+from commonspace.stages.callbacks import DevScores, WeightAverage, checkpoints, progress_bar
+from commonspace.stages.contrastive import ContrastiveStage
+from commonspace.stages.dev import DevRetrieval
+from commonspace.stages.finetune import FinetuneStage
+from commonspace.stages.objective import Objective
+from commonspace.stages.pretrain import PretrainStage
+from commonspace.stages.settings import StageSettings
+from commonspace.stages.start import starting_model
+from commonspace.tracking.identity import run_identity
+from commonspace.tracking.logger import make_loggers
+
+STAGES: dict[str, type[ContrastiveStage]] = {"pretrain": PretrainStage, "finetune": FinetuneStage}
+DEV_LIMIT = 96  # dev records a task scored while training; soups and selection use all
+console = Console()
+
+
+def train(config: DictConfig) -> float:
+    """Train one stage and save its model folder; returns the mean dev MRR@10, which a sweeper can maximise."""
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    settings = StageSettings.from_config(plain["stage"])
+    STAGES[settings.name].check_tasks(settings.name, task_modalities(plain["data"]["tasks"]))
+    folder = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
+    identity = run_identity(folder, plain, fresh=plain["resume"] == "never")
+    pl.seed_everything(plain["seed"], workers=False)
+
+    embedder = starting_model(plain)
+    datamodule = make_datamodule(plain, embedder, settings)
+    datamodule.setup()
+    precision = resolve_precision(plain["trainer"]["precision"])
+    stage = STAGES[settings.name](
+        embedder, settings, make_objective(plain), datamodule.steps, bf16=precision.startswith("bf16")
+    )
+    if plain["init"] is None and plain["model"]["head_init"] == "identity":
+        centre_head(embedder, some_texts(datamodule))
+    arithmetic = batch_arithmetic(datamodule, settings, plain)
+    print_arithmetic(arithmetic, datamodule)
+
+    dev = dev_retrieval(plain, embedder)
+    average = WeightAverage(settings, datamodule.steps) if settings.average != "none" else None
+    run = folder / identity.run_id
+    trainer = make_trainer(plain, precision, datamodule.steps, run, [
+        *([DevScores(dev, max(1, math.ceil(settings.dev_every * datamodule.steps)))] if dev and settings.dev_every else []),
+        *([average] if average else []),
+    ], make_loggers(run, plain, identity, arithmetic=arithmetic))  # fmt: skip
+    last = run / "checkpoints" / "last.ckpt"
+    trainer.fit(stage, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    return finish(stage, average, dev, plain, identity.run_id, trainer)
+
+
+def finish(
+    stage: ContrastiveStage,
+    average: WeightAverage | None,
+    dev: DevRetrieval | None,
+    plain: Mapping[str, Any],
+    run_id: str,
+    trainer: pl.Trainer,
+) -> float:
+    """Average, merge adapters, score on dev and save; only the first process writes."""
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if average is not None:
+        average.apply(stage)
+    if adapted_layers(stage.embedder):
+        merge(stage.embedder)
+    stage.embedder.eval()
+    scores = dev.scores(stage.embedder) if dev else {}
+    if trainer.is_global_zero:
+        for logger in trainer.loggers:
+            logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, step=stage.steps)
+            logger.finalize("success")
+        stage.embedder.save(plain["output"], card=model_card(plain, run_id, scores))
+        console.print(f"{plain['output']}: saved; dev MRR@10 {scores.get('mean', float('nan')):.3f}, run {run_id}")
+    return scores.get("mean", float("nan"))
+
+
+def task_modalities(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """{task: modalities of both sides} for the tasks that are drawn, read off "image+text -> text"."""
+    drawn = {name: task for name, task in tasks.items() if task["rate"] > 0}
+    return {name: set(re.split(r"\s*(?:->|\+)\s*", task["direction"])) - {"any"} for name, task in drawn.items()}
+
+
+def make_datamodule(plain: Mapping[str, Any], embedder: Embedder, settings: StageSettings) -> CommonspaceDataModule:
+    """The datamodule of a composed config, around the model's own processor."""
+    data = plain["data"]
+    return CommonspaceDataModule(
+        Path(plain["paths"]["data"]) / data["tier"],
+        data["tasks"],
+        embedder.processor,
+        seed=plain["seed"],
+        steps=settings.steps,
+        token_budget=settings.token_budget,
+        workers=data["workers"],
+        bucket=data["bucket"],
+        prefix_dropout=data["prefix_dropout"],
+        negatives=data["negatives"],
+        skip_budget=data["skip_budget"],
+        limit=data["limit"],
+    )
+
+
+def make_objective(plain: Mapping[str, Any]) -> Objective:
+    """The objective of a composed config."""
+    options = {k: v for k, v in plain["objective"].items() if k not in ("name", "matryoshka", "reverse")}
+    tasks = plain["data"]["tasks"]
+    return Objective(
+        plain["model"]["matryoshka_sizes"] if plain["objective"]["matryoshka"] else None,
+        [name for name, task in tasks.items() if task["reverse"] and task["rate"] > 0] if plain["objective"]["reverse"] else [],
+        NCEOptions.from_config(options),
+    )
+
+
+def some_texts(datamodule: CommonspaceDataModule, count: int = 256) -> list[str]:
+    """Training texts, evenly from all tasks, for the head's centre."""
+    texts: list[str] = []
+    for data in datamodule.data.values():
+        reader: ShardReader = data.reader
+        for row in range(0, data.length, max(1, data.length * len(datamodule.data) // count)):
+            texts += [v.content.parts[0].text for v in reader.read(row).positives[:1] if v.content.is_text]
+    if not texts:
+        raise ConfigError("head_init=identity centres on training texts, and no task has any; use head_init=random")
+    return texts
+
+
+def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval | None:
+    """Dev retrieval over the tasks in training that have a dev split; None where none has."""
+    root = Path(plain["paths"]["data"]) / plain["data"]["tier"]
+    names = [n for n, t in plain["data"]["tasks"].items() if t["rate"] > 0 and (root / n / "dev.json").is_file()]
+    if not names:
+        return None
+    try:
+        return DevRetrieval(build_suite(root, "dev", names, limit=DEV_LIMIT), embedder.processor)
+    except DataError as error:
+        console.print(f"no dev retrieval: {error}")
+        return None
+
+
+def make_trainer(plain, precision, steps, run: Path, callbacks: list, loggers: list) -> pl.Trainer:
+    """Lightning's trainer; precision is handled by the stage, where encoding is, so the loss stays in float32."""
+    options, extra = dict(plain["trainer"]), plain["callbacks"]
+    options.pop("precision")
+    every = max(1, math.ceil(extra["checkpoint_every"] * steps))
+    if extra["learning_rate"]:
+        callbacks = [*callbacks, pl.callbacks.LearningRateMonitor("step")]
+    if extra["progress"] == "rich" and options["enable_progress_bar"]:
+        callbacks = [*callbacks, progress_bar()]
+    return pl.Trainer(
+        **{**options, "enable_progress_bar": extra["progress"] == "rich" and options["enable_progress_bar"]},
+        max_steps=steps,
+        callbacks=[*callbacks, checkpoints(run / "checkpoints", every, extra["keep"])],
+        logger=loggers,
+        default_root_dir=run,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def batch_arithmetic(datamodule: CommonspaceDataModule, settings: StageSettings, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What a step amounts to: global batch, wrong targets a query, tokens, steps, memory of what is held for training."""
+    schedule = datamodule.schedule()
+    sizes = [row["batch_size"] for row in schedule if row["steps"]]
+    return {
+        "steps": datamodule.steps,
+        "batch": f"{min(sizes)}..{max(sizes)}" if min(sizes) != max(sizes) else str(max(sizes)),
+        "negatives_per_query": f"{min(sizes) - 1}..{max(sizes) - 1}",
+        "token_budget": settings.token_budget,
+        "cache_tokens": settings.cache_tokens,
+        "processes": plain["trainer"]["num_nodes"],
+        "schedule": schedule,
+    }
+
+
+def print_arithmetic(arithmetic: Mapping[str, Any], datamodule: CommonspaceDataModule) -> None:
+    """One line, and the schedule of tasks as a table."""
+    console.print(
+        f"{arithmetic['steps']} steps of {arithmetic['batch']} pairs, {arithmetic['negatives_per_query']} wrong targets a "
+        f"query, graphs of at most {arithmetic['cache_tokens']} tokens"
+    )
+    table = Table("task", "records", "batch", "steps", "epochs")
+    for row in arithmetic["schedule"]:
+        table.add_row(row["task"], str(row["records"]), str(row["batch_size"]), str(row["steps"]), f"{row['epochs']:.2f}")
+    console.print(table)
+
+
+def model_card(plain: Mapping[str, Any], run_id: str, scores: Mapping[str, float]) -> str:
+    """README.md of a model folder: what it is, how it was made, dev figures, how to use it, licences."""
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if not name.endswith(" gap"))
+    return f"""# {plain["name"]}
+
+A commonspace embedder after stage `{plain["stage"]["name"]}` on tier `{plain["data"]["tier"]}`: text, images, audio,
+video and documents, in any interleaving, to one unit vector of {plain["model"]["embedding_size"]} numbers.
+Prefixes of {", ".join(map(str, plain["model"]["matryoshka_sizes"]))} numbers are embeddings too (renormalise them).
+
+    from commonspace import Content, Embedder, Image
+    model = Embedder.load("{Path(plain["output"]).name}")
+    model.embed([Content("a red fox", Image("fox.jpg"))])
+
+Run `{run_id}`, seed {plain["seed"]}, started from {plain["init"] or "the pretrained towers"}, tasks
+{", ".join(plain["data"]["tasks"])}.
+
+MRR@10 on dev (at most {DEV_LIMIT} records a task; dev chooses, it does not report):
+
+| task | MRR@10 |
+|---|---|
+{rows}
+
+Trained on data under several licences, GPL and CC-BY-SA among them: docs/data.md lists them and says what that means
+for these weights. Pretrained parts: multilingual-e5-small (MIT), whisper-tiny.en (MIT), EfficientNet-Lite0 (Apache-2.0).
+"""
