@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from commonspace.errors import ConfigError, WeightsError
+from commonspace.models.adapters import (
+    Lora,
+    adapted_layers,
+    adapter_state,
+    attach,
+    base_hash,
+    load_adapter,
+    merge,
+    save_adapter,
+    trainable,
+)
+
+LORA = Lora(r"backbone\.\d+\.(query|value)", rank=3, alpha=6, train=r"head\..*")
+
+
+def build() -> nn.ModuleDict:
+    torch.manual_seed(0)
+    layers = [nn.ModuleDict({name: nn.Linear(8, 8) for name in ("query", "key", "value")}) for _ in range(2)]
+    return nn.ModuleDict({"backbone": nn.ModuleList(layers), "norm": nn.LayerNorm(8), "head": nn.Linear(8, 4)})
+
+
+def run(model: nn.ModuleDict, inputs: torch.Tensor) -> torch.Tensor:
+    for layer in model["backbone"]:
+        inputs = inputs + layer["value"](torch.tanh(layer["query"](inputs) * layer["key"](inputs)))
+    return model["head"](model["norm"](inputs))
+
+
+def train(model: nn.ModuleDict, steps: int = 3) -> None:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        run(model, torch.randn(5, 8)).square().sum().backward()
+        optimizer.step()
+
+
+@pytest.fixture
+def inputs() -> torch.Tensor:
+    return torch.randn(6, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_attaching_changes_nothing_but_what_trains(inputs):
+    model = build()
+    before = run(model, inputs)
+    names = attach(model, LORA)
+    assert names == [f"backbone.{i}.{kind}" for i in range(2) for kind in ("query", "value")] == adapted_layers(model)
+    assert torch.equal(run(model, inputs), before)
+    counts = trainable(model)
+    assert {name.split(".lora")[0] for name in counts if "lora" in name} == set(names)
+    assert {name for name in counts if "lora" not in name} == {"head.weight", "head.bias"}
+    assert sum(counts.values()) == 4 * 2 * 3 * 8 + 8 * 4 + 4
+
+
+def test_every_trainable_tensor_gets_a_gradient_and_the_base_stays(inputs):
+    model = build()
+    base = copy.deepcopy(model.state_dict())
+    attach(model, LORA)
+    train(model, steps=2)
+    run(model, inputs).square().sum().backward()
+    assert all(p.grad is not None and p.grad.norm() > 0 for p in model.parameters() if p.requires_grad)
+    for name, tensor in model.state_dict().items():
+        plain = name.replace(".base_layer.", ".")
+        if plain in base and not plain.startswith("head"):
+            assert torch.equal(tensor, base[plain]), name
+
+
+def test_merged_is_the_same_function_under_the_bases_names(inputs):
+    model = build()
+    names = set(model.state_dict())
+    attach(model, LORA)
+    train(model)
+    adapted = run(model, inputs)
+    weight = model.get_submodule("backbone.0.query")
+    update = weight.lora_B["default"].weight @ weight.lora_A["default"].weight * (6 / 3)
+    expected = (weight.get_base_layer().weight + update).detach().clone()
+    merge(model)
+    torch.testing.assert_close(run(model, inputs), adapted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.get_submodule("backbone.0.query").weight, expected)
+    assert set(model.state_dict()) == names and adapted_layers(model) == []
+    assert attach(model, LORA)  # a merged model is a base like any other
+    with pytest.raises(ConfigError, match="adapters already"):
+        attach(model, LORA)
+
+
+def test_an_adapter_file_rebuilds_the_model_on_its_own_base_only(inputs, tmp_path):
+    model = build()
+    attach(model, LORA)
+    train(model)
+    save_adapter(model, LORA, tmp_path / "adapter.safetensors")
+    assert set(load_file(tmp_path / "adapter.safetensors")) == set(adapter_state(model))
+    fresh = build()
+    assert load_adapter(fresh, tmp_path / "adapter.safetensors") == LORA
+    assert torch.equal(run(fresh, inputs), run(model, inputs))
+    other = build()
+    with torch.no_grad():
+        other["norm"].weight[0] += 1e-3
+    with pytest.raises(WeightsError, match="other base weights"):
+        load_adapter(other, tmp_path / "adapter.safetensors")
+    assert adapted_layers(other) == []
+
+
+def test_the_hash_of_a_base_does_not_depend_on_adapters():
+    model = build()
+    before = base_hash(model)
+    beside = base_hash(model, {"head.weight", "head.bias"})
+    attach(model, LORA)
+    train(model)
+    assert base_hash(model) != before  # the head was trained in full
+    assert base_hash(model, {"head.weight", "head.bias"}) == beside != before
+
+
+@pytest.mark.parametrize("make", ["text", "foreign", "missing"])
+def test_a_file_that_is_no_adapter_is_named(tmp_path, make):
+    file = tmp_path / "adapter.safetensors"
+    if make == "text":
+        file.write_text("no tensors")
+    elif make == "foreign":
+        save_file({"a": torch.ones(1)}, file)
+    with pytest.raises(WeightsError, match=r"adapter.safetensors: is no adapter file"):
+        load_adapter(build(), file)
+
+
+def test_a_file_with_other_tensors_than_its_settings_is_refused(tmp_path):
+    model = build()
+    attach(model, LORA)
+    file = tmp_path / "adapter.safetensors"
+    save_adapter(model, Lora(LORA.target, rank=2, train=LORA.train), file)
+    with pytest.raises(WeightsError, match="size mismatch"):
+        load_adapter(build(), file)
+    save_adapter(model, Lora(r"backbone\.\d+\.query", rank=3, train=LORA.train), file)
+    with pytest.raises(WeightsError, match="does not hold the tensors"):
+        load_adapter(build(), file)
+
+
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        ({"target": "decoder.*"}, "matches no layer; linear layers are backbone.0.query"),
+        ({"target": "norm"}, "takes no adapter"),
+        ({"target": "head", "train": "tail.*"}, "matches no parameter"),
+        ({"target": "head", "rank": 0}, "rank 0"),
+        ({"target": "head", "alpha": 0.0}, "must be positive"),
+        ({"target": "head", "dropout": 1.0}, "dropout 1.0"),
+        ({"target": "(head"}, "no regular expression"),
+    ],
+)
+def test_what_cannot_be_adapted_is_refused(lora, message):
+    with pytest.raises(ConfigError, match=message):
+        attach(build(), Lora(**lora))
+
+
+def test_merging_nothing_is_refused():
+    with pytest.raises(ConfigError, match="no adapters"):
+        merge(build())

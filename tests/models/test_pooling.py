@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from commonspace.errors import ConfigError
+from commonspace.models.pooling import POOLINGS, input_and_last_pool, last_pool, mean_pool, pool
+
+LENGTHS = [3, 7, 1, 5]
+
+
+@pytest.fixture
+def ragged() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(length, 6, generator=generator) for length in LENGTHS]
+
+
+def padded(
+    rows: list[torch.Tensor], width: int, filler: float, left: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    hidden, mask = torch.full((len(rows), width, 6), filler), torch.zeros(len(rows), width, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        span = slice(width - len(row), width) if left else slice(0, len(row))
+        hidden[number, span], mask[number, span] = row, True
+    return hidden, mask
+
+
+def test_mean_equals_a_plain_loop(ragged):
+    pooled = mean_pool(*padded(ragged, 7, 0.0))
+    for row, vector in zip(ragged, pooled, strict=True):
+        for dimension in range(6):
+            by_hand = sum(float(token[dimension]) for token in row) / len(row)
+            assert vector[dimension].item() == pytest.approx(by_hand, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", POOLINGS)
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("filler", [0.0, 1e30, float("nan"), float("inf")])
+def test_padding_and_what_stands_there_do_not_move_a_vector(ragged, kind, left, filler):
+    alone = torch.cat([pool(kind, row[None], torch.ones(1, len(row)), input_BLD=row[None] * 2) for row in ragged])
+    hidden, mask = padded(ragged, 11, filler, left)
+    torch.testing.assert_close(pool(kind, hidden, mask, input_BLD=hidden * 2), alone)
+
+
+def test_padding_gets_no_gradient(ragged):
+    hidden, mask = padded(ragged, 9, float("nan"))
+    hidden.requires_grad_()
+    mean_pool(hidden, mask).sum().backward()
+    assert (hidden.grad[~mask] == 0).all()
+    expected = (1 / torch.tensor(LENGTHS))[:, None].expand(-1, 9)[mask]
+    torch.testing.assert_close(hidden.grad[mask][:, 0], expected)
+
+
+def test_last_takes_the_last_token(ragged):
+    torch.testing.assert_close(last_pool(*padded(ragged, 9, 0.0)), torch.stack([row[-1] for row in ragged]))
+
+
+def test_input_and_last_is_half_of_each(ragged):
+    hidden, mask = padded(ragged, 7, 0.0)
+    entering = torch.randn(4, 7, 6)
+    both = input_and_last_pool(entering, hidden, mask)
+    torch.testing.assert_close(both, (mean_pool(entering, mask) + mean_pool(hidden, mask)) / 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_narrow_tokens_are_summed_in_float32(dtype):
+    hidden = torch.full((1, 4096, 1), 1.001).to(dtype)
+    pooled = mean_pool(hidden, torch.ones(1, 4096))
+    assert pooled.dtype == torch.float32 and pooled.item() == pytest.approx(hidden[0, 0, 0].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["mean", "last"])
+def test_a_row_without_tokens_is_nan_and_not_a_plausible_vector(kind):
+    assert pool(kind, torch.ones(1, 3, 6), torch.zeros(1, 3)).isnan().all()
+
+
+def test_unknown_and_incomplete_pooling_is_refused():
+    with pytest.raises(ConfigError, match="pooling first is unknown"):
+        pool("first", torch.ones(1, 1, 1), torch.ones(1, 1))
+    with pytest.raises(ConfigError, match="what went into the backbone"):
+        pool("input_and_last", torch.ones(1, 1, 1), torch.ones(1, 1))
