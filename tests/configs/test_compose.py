@@ -117,3 +117,34 @@ def test_every_file_is_reached() -> None:
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: str(path.relative_to(FOLDER)))
 def test_files_open_with_what_they_are_for(path: Path) -> None:
     assert re.match(r"(# @package \S+\n)?# \S", path.read_text())
+
+
+def test_every_option_of_the_model_reaches_something() -> None:
+    """Options are handed on by name; one that nothing takes would be ignored in silence."""
+    from dataclasses import fields
+
+    from commonspace.models.build import CompactOptions
+    from commonspace.processing.preprocessing import Preprocessing
+
+    taken = CompactOptions.known() | {field.name for field in fields(Preprocessing)} | {"name", "on_limit", "lora"}
+    assert set(compose("train").model) <= taken
+
+
+def test_every_option_of_stage_and_objective_reaches_its_class() -> None:
+    from dataclasses import fields
+
+    from commonspace.objectives.nce_options import NCEOptions
+    from commonspace.stages.settings import StageSettings
+
+    config = compose("train")
+    assert set(config.stage) == {field.name for field in fields(StageSettings)}
+    assert set(config.objective) - {"name", "matryoshka", "reverse"} == {field.name for field in fields(NCEOptions)}
+
+
+def test_every_option_of_data_reaches_the_datamodule() -> None:
+    import inspect
+
+    from commonspace.data.datamodule import CommonspaceDataModule
+
+    taken = set(inspect.signature(CommonspaceDataModule).parameters) | {"tier", "features"}
+    assert set(compose("train").data) <= taken

@@ -1,0 +1,157 @@
+"""Who may import whom: imports point down only, and what must stay light stays light. Read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "commonspace"
+
+# From the ground up; a module may import its own floor and those below it.
+FLOORS = (
+    {"errors"},
+    {"content", "prompts"},
+    {"processing"},
+    {"models"},
+    {"objectives", "data", "tracking"},
+    {"evaluation"},
+    {"mining", "export", "serving", "embed"},
+    {"stages"},
+    {"fingerprints", "child", "contradictions", "commands"},
+    {"configuration"},
+    {"recipe_view", "doctor", "planning"},
+    {"recipe", "cli"},
+)
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def imports(path: Path, *, at_top: bool = False) -> Iterator[tuple[str, int]]:
+    """Dotted names a file imports, with their lines; those under TYPE_CHECKING count, for they point somewhere too."""
+    tree = ast.parse(path.read_text())
+    nodes = _outside_functions(tree) if at_top else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def _outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from _outside_functions(node)
+
+
+def room(name: str) -> str | None:
+    """The room of a dotted name inside the package: "commonspace.data.shards.X" is in "data"."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "commonspace" and len(parts) > 1 else None
+
+
+def floor(name: str) -> int:
+    found = [number for number, rooms in enumerate(FLOORS) if name in rooms]
+    assert found, f"room {name!r} is on no floor; put it in FLOORS"
+    return found[0]
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir() if not path.name.startswith("_")}
+    assert all(floor(name) >= 0 for name in rooms)
+
+
+@pytest.mark.parametrize("path", modules(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    if here == "__init__":
+        return
+    for name, line in imports(path):
+        there = room(name)
+        if there is None or there == here or not (PACKAGE / there).exists() and not (PACKAGE / f"{there}.py").exists():
+            continue
+        assert floor(there) <= floor(here), f"{path}:{line} imports {name}, which is above {here}"
+        assert there != "stages" or here in ("contradictions", "recipe", "cli"), f"{path}:{line}: stages are not a library"
+
+
+@pytest.mark.parametrize("room_name", ["objectives", "data", "processing", "models"])
+def test_losses_data_and_models_know_no_trainer_and_no_hydra(room_name: str) -> None:
+    for path in modules(PACKAGE / room_name):
+        for name, line in imports(path, at_top=True):
+            top = name.split(".")[0]
+            if path.name == "datamodule.py" and top == "pytorch_lightning":
+                continue  # the one door between data and the trainer
+            assert top not in ("pytorch_lightning", "lightning", "hydra", "omegaconf"), f"{path}:{line} imports {name}"
+
+
+ALLOWED = ("commonspace.content", "commonspace.errors", "commonspace.data.sample", "commonspace.data.shards")
+
+
+@pytest.mark.parametrize("path", modules(ROOT / "data_prep"), ids=lambda path: path.name)
+def test_data_preparation_uses_only_the_datum_and_the_writer(path: Path) -> None:
+    for name, line in imports(path):
+        if name.startswith("commonspace"):
+            inside = name.startswith(ALLOWED) or name == "commonspace.data.shards"
+            assert inside, f"{path}:{line} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_package_never_imports_data_preparation(path: Path) -> None:
+    assert not [name for name, _ in imports(path) if name.split(".")[0] == "data_prep"]
+
+
+@pytest.mark.parametrize(
+    "module, absent",
+    [
+        ("commonspace.objectives.nce", ("pytorch_lightning", "hydra", "transformers")),
+        ("commonspace.data.shards", ("pytorch_lightning", "hydra", "torch")),
+        ("commonspace.content", ("torch", "hydra")),
+        ("commonspace.models.embedder", ("pytorch_lightning", "hydra", "wandb")),
+    ],
+)
+def test_what_an_import_brings_along(module: str, absent: tuple[str, ...]) -> None:
+    probe = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    """What code imports is in pyproject.toml, and what is there is imported somewhere."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [item for group in project["optional-dependencies"].values() for item in group]
+    declared = {_plain(re.split(r"[\[<>=!~; ]", item)[0]) for item in project["dependencies"]}
+    optional = {_plain(re.split(r"[\[<>=!~; ]", item)[0]) for item in extras}
+    providers = importlib.metadata.packages_distributions()
+    used: dict[str, str] = {}
+    for folder, allowed in ((PACKAGE, declared), (ROOT / "data_prep", declared), (ROOT / "tests", declared | optional)):
+        for path in modules(folder):
+            for name, line in imports(path):
+                top = name.split(".")[0]
+                if top in sys.stdlib_module_names or top in ("commonspace", "data_prep", "tests", "__main__"):
+                    continue
+                distributions = {_plain(found) for found in providers.get(top, [])}
+                if not distributions and folder.name == "tests":
+                    continue  # a module that the test itself writes
+                assert distributions & allowed, f"{path}:{line} imports {top}, which pyproject.toml does not declare"
+                used.update(dict.fromkeys(distributions & allowed, str(path)))
+    # Plugins and native parts, loaded by name; and what people read our shards with in loaders of their own.
+    loaded_by_name = {"hydra-submitit-launcher", "hydra-optuna-sweeper", "pyvips-binary", "torchvision"} | {"webdataset", "torchdata"}
+    assert sorted(declared - set(used) - loaded_by_name) == [], "declared, but nothing imports it"
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
