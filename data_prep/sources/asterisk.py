@@ -24,6 +24,7 @@ _VERSION = "1.6.1-1"
 _RATE = 8000  # Hz, of GSM 06.10
 _MIN_SECONDS = 0.2
 _NOTE = re.compile(r"\s*(\[[^\]]*\]|\([^)]*\)|<[^>]*>)")  # stage directions: "(simple tone sound plays)"
+_NOTE_AT_STOP = re.compile(_NOTE.pattern + r"(?=[.,])")
 
 
 def _package(language: str, kind: str, sha256: str, size: int) -> Package:
@@ -78,7 +79,8 @@ def records_of(language: str, folders: Mapping[str, Path], drops: Counter) -> It
 
 def spoken_text(transcript: str) -> str:
     """What is said: the transcript without stage directions and stray quotes; "" where nothing is said."""
-    return " ".join(_NOTE.sub(" ", transcript).strip('“”" ').split())
+    plain = _NOTE.sub(" ", _NOTE_AT_STOP.sub("", transcript))
+    return " ".join(plain.strip('“”" ').split())
 
 
 def _transcripts(folder: Path, language: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from data_prep.split import emoji_concept
 from data_prep.svg import render_svg
 
 _NAME = "openmoji"
-_SIDE = 224  # px
+_SIDE = 288  # px of the page, of which an emoji fills about 224; the rest is trimmed
 # Languages of the text backbone with over 1,000 names in CLDR, in many scripts and families.
 _CODES = (
     "am ar bg bn ca cs da de el es fa fi fr gu he hi hr hu hy id it ja ka km kn ko lt lv ml mr ms my nl no pa pl pt ro "

@@ -24,8 +24,12 @@ def concepts_of(folder) -> dict[str, set[str]]:
 
 def test_one_concept_lies_on_one_side_over_tasks_and_sources(tmp_path, source_of, row):
     names = [f"thing {number}" for number in range(60)]
-    one = source_of("one", [row(f"a{n}", f"what is {name}", name, name, task="summary") for n, name in enumerate(names)])
-    two = source_of("two", [row(f"b{n}", f"say {name}", f"I say {name}", name, "speech", "two") for n, name in enumerate(names)])
+    one = source_of(
+        "one", [row(f"a{n}", f"what is {name}", name, name, task="summary") for n, name in enumerate(names)]
+    )
+    two = source_of(
+        "two", [row(f"b{n}", f"say {name}", f"I say {name}", name, "speech", "two") for n, name in enumerate(names)]
+    )
     manifest = build_tier("tiny", [one, two], tmp_path / "cache", tmp_path / "data", workers=1)
     sides = concepts_of(tmp_path / "data/tiny")
     assert all(sides.values()) and not (sides["train"] & sides["heldout"]) and not (sides["train"] & sides["dev"])
@@ -43,8 +47,12 @@ def test_the_split_does_not_depend_on_what_else_is_built(tmp_path, source_of, ro
 
 
 def test_a_pair_that_a_task_has_is_dropped_and_counted(tmp_path, source_of, row, png):
-    one = source_of("one", [row("a", png(), "a fox", "fox"), row("b", png(), "a fox", "fox"), row("c", png(), "a red fox", "fox")])
-    two = source_of("two", [row("d", png(), "a fox", "fox", source="two"), row("e", png(), "a fox", "fox", "stamp", "two")])
+    one = source_of(
+        "one", [row("a", png(), "a fox", "fox"), row("b", png(), "a fox", "fox"), row("c", png(), "a red fox", "fox")]
+    )
+    two = source_of(
+        "two", [row("d", png(), "a fox", "fox", source="two"), row("e", png(), "a fox", "fox", "stamp", "two")]
+    )
     manifest = build_tier("tiny", [one, two], tmp_path / "cache", tmp_path / "data", workers=1)
     assert manifest["sources"]["one"]["drops"] == {"exact duplicate of an earlier row": 1}
     assert manifest["sources"]["two"]["drops"] == {"exact duplicate of an earlier row": 1}
@@ -116,7 +124,9 @@ def test_two_builds_of_the_same_rows_are_the_same_bytes(tmp_path, source_of, row
     source = source_of("one", [row(f"a{n}", png(size=(9, 9 + n)), f"p{n}", f"thing {n}") for n in range(30)])
     for place in ("here", "there"):
         build_tier("tiny", [source], tmp_path / f"cache-{place}", tmp_path / place, workers=1)
-    files = [{p.name: p.read_bytes() for p in (tmp_path / place).rglob("*") if p.is_file()} for place in ("here", "there")]
+    files = [
+        {p.name: p.read_bytes() for p in (tmp_path / place).rglob("*") if p.is_file()} for place in ("here", "there")
+    ]
     assert files[0] == files[1] and len(files[0]) > 3
 
 
@@ -155,7 +165,10 @@ def test_sources_are_read_in_processes(tmp_path, package_of):
 
 
 def test_counts_are_by_language_and_kind(tmp_path, source_of, row, png):
-    record = replace(row("a", png(), "a fox", "fox"), positives=(Variant(Content("a fox"), "en"), Variant(Content("un renard"), "fr")))
+    record = replace(
+        row("a", png(), "a fox", "fox"),
+        positives=(Variant(Content("a fox"), "en"), Variant(Content("un renard"), "fr")),
+    )
     manifest = build_tier("tiny", [source_of("one", [record])], tmp_path / "cache", tmp_path / "data", workers=1)
     source = manifest["sources"]["one"]
     assert source["languages"] == {"en": 1, "fr": 1} and source["kinds"] == {"image -> text": 1}

@@ -77,13 +77,17 @@ def test_the_fingerprint_follows_packages_and_code(tmp_path, monkeypatch, packag
     (tmp_path / "a.tgz").write_bytes(b"a")
     folder = tmp_path / "readers"
     folder.mkdir()
-    (folder / "reader_of_foxes.py").write_text("from data_prep.split import concept\ndef records(f, d): yield from ()\n")
+    (folder / "reader_of_foxes.py").write_text(
+        "from data_prep.split import concept\ndef records(f, d): yield from ()\n"
+    )
     monkeypatch.syspath_prepend(folder)
     import reader_of_foxes
 
     from data_prep.source import Source
 
-    source = Source("foxes", (package_of(tmp_path / "a.tgz"),), "CC0", "-", frozenset(), records=reader_of_foxes.records)
+    source = Source(
+        "foxes", (package_of(tmp_path / "a.tgz"),), "CC0", "-", frozenset(), records=reader_of_foxes.records
+    )
     names = {path.name for path in staging._code_of(source)}
     assert {"reader_of_foxes.py", "split.py", "staging.py"} <= names  # imports of imports count
     before = staging.fingerprint(source)

@@ -29,7 +29,11 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
 
 def deb_of(path: Path, files: dict[str, bytes], compression: str = "xz") -> Path:
     """A Debian package as dpkg lays it out: debian-binary, control.tar, data.tar."""
-    data = tar_of(path.with_suffix(".data"), [(member(f"./{name}"), content) for name, content in files.items()], f"w:{compression}")
+    data = tar_of(
+        path.with_suffix(".data"),
+        [(member(f"./{name}"), content) for name, content in files.items()],
+        f"w:{compression}",
+    )
     parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", f"data.tar.{compression}": data.read_bytes()}
     with path.open("wb") as out:
         out.write(b"!<arch>\n")
@@ -150,7 +154,8 @@ def test_a_zip_that_lies_about_its_size_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limits", "word"), [(Limits(members=2), "one more than the 2"), (Limits(member_bytes=9), "more than the limit of 9")]
+    ("limits", "word"),
+    [(Limits(members=2), "one more than the 2"), (Limits(member_bytes=9), "more than the limit of 9")],
 )
 def test_too_many_and_too_large_members_are_refused(tmp_path, limits, word):
     path = tar_of(tmp_path / "x.tgz", [(member(f"{number}"), b"0123456789"[: 8 + number]) for number in range(3)])

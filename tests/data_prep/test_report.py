@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from commonspace.errors import DataError
+from data_prep.build import build_tier
+from data_prep.report import write_report
+
+
+@pytest.fixture
+def page(tmp_path, source_of, row, png):
+    def write(tier: str = "tiny"):
+        rows = [row(f"a{n}", png(f"rgb({n},{n},90)"), f"thing | {n} <b>", f"thing {n}") for n in range(30)]
+        one = source_of("one", [*rows, replace(rows[0], key="again")], licence="CC-BY-SA-4.0")
+        hidden = [row(f"b{n}", png(f"rgb(9,{n},9)"), f"dish {n}", f"dish {n}", "food", "two") for n in range(4)]
+        two = source_of("two", hidden, licence="AGPL-3.0", role="zero_shot")
+        build_tier(tier, [one, two], tmp_path / "cache", tmp_path / "data", workers=1)
+        return write_report(tier, tmp_path / "data" / tier, tmp_path / "docs", tmp_path / "cache")
+
+    return write
+
+
+def test_every_source_has_its_rows_licence_examples_and_drops(page):
+    text = page().read_text()
+    assert "| [one](#one) | CC-BY-SA-4.0 | train |" in text
+    assert "| [two](#two) | AGPL-3.0 | zero-shot | 0 | 0 | 4 |" in text
+    assert "Rows by modality: image -> text 30." in text
+    assert "Texts and sounds by language (1): en 30." in text
+    assert re.search(r"\| image_caption \| \[image\] \| thing \\\| \d+ &lt;b> \|", text)  # a cell stays one cell
+    assert "| exact duplicate of an earlier row | 1 |" in text
+    assert "{" not in text.split("## Licences")[1]  # every blank was filled in
+    assert "| CC-BY-SA | one |" in text and "| GPL, AGPL | two |" in text
+
+
+def test_pictures_of_training_sources_only(page, tmp_path):
+    text = page().read_text()
+    assert "](results/data/tiny-one.jpg)" in text
+    assert [path.name for path in (tmp_path / "docs/results/data").iterdir()] == ["tiny-one.jpg"]
+
+
+def test_the_main_tier_has_the_plain_name(page):
+    assert page("mini").name == "data.md" and page("tiny").name == "data-tiny.md"
+
+
+def test_the_same_tier_gives_the_same_page(page):
+    assert page().read_bytes() == page().read_bytes()
+
+
+def test_a_tier_that_was_not_built_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"commonspace data build data\.tier=tiny"):
+        write_report("tiny", tmp_path / "data/tiny", tmp_path / "docs", tmp_path / "cache")
