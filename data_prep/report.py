@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from data_prep.sources import all_sources
 from data_prep.split import SPLITS
 
 _EXAMPLES = 3  # per source and task
+_PICTURES = 40  # on a contact sheet
 _CHARACTERS = 110  # of an example
 _LANGUAGES = 60
 _MAIN_TIER = "mini"
@@ -126,7 +126,9 @@ def _training_rows(folder: Path, name: str, source: Mapping[str, Any]) -> Iterat
             continue
         reader = ShardReader(folder / task, "train")
         rows = [row for row, owner in enumerate(reader.column("source")) if owner == name]
-        yield from (reader.read(row) for row in islice(rows, 0, None, max(1, len(rows) // 40)))
+        spread = rows[:: max(1, len(rows) // _PICTURES)]
+        # every fifth first: a sheet of clips shows eight of them, and these too should be spread over the source
+        yield from (reader.read(row) for start in range(5) for row in spread[start::5])
 
 
 def _source_section(
@@ -217,19 +219,15 @@ def _licence_section(manifest: Mapping[str, Any]) -> str:
         if source["zero_shot_tasks"]
     ]
     values: dict[str, str] = {family: ", ".join(names) or "none" for family, names in families.items()}
-    values["permissive_names"] = ",".join(families["permissive"])
+    strict = {name for family, names in families.items() if family != "permissive" for name in names}
+    values["permissive_names"] = ",".join(name for name in families["permissive"] if name not in strict)
     values["evaluation"] = "; ".join(evaluation) or "none in this tier"
     for key, value in values.items():
         text = text.replace("{" + key + "}", value)
     return text
 
 
-def _of_family(manifest: Mapping[str, Any], family: str) -> Sequence[str]:
-    """Sources whose licence names this family; one under several licences is listed with the strictest."""
-    order = list(_FAMILIES)
-    found = []
-    for name, source in manifest["sources"].items():
-        matches = [key for key in order if any(mark in source["licence"] for mark in _FAMILIES[key])]
-        if matches and matches[0] == family:
-            found.append(name)
-    return found
+def _of_family(manifest: Mapping[str, Any], family: str) -> list[str]:
+    """Sources whose licence names this family; one under several licences is in several families."""
+    sources = manifest["sources"].items()
+    return [name for name, source in sources if any(mark in source["licence"] for mark in _FAMILIES[family])]

@@ -32,7 +32,7 @@ def test_every_source_has_its_rows_licence_examples_and_drops(page):
     assert re.search(r"\| image_caption \| \[image\] \| thing \\\| \d+ &lt;b> \|", text)  # a cell stays one cell
     assert "| exact duplicate of an earlier row | 1 |" in text
     assert "{" not in text.split("## Licences")[1]  # every blank was filled in
-    assert "| CC-BY-SA | one |" in text and "| GPL, AGPL | two |" in text
+    assert "| CC-BY-SA | one |" in text and "| GPL, AGPL | two |" in text and "data.only=[]" in text
 
 
 def test_pictures_of_training_sources_only(page, tmp_path):
