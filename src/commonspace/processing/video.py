@@ -23,7 +23,6 @@ from commonspace.processing.audio import decode_track, finish
 from commonspace.processing.image import check_pixels, fit_square, from_array, upright_rgb
 from commonspace.processing.preprocessing import Preprocessing
 
-
 Pictures = Iterator[tuple[int, Callable[[], pil.Image]]]  # stamps in order, each with what makes its picture
 
 

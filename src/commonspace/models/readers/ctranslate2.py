@@ -57,8 +57,10 @@ def generation_config(package: Mapping) -> GenerationConfig:
 
 
 def _read_variables(cursor: Cursor) -> dict[str, np.ndarray]:
-    cursor.number("I")  # version of the format
-    spec = _read_name(cursor) if len(cursor.data) > 6 else ""
+    spec = ""
+    if len(cursor.data) > 6:
+        cursor.number("I")  # version of the format
+        spec = _read_name(cursor)
     if spec != "WhisperSpec":
         raise WeightsError(f"{cursor.name}: is no CTranslate2 file of a Whisper model; fetch the package again")
     cursor.number("I")  # revision of the spec
