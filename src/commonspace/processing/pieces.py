@@ -29,9 +29,9 @@ class Piece:
             mark: int64 scalar, an index into `MARKS`.
             With `is_feature` an image or audio value is the frozen tower's own output, [tokens, width].
     tokens  how many tokens the backbone will see (what budgets and length buckets count).
-    rows    of an audio value not yet encoded: first and last-but-one row of the tower's output that this piece stands
-            for. A video's soundtrack is encoded once and as a whole (its pieces share one value), then shared out
-            among the frames. None means all rows.
+    rows    of an audio value not yet encoded: first row of the tower's output that this piece stands for, and the row
+            after its last. A video's soundtrack is encoded once and as a whole (its pieces share one value), then
+            shared out among the frames. None means all rows.
     """
 
     kind: Kind
