@@ -22,7 +22,8 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 def write_run(folder: Path, *overrides: str, steps: int = 8, speed: float = 1.0) -> None:
     """One offline run, by the loggers of training, under the names that the stages log."""
     config = compose("train", [*overrides, f"paths.runs={folder}"])
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True)
+    kept = [key for key in config if key != "hydra"]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, kept), resolve=True)
     place = folder / plain["name"]
     loggers = make_loggers(place, plain, run_identity(place, plain), arithmetic={"steps": steps})
     for step in range(steps):
