@@ -58,6 +58,25 @@ def test_each_target_exists(name: str) -> None:
     assert function in defined
 
 
+GIVEN = {"pairs": "p.jsonl", "output": "o.tar", "archive": "o.tar"}
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.calls])
+def test_calls_fit_their_target(name: str) -> None:
+    import inspect
+
+    from commonspace.cli import _load
+    from commonspace.configuration import compose, schema
+
+    command = COMMANDS[name]
+    extra = ["weights=true", "archives=a", "data.only=[openmoji]"] if name == "data fetch" else []
+    needed = [f"{key}={value}" for key, value in GIVEN.items() if schema(command.root).get(key) == ["???"]]
+    calls = command.calls(compose(command.root, [*needed, *extra]))
+    for arguments in calls:
+        inspect.signature(_load(command.target)).bind(**arguments)
+    assert len(calls) == (2 if name == "data fetch" else 1)
+
+
 def test_the_longest_command_wins() -> None:
     assert split_command(["data", "build", "own", "p.jsonl"]) == ("data build own", ["p.jsonl"])
     assert split_command(["data", "build", "data.tier=tiny"]) == ("data build", ["data.tier=tiny"])

@@ -78,7 +78,10 @@ def run_hydra(command: Command, overrides: list[str]) -> int:
         try:
             check_config(config, command.root)
             function = _load(command.target)
-            return function(config) if command.arguments is None else function(**command.arguments(config))
+            if command.calls is None:
+                return function(config)
+            for arguments in command.calls(config):
+                function(**arguments)
         except CommonspaceError as error:  # hydra would print a traceback
             print(f"commonspace: {type(error).__name__}: {error}", file=sys.stderr)
             raise SystemExit(1) from error

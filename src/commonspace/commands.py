@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-Arguments = Callable[["DictConfig"], dict[str, Any]]
+Calls = list[dict[str, Any]]  # keyword arguments of each call
 
 
 @dataclass(frozen=True)
 class Command:
-    """`target` is "module:function"; it is called with the composed config, or, where `arguments` is given, with
-    the keyword arguments it makes of the config. `positional` names the options that bare words fill."""
+    """`target` is "module:function"; it is called with the composed config, or, where `calls` is given, once with
+    each of the keyword arguments that it makes of the config. `positional` names the options that bare words fill."""
 
     root: str
     target: str
     help: str
-    arguments: Arguments | None = None
+    calls: Callable[[DictConfig], Calls] | None = None
     positional: tuple[str, ...] = ()
 
 
@@ -32,32 +32,33 @@ def _only(config: DictConfig) -> list[str] | None:
     return None if config.data.only is None else list(config.data.only)
 
 
-def _fetch(config: DictConfig) -> dict[str, Any]:
+def _fetch(config: DictConfig) -> Calls:
     archives = None if config.archives is None else Path(config.archives)
     place = {"cache": Path(config.paths.cache), "archives": archives}
-    return {"tier": config.data.tier, "only": _only(config), "weights": config.weights, **place}
+    weights = [{"tier": "weights", **place}] if config.weights else []
+    return [{"tier": config.data.tier, "only": _only(config), **place}, *weights]
 
 
-def _build(config: DictConfig) -> dict[str, Any]:
+def _build(config: DictConfig) -> Calls:
     folders = {"cache": Path(config.paths.cache), "data": Path(config.paths.data)}
-    return {"tier": config.data.tier, "only": _only(config), **folders}
+    return [{"tier": config.data.tier, "only": _only(config), **folders}]
 
 
-def _build_own(config: DictConfig) -> dict[str, Any]:
-    return {"pairs": Path(config.pairs), "data": Path(config.paths.data), "name": config.name}
+def _build_own(config: DictConfig) -> Calls:
+    return [{"pairs": Path(config.pairs), "data": Path(config.paths.data), "name": config.name}]
 
 
-def _report(config: DictConfig) -> dict[str, Any]:
+def _report(config: DictConfig) -> Calls:
     folders = {key: Path(config.paths[key]) for key in ("data", "cache", "docs")}
-    return {"tier": config.data.tier, **folders}
+    return [{"tier": config.data.tier, **folders}]
 
 
-def _pack(config: DictConfig) -> dict[str, Any]:
-    return {"tier": config.data.tier, "data": Path(config.paths.data), "output": Path(config.output)}
+def _pack(config: DictConfig) -> Calls:
+    return [{"tier": config.data.tier, "data": Path(config.paths.data), "output": Path(config.output)}]
 
 
-def _unpack(config: DictConfig) -> dict[str, Any]:
-    return {"archive": Path(config.archive), "data": Path(config.paths.data)}
+def _unpack(config: DictConfig) -> Calls:
+    return [{"archive": Path(config.archive), "data": Path(config.paths.data)}]
 
 
 COMMANDS: dict[str, Command] = {

@@ -152,11 +152,10 @@ class Recipe:
             self.state.pop(step.name, None)
             log = self.folder / f"{step.name}.log"
             outcome = run_command(step.words, log, on_progress=lambda now, name=step.name: table.progress(name, now))
-            if outcome.status:
+            problem = self._problem(step, outcome.status, outcome.tail)
+            if problem:
                 table.failed(step.name)
-                raise DataError(
-                    f"step {step.name} failed with exit status {outcome.status}; {log} ends:\n{outcome.tail}"
-                )
+                raise DataError(problem)
             self._succeeded(step, key, outcome.seconds, outcome.peak_bytes)
             table.finished(step.name, outcome.seconds, outcome.peak_bytes)
 
@@ -177,13 +176,17 @@ class Recipe:
     def _outputs(self, step: Step) -> dict[str, str | None]:
         return {pattern: self.files.of(pattern) for pattern in step.outputs}
 
+    def _problem(self, step: Step, status: int, tail: str) -> str | None:
+        log = self.folder / f"{step.name}.log"
+        if status:
+            return f"step {step.name} failed with exit status {status}; {log} ends:\n{tail}"
+        if missing := [pattern for pattern, digest in self._outputs(step).items() if digest is None]:
+            return f"step {step.name} ended well but left no {', '.join(missing)}; see {log}"
+        return None
+
     def _succeeded(self, step: Step, key: str, seconds: float, peak_bytes: int) -> None:
-        outputs = self._outputs(step)
-        if missing := [pattern for pattern, digest in outputs.items() if digest is None]:
-            raise DataError(
-                f"step {step.name} ended well but left no {', '.join(missing)}; see {self.folder}/{step.name}.log"
-            )
-        self.state[step.name] = {"key": key, "outputs": outputs, "seconds": seconds, "peak_bytes": peak_bytes}
+        last = {"key": key, "outputs": self._outputs(step), "seconds": seconds, "peak_bytes": peak_bytes}
+        self.state[step.name] = last
         write_json(self.folder / "state.json", self.state)
         self.files.save()
 
