@@ -149,7 +149,7 @@ def test_random_draws_after_it_go_on_as_after_the_first_pass():
 
 
 def test_under_autocast_weights_get_their_gradient():
-    """Weights cast while no graph was kept must not be reused by the second pass."""
+    """Autocast keeps cast weights; torch before 2.10 reused those of the first pass, which had no graph."""
     case = Case(torch.float32)
     chunks = token_chunks([len(item) for item in case.items], budget=30)
     _, wide = case.plain(chunks)

@@ -115,8 +115,6 @@ def _encode_without_graph(encode, items, chunks) -> tuple[list[_RandomState], li
         for chunk in chunks:
             states.append(_RandomState())
             cached.append(encode([items[i] for i in chunk]))
-    # Autocast keeps the weights it cast in this pass, which have no graph; the second pass must cast them anew.
-    torch.clear_autocast_cache()
     return states, cached
 
 
