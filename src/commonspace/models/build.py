@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
+import transformers
 from torch import nn
 from transformers import BertModel
 
@@ -59,6 +60,7 @@ def build_compact(
         if name is not None
     }
     text_folder = folders[options.backbone]
+    transformers.utils.logging.disable_progress_bar()  # a bar for two seconds of reading hides the bars that matter
     backbone = CompactBackbone(
         BertModel.from_pretrained(text_folder, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32),
         VisionTower.from_weights(folders[options.vision], trainable_stages=options.vision_trainable_stages)

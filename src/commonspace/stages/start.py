@@ -13,6 +13,7 @@ from commonspace.models.adapters import Lora, attach
 from commonspace.models.build import CompactOptions, build_compact
 from commonspace.models.embedder import Embedder
 from commonspace.processing.preprocessing import Preprocessing
+from commonspace.processing.processor import Processor
 
 # What stays fully trained beside adapters: everything that starts untrained.
 _UNTRAINED = r"head\..*|backbone\.(image_connector|audio_connector|marks)\..*"
@@ -33,7 +34,8 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
         embedder = build_compact(
             options, preprocessing_of(model), weights=plain["weights"], cache=Path(plain["paths"]["cache"])
         )
-    embedder.processor = replace_processor(embedder, on_limit=model["on_limit"])
+    fresh = embedder.processor
+    embedder.processor = Processor(fresh.preprocessing, fresh.tokenizer, on_limit=model["on_limit"])
     if plain["data"]["features"]:
         attach_features(embedder, Path(plain["paths"]["cache"]))
     if model["lora"]["rank"]:
@@ -46,14 +48,6 @@ def preprocessing_of(model: Mapping[str, Any]) -> Preprocessing:
     """Preprocessing with the numbers that the `model` group names; the rest keeps its defaults."""
     names = {field.name for field in fields(Preprocessing)}
     return Preprocessing(**{name: value for name, value in model.items() if name in names})
-
-
-def replace_processor(embedder: Embedder, *, on_limit: str):
-    """The embedder's processor, meeting limits another way."""
-    processor = embedder.processor
-    return type(processor)(
-        processor.preprocessing, processor.tokenizer, features=processor.features, on_limit=on_limit
-    )
 
 
 def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: str) -> None:

@@ -56,7 +56,7 @@ def train(config: DictConfig) -> float:
     )
     if plain["init"] is None and plain["model"]["head_init"] == "identity":
         centre_head(embedder, some_texts(datamodule))
-    arithmetic = batch_arithmetic(datamodule, settings, plain)
+    arithmetic = {**batch_arithmetic(datamodule, settings, plain), "precision": precision}
     print_arithmetic(arithmetic, datamodule)
 
     dev = dev_retrieval(plain, embedder)
@@ -197,7 +197,7 @@ def print_arithmetic(arithmetic: Mapping[str, Any], datamodule: CommonspaceDataM
     """One line, and the schedule of tasks as a table."""
     console.print(
         f"{arithmetic['steps']} steps of {arithmetic['batch']} pairs, {arithmetic['negatives_per_query']} wrong targets a "
-        f"query, graphs of at most {arithmetic['cache_tokens']} tokens"
+        f"query, graphs of at most {arithmetic['cache_tokens']} tokens, {arithmetic['precision']}"
     )
     table = Table("task", "records", "batch", "steps", "epochs")
     for row in arithmetic["schedule"]:

@@ -103,6 +103,8 @@ class CompactBackbone(Backbone):
         """Tokens of pieces of one kind and shape, one after the other: [sum of their tokens, D]."""
         device = self.marks.weight.device
         values = [piece.value.to(device) for piece in pieces]
+        if is_feature:  # kept in float16; autocast on CPUs refuses to stack that
+            values = [value.float() for value in values]
         if kind == "text":
             return self.text.embeddings.word_embeddings(torch.cat(values))
         if kind == "mark":
