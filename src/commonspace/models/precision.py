@@ -16,7 +16,7 @@ _GAIN = 1.1  # bf16 costs digits; it has to be this much faster
 
 
 @cache
-def step_seconds(device: str = "cpu") -> dict[str, float]:
+def step_seconds(device: str) -> dict[str, float]:
     """Seconds of one encoder layer forward and backward, {"32-true": s, "bf16-mixed": s}.
 
     Each precision's fastest of several rounds, taken in turn, so that other work on the machine slows both alike.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ from commonspace.tracking.logger import make_loggers
 STAGES: dict[str, type[ContrastiveStage]] = {"pretrain": PretrainStage, "finetune": FinetuneStage}
 DEV_LIMIT = 96  # dev records a task scored while training; soups and selection use all
 console = Console()
+# Each says nothing a user of this command could act on: checkpoints are taken after the step on purpose.
+for _message in (".*pre-optimization state.*", ".*srun. command is available.*", ".*isinstance.treespec.*", ".*module.s. in eval mode.*"):
+    warnings.filterwarnings("ignore", _message)
 
 
 def train(config: DictConfig) -> float:
@@ -66,6 +70,7 @@ def train(config: DictConfig) -> float:
         *([DevScores(dev, max(1, math.ceil(settings.dev_every * datamodule.steps)))] if dev and settings.dev_every else []),
         *([average] if average else []),
     ], make_loggers(run, plain, identity, arithmetic=arithmetic))  # fmt: skip
+    embedder.train()
     last = run / "checkpoints" / "last.ckpt"
     trainer.fit(stage, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     return finish(stage, average, dev, plain, identity.run_id, trainer)
