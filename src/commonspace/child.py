@@ -7,8 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +50,7 @@ def run_command(
     started, peak = time.monotonic(), 0
     # A terminal width for the child's tables; its own bars would only fill the log.
     environment = {**os.environ, "COLUMNS": "140", "TERM": "dumb", "PYTHONUNBUFFERED": "1"}
-    with log.open("wb") as output:
+    with log.open("wb") as output, _terminated_as_interrupted():
         child = subprocess.Popen(
             [sys.executable, "-m", "commonspace.cli", *words],
             stdin=subprocess.DEVNULL,
@@ -71,6 +73,23 @@ def run_command(
             raise
     tail = "\n".join(_lines(log)[-_TAIL_LINES:])
     return Outcome(child.returncode, time.monotonic() - started, peak, tail)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt inside: no child outlives a recipe that a scheduler or `timeout` ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def tree_bytes(pid: int) -> int:

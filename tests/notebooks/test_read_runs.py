@@ -66,7 +66,7 @@ def test_read_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMMONSPACE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COMMONSPACE_RESULTS", str(tmp_path / "results"))
     notebook = nbformat.read(FOLDER / "read_runs.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     tables = "\n".join(output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {}))

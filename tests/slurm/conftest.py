@@ -23,7 +23,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("cluster")
     started = subprocess.run(
-        ["bash", str(ROOT / "slurm/cluster.sh"), "up", str(folder)], capture_output=True, text=True, timeout=60
+        ["bash", str(ROOT / "slurm/cluster.sh"), "up", str(folder)], capture_output=True, text=True, timeout=180
     )
     try:
         assert started.returncode == 0, started.stdout + started.stderr

@@ -29,7 +29,7 @@ def submit(environment: dict[str, str], folder: Path, *words: str) -> str:
     return re.search(r"\d+$", done.stdout.strip()).group()
 
 
-def wait(environment: dict[str, str], job: str, seconds: float = 120) -> None:
+def wait(environment: dict[str, str], job: str, seconds: float = 400) -> None:
     """Until no task of the job is queued or running. `sbatch --wait` asks ever more rarely."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -83,7 +83,7 @@ def test_hydra_launches_a_multirun_as_an_array(cluster: dict[str, str], tmp_path
         sys.executable, "-m", "commonspace.cli", "data", "build", "own", "pairs.jsonl", "launcher=slurm",
         "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=5", "name=a,b", "-m",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, env=cluster, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, cwd=tmp_path, env=cluster, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "data/a/manifest.json").is_file() and (tmp_path / "data/b/manifest.json").is_file()
 
