@@ -77,6 +77,8 @@ def unpack_record(key: str, shard: str, block: bytes) -> Record:
     value = json.loads(members[f"{prefix}json"])
 
     def content(items: list[Any]) -> Content:
+        if all(isinstance(item, str) for item in items):  # most variants, and the bulk of the time
+            return Content(*items)
         return Content.from_json(_with_prefix(items, prefix), members.__getitem__)
 
     return Record(

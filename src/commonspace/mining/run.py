@@ -17,6 +17,7 @@ from commonspace.mining.mine import mine, write_mined
 from commonspace.mining.report import write_report
 from commonspace.mining.rules import MiningOptions
 from commonspace.models.embedder import Embedder
+from commonspace.processing.processor import Processor
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -50,6 +51,8 @@ def mine_run(
     options = MiningOptions(count, skip, depth, margin)
     readers = train_readers(Path(root), tasks)
     model = Embedder.load(embedder)
+    # as training meets long contents, and as the features were kept
+    model.processor = Processor(model.processor.preprocessing, model.processor.tokenizer, on_limit="truncate")
     if cache is not None:
         attach_features(model, Path(cache))
     numbers = {}
@@ -90,5 +93,5 @@ def main(config: DictConfig) -> None:
         plain["output"],
         tasks=plain["data"]["tasks"],
         cache=plain["paths"]["cache"] if plain["data"]["features"] else None,
-        **{name: plain[name] for name in names if name in plain},
+        **{name: plain[name] for name in names},
     )
