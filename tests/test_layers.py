@@ -31,6 +31,7 @@ FLOORS = (
     {"recipe", "cli"},
 )
 
+
 def modules(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -83,7 +84,9 @@ def test_imports_point_down(path: Path) -> None:
         if there is None or there == here or not (PACKAGE / there).exists() and not (PACKAGE / f"{there}.py").exists():
             continue
         assert floor(there) <= floor(here), f"{path}:{line} imports {name}, which is above {here}"
-        assert there != "stages" or here in ("contradictions", "recipe", "cli"), f"{path}:{line}: stages are not a library"
+        assert there != "stages" or here in ("contradictions", "recipe", "cli"), (
+            f"{path}:{line}: stages are not a library"
+        )
 
 
 @pytest.mark.parametrize("room_name", ["objectives", "data", "processing", "models"])
@@ -149,7 +152,10 @@ def test_every_import_is_a_declared_dependency() -> None:
                 assert distributions & allowed, f"{path}:{line} imports {top}, which pyproject.toml does not declare"
                 used.update(dict.fromkeys(distributions & allowed, str(path)))
     # Plugins and native parts, loaded by name; and what people read our shards with in loaders of their own.
-    loaded_by_name = {"hydra-submitit-launcher", "hydra-optuna-sweeper", "pyvips-binary", "torchvision"} | {"webdataset", "torchdata"}
+    loaded_by_name = {"hydra-submitit-launcher", "hydra-optuna-sweeper", "pyvips-binary", "torchvision"} | {
+        "webdataset",
+        "torchdata",
+    }
     assert sorted(declared - set(used) - loaded_by_name) == [], "declared, but nothing imports it"
 
 

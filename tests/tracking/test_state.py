@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+from commonspace.tracking.state import code_state, hardware_state, lock_state
+
+
+def git(folder: Path, *words: str) -> str:
+    identity = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+    return subprocess.run(
+        ["git", "-C", str(folder), *identity, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def test_code_state_follows_the_checkout(tmp_path: Path) -> None:
+    assert code_state(tmp_path) == {"commit": None, "dirty": None, "diff_sha256": None}
+    git(tmp_path, "init", "-q")
+    (tmp_path / "file").write_text("one\n")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    clean = code_state(tmp_path)
+    assert clean == {"commit": git(tmp_path, "rev-parse", "HEAD"), "dirty": False, "diff_sha256": None}
+    (tmp_path / "file").write_text("two\n")
+    changed = code_state(tmp_path)
+    assert changed["commit"] == clean["commit"] and changed["dirty"] and len(changed["diff_sha256"]) == 64
+    (tmp_path / "file").write_text("three\n")
+    assert code_state(tmp_path)["diff_sha256"] != changed["diff_sha256"]
+
+
+def test_lock_and_packages(tmp_path: Path) -> None:
+    assert lock_state(tmp_path)["lock_sha256"] is None
+    (tmp_path / "requirements.lock").write_text("torch==2\n")
+    state = lock_state(tmp_path)
+    assert state["lock_sha256"] == hashlib.sha256(b"torch==2\n").hexdigest()
+    assert state["torch"][0].isdigit() and state["python"].startswith("3.")
+
+
+def test_hardware() -> None:
+    state = hardware_state()
+    assert state["cores"] >= 1 and state["memory_gib"] > 0.5 and state["processor"] and isinstance(state["gpus"], list)
