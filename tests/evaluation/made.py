@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from commonspace.content import Audio, Content, Image, Video
+from commonspace.content import Audio, Content, Image, Text, Video
 from commonspace.data.sample import Record, Variant
 from commonspace.data.shards import ShardWriter
 
@@ -56,6 +56,39 @@ def captions() -> list[Record]:
         ("en", Content("a drawing of fruit a")),
     )
     return [*rows, again]
+
+
+def make_tier(root: Path) -> Path:
+    """Shards of images with captions in two languages, clips of two actions, and composed queries."""
+    write(root, "image_caption", captions())
+    moves = [
+        record(
+            f"v{i}-{action}",
+            "video",
+            "flare:wyvern",
+            Content(clip(f"{i} {action}")),
+            ("en", Content(f"a wyvern {action}, facing {i}")),
+            action=action,
+            has_sound=i < 4,
+        )
+        for action in ("moving", "dying")
+        for i in range(6)
+    ]
+    write(root, "video", moves)
+    asked = [
+        record(
+            f"s{i}-{code}",
+            "stamp_language",
+            name,
+            Content(picture(name), Text(words)),
+            (code, Content(f"{name} ({code})")),
+            language=code,
+        )
+        for i, name in enumerate(FRUITS[:5])
+        for code, words in (("fr", "French"), ("de", "German"))
+    ]
+    write(root, "stamp_language", asked)
+    return root
 
 
 class HashModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,8 @@ def test_each_content_is_embedded_once_per_prefix(tier: Path, blind: HashModel) 
     evaluate(blind, suite, Scored("blind", "baseline"))
     assert blind.calls == len(digests)
     blind.calls = 0
-    evaluate(blind, suite, Scored("blind", "baseline", prefix_policy="both"))
+    suite = replace(suite, tasks=tuple(replace(task, prompt="search result") for task in suite.tasks))
+    evaluate(blind, suite, Scored("blind", "baseline", prefix_policy="task"))
     assert blind.calls > len(digests)
     with pytest.raises(ConfigError, match="prefix_policy"):
         evaluate(blind, suite, Scored("blind", "baseline", prefix_policy="best"))
@@ -65,7 +66,9 @@ def test_rows_by_language_size_and_subset(tier: Path, oracle: HashModel) -> None
     assert find(done, subset="no_near_duplicates", dim=32, **wanted).queries == 24
     assert find(done, subset="all", dim=8, **wanted).queries == 26
     assert find(done, subset="all", dim=32, **{**wanted, "suite": "heldout_every_query"}).queries == 27
-    french = find(done, subset="all", language="fr", **{**wanted, "task": "image_caption_languages"})
+    french = find(
+        done, subset="all", language="fr", **{**wanted, "task": "image_caption_languages", "metric": "MRR@10"}
+    )
     assert (french.queries, french.pool, french.value) == (26, 26, 1.0)
     assert find(done, subset="no_near_duplicates", dim=32, **wanted).pool == 27, "filters never drop gallery items"
 

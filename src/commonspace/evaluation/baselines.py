@@ -126,7 +126,7 @@ class RawText:
     def embed(
         self, contents: Sequence[Content], *, task: str | None = None, role: str | None = None, progress: bool = False
     ) -> np.ndarray:
-        """Vectors [N, E]; under prefix_policy=both the role picks the encoder's prefix."""
+        """Vectors [N, E]; under prefix_policy=task the role picks the encoder's prefix."""
         prefix = {"query": self.prefixes[0], "document": self.prefixes[1], None: ""}[role]
         return self.encode([Content(prefix + "\n".join(texts_of(content))) for content in contents])
 
@@ -141,7 +141,7 @@ def raw_text(
     """The pretrained text encoder on the text tasks: what training forgets shows against it. With e5's own prefixes."""
     model = RawText(lambda contents: features.vectors(contents, "text", progress), ("query: ", "passage: "))
     tasks = tuple(replace(task, prompt="e5") for task in text_tasks(suite))
-    scored = Scored("e5", "baseline", prefix_policy="both")
+    scored = Scored("e5", "baseline", prefix_policy="task")
     return evaluate(
         model, replace(suite, tasks=tasks), scored, near_duplicates=near_duplicates, draws=draws, progress=progress
     )

@@ -22,6 +22,7 @@ from commonspace.evaluation.intervals import DRAWS
 from commonspace.evaluation.metrics import per_query
 from commonspace.evaluation.ranking import Ranks, rank_relevant, truncate
 from commonspace.evaluation.results import Row, Scored, current_commit, write_ranks, write_rows
+from commonspace.evaluation.specs import BY_LANGUAGE
 from commonspace.evaluation.suite import EvalTask, Suite
 from commonspace.evaluation.summary import summarise
 
@@ -29,7 +30,7 @@ NearDuplicates = Mapping[int, str]  # content digest -> why it is one, as `near_
 
 
 # Which contents of text alone take their task's prefix: none, queries (as the paper trains), or documents too.
-PREFIX_POLICIES = ("none", "query", "both")
+PREFIX_POLICIES = ("none", "query", "task")
 
 
 class Embeds(Protocol):
@@ -117,7 +118,7 @@ class _Vectors:
                 self.vectors[name, role, digest] = vector
 
     def _prefix(self, task: EvalTask, role: str, content: Content) -> tuple[str | None, str | None]:
-        roles = {"none": (), "query": ("query",), "both": ("query", "document")}[self.policy]
+        roles = {"none": (), "query": ("query",), "task": ("query", "document")}[self.policy]
         return (task.prompt, role) if role in roles and task.prompt and content.is_text else (None, None)
 
     def of(self, task: EvalTask, role: str) -> torch.Tensor:
@@ -183,9 +184,17 @@ def over_seeds(parts: Sequence[Evaluated], draws: int = DRAWS) -> list[Row]:
     return summarise(parts[0].ranks, scored, draws, others=[part.ranks for part in parts[1:]])
 
 
+def _is_part(row: Row) -> bool:
+    """Whether a row is of one language among several of its task."""
+    return row.language != "all" and row.task in BY_LANGUAGE
+
+
 def save(folder: Path, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> Path:
     """Write the rows and ranks of one model, those of all its seeds, and `pooled` rows over them. Returns the path."""
-    rows = [*pooled, *(row for part in parts for row in part.rows)]
+    own = [row for part in parts for row in part.rows]
+    if pooled:  # of single seeds the figures over a whole task are enough
+        own = [row for row in own if row.source == "all" and row.metric in ("R@1", "MRR@10") and not _is_part(row)]
+    rows = [*pooled, *own]
     names = {row.model for row in rows}
     if len(names) != 1:
         raise DataError(f"one file holds one model, not {sorted(names)}")

@@ -66,7 +66,9 @@ def tasks(rows: Rows, metric: str, subset: str) -> Figure | None:
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.set_xlim(left=0)
         axis.set_xlabel(metric)
-        axis.set_title(f"{metric} by task, held-out, {_words(subset)}")
+        axis.set_title(f"{metric} by task, held-out, {_words(subset)}", loc="left")
+        for row in range(0, len(names), 2):
+            axis.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0, lw=0)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
@@ -106,7 +108,7 @@ def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
         axis.minorticks_off()
         axis.set_xlabel("size of the embedding")
         axis.set_ylabel(f"share of {metric} at full size")
-        axis.set_title(f"Matryoshka sizes of {model}")
+        axis.set_title(f"Matryoshka sizes of {model}", loc="left")
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     return figure
 
@@ -136,7 +138,7 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
         axis.set_xticks(range(len(models)), models, rotation=25, ha="right")
         axis.set_ylabel(metric)
         axis.set_ylim(bottom=0)
-        axis.set_title(f"Stages and soups, {_words(subset)}")
+        axis.set_title(f"Stages and soups, {_words(subset)}", loc="left")
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     return figure
 

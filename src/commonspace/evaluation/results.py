@@ -26,7 +26,7 @@ class Scored:
     stage          pretrain, finetune, soup, baseline ...
     seed           of its training; None where nothing is random
     precision      of the embeddings, "float32"
-    prefix_policy  which contents of text alone take their task's prefix: "none", "query" or "both" sides
+    prefix_policy  which contents of text alone take their task's prefix: "none", "query", or both sides ("task")
     run_id         of the tracked run that trained it
     commit         of the code that evaluated
     command        that makes these rows again

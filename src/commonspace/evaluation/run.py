@@ -63,7 +63,7 @@ def main(config: DictConfig) -> None:
             Path(plain["embedder"]),
             name=plain["name"],
             dims=plain["dims"],
-            prefix_policy=plain.get("prefix_policy", "query"),
+            prefix_policy=plain["prefix_policy"],
             batch_tokens=plain["batch_tokens"],
         )
     if place.split == "heldout":

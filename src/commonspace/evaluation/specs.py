@@ -75,5 +75,7 @@ SPECS: tuple[TaskSpec, ...] = (
     *_both("painting", "painting", "image", "text", zero_shot=True),
     *_both("fish", "fish", "image", "text", zero_shot=True),
 )
+# Tasks with a row for each language among several.
+BY_LANGUAGE = frozenset(spec.name for spec in SPECS if spec.group == "language")
 # Pairs of tasks whose mean MRR@10 over both directions is the primary measure.
 PRIMARY = ("image_caption", "speech")

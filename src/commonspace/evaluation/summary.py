@@ -15,7 +15,7 @@ from commonspace.evaluation.results import Row, Scored
 
 _IDENTITY = ["task", "direction", "grouped", "dim", "query"]
 EVERY = "_every_query"
-_PART_METRICS = ("R@1", "MRR@10")  # of rows by language and by source
+_PART_METRICS = {"language": ("MRR@10",), "source": ("R@1", "MRR@10")}  # of rows by language and by source
 _SIZE_METRICS = ("R@1", "NDCG@10", "MRR@10")  # of rows below full size
 _LEAST_PART = 10  # queries below which a language or a source gets no row of its own
 
@@ -72,7 +72,7 @@ def _selections(part: pd.DataFrame, full: bool) -> Iterator[_Selection]:
         for name, group in groups if len(groups) > 1 else []:
             if len(group) >= _LEAST_PART:
                 language, source = (str(name), "all") if column == "language" else (_one(group["language"]), str(name))
-                yield _Selection(headline(group), suite, subset, language, source, _PART_METRICS)
+                yield _Selection(headline(group), suite, subset, language, source, _PART_METRICS[column])
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from commonspace.evaluation.comparison import Compared
 from commonspace.evaluation.results import Row
+from commonspace.evaluation.specs import BY_LANGUAGE
 
 # Columns as far as they were evaluated; models not named here stand before the soups, by name.
 _FIRST = ("chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", "pretrain")
@@ -38,10 +40,16 @@ class Rows:
     def models(self) -> list[str]:
         return ordered(row.model for row in self.rows)
 
+    @cached_property
+    def _widest(self) -> dict[str, int]:
+        widest: dict[str, int] = {}
+        for row in self.rows:
+            widest[row.model] = max(widest.get(row.model, 0), row.dim or 0)
+        return widest
+
     def full_size(self, row: Row) -> bool:
         """Whether a row is at its model's full size."""
-        sizes = [other.dim for other in self.rows if other.model == row.model and other.dim is not None]
-        return row.dim is None or row.dim == max(sizes)
+        return row.dim is None or row.dim == self._widest[row.model]
 
     def headline(self, metric: str, subset: str, every_query: bool = False) -> dict[tuple[str, str], dict[str, Row]]:
         """{(task, direction): {model: row}} at full size over all languages and sources of a task."""
@@ -50,12 +58,10 @@ class Rows:
         for row in self.rows:
             if (row.suite, row.metric, row.subset, row.source) != (suite, metric, subset, "all"):
                 continue
-            if not self.full_size(row) or (row.task.endswith("_languages") and row.language != "all"):
+            if not self.full_size(row) or (row.task in BY_LANGUAGE and row.language != "all"):
                 continue
             cell = found.setdefault((row.task, row.direction), {})
-            # A grouped task has a row over all its languages beside those of each; it holds the most queries.
-            if row.model not in cell or row.queries > cell[row.model].queries:
-                cell[row.model] = row
+            cell[row.model] = row
         return found
 
     def by_language(self, task: str, direction: str, metric: str, subset: str) -> dict[str, dict[str, Row]]:
@@ -75,7 +81,7 @@ class Rows:
             if (row.model, row.task, row.direction, row.metric) == (model, task, direction, metric)
             and (row.suite, row.subset, row.source) == ("heldout", "all", "all")
             and row.dim is not None
-            and (row.language == "all" or not row.task.endswith("_languages"))
+            and (row.language == "all" or row.task not in BY_LANGUAGE)
         }
 
 

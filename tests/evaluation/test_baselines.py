@@ -1,0 +1,83 @@
+"""Chance is exact, BM25 finds words in every script, the raw encoder sees texts alone."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commonspace.content import Content, Document
+from commonspace.evaluation.baselines import RawText, bm25, chance, chance_values, dev_score, text_tasks
+from commonspace.evaluation.bm25 import score_pool, tokenise
+from commonspace.evaluation.metrics import per_query
+from commonspace.evaluation.ranking import Ranks
+from commonspace.evaluation.suite import build_suite
+from tests.evaluation.made import picture, record, write
+
+
+@pytest.mark.parametrize(("pool", "correct"), [(1, 1), (4, 1), (6, 2), (6, 6), (7, 3)])
+def test_chance_equals_the_mean_over_all_orders(pool: int, correct: int) -> None:
+    orders = list(permutations(range(pool)))
+    ranks = np.array([sorted(order[item] + 1 for item in range(correct)) for order in orders])
+    starts = np.arange(len(orders) + 1) * correct
+    expected = {name: values.mean() for name, values in per_query(Ranks(starts, ranks.ravel())).items()}
+    found = chance_values(np.array([pool]), np.array([correct]))
+    for name, value in expected.items():
+        assert found[name][0] == pytest.approx(value, abs=1e-12), name
+
+
+def test_chance_in_a_large_pool() -> None:
+    values = chance_values(np.array([1000, 1000]), np.array([1, 5]))
+    np.testing.assert_allclose(values["R@1"], [0.001, 0.005])
+    np.testing.assert_allclose(values["R@5"][0], 0.005)
+    np.testing.assert_allclose(values["MRR@10"][0], sum(1 / k for k in range(1, 11)) / 1000)
+
+
+def test_rows_of_chance_have_no_interval(tier: Path) -> None:
+    done = chance(build_suite(tier))
+    assert done.rows and all(row.ci95 is None and row.dim is None for row in done.rows)
+    assert dev_score(done) == pytest.approx(
+        np.mean([r.value for r in done.rows if r.metric == "MRR@10" and r.suite == "heldout" and r.source == "all"
+                 and not r.task.endswith("_languages")])
+    )  # fmt: skip
+
+
+def test_words_of_code_and_of_unspaced_scripts() -> None:
+    assert tokenise("The Fox") == ["the", "fox"]
+    assert tokenise("isPrime(is_prime)") == ["isprime", "is", "prime", "is_prime", "is", "prime"]
+    assert tokenise("赤い花") == ["赤い", "い花"] and tokenise("花") == ["花"]
+    assert tokenise("\uff26\uff2f\uff38") == ["fox"]
+
+
+def test_bm25_prefers_the_document_that_holds_the_words() -> None:
+    items = [Content(Document("A page on pruning roses.", picture("rose"))), Content("Roses"), Content(picture("x"))]
+    scores = score_pool([Content("pruning roses"), Content("roses"), Content("unheard")], items)
+    assert scores.argmax(1).tolist()[:2] == [0, 1] and (scores[:, 2] == 0).all() and (scores[2] == 0).all()
+    assert (score_pool([Content("a")], [Content(picture("x"))]) == 0).all()
+
+
+def test_bm25_rows_are_of_text_tasks_alone(tier: Path) -> None:
+    rows = [
+        record(f"k{i}", "summary", f"thing {i}", Content(f"thing {i}"), ("en", Content(f"A thing of number {i} here")))
+        for i in range(12)
+    ]
+    write(tier, "summary", rows)
+    suite = build_suite(tier)
+    done = bm25(suite)
+    assert {row.task for row in done.rows} == {"summary"} == {task.name for task in text_tasks(suite)}
+    assert next(row.value for row in done.rows if row.metric == "R@1") == 1.0
+
+
+def test_the_raw_encoder_sees_texts_with_its_own_prefixes() -> None:
+    seen: list[str] = []
+
+    def encode(contents) -> np.ndarray:
+        seen.extend(content.parts[0].text for content in contents)
+        return np.ones((len(contents), 2), dtype=np.float32)
+
+    model = RawText(encode, ("query: ", "passage: "))
+    model.embed([Content("a", picture("x"), "b")], task="e5", role="query")
+    model.embed([Content(Document("c", picture("x"), "d"))], task="e5", role="document")
+    assert seen == ["query: a\nb", "passage: c\nd"]

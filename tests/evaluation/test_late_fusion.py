@@ -1,0 +1,135 @@
+"""The baseline learns what it can: pairs in feature space, several seeds, and, as an MLP, what a sum cannot answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from commonspace.content import Content, Text
+from commonspace.errors import ConfigError, DataError
+from commonspace.evaluation.frozen import Kind
+from commonspace.evaluation.late_fusion import (
+    GRID,
+    LateFusion,
+    Settings,
+    TrainingRows,
+    _batches,
+    kinds_of,
+    train_heads,
+    training_rows,
+)
+from tests.evaluation.made import captions, clip, picture, voice
+
+FAST = Settings(hidden=64, embedding_size=32, epochs=30, batch_size=64, dropout=0.0, decay=0.9, learning_rate=3e-3)
+
+
+class MadeFeatures:
+    """Features by hash of the part, so that equal parts have equal features: stands in for `FrozenFeatures`."""
+
+    widths = {"text": 24, "image": 40, "audio": 12, "video": 30}  # noqa: RUF012
+
+    def vectors(self, contents, kind: Kind, progress: bool = False) -> np.ndarray:
+        rows = []
+        for content in contents:
+            parts = [part for part in content.parts if type(part).__name__.lower() == kind]
+            rng = np.random.default_rng(abs(Content(*parts).digest()))
+            rows.append(rng.normal(size=self.widths[kind]))
+        return np.array(rows, dtype=np.float32)
+
+
+def linear_rows(count: int = 400, seed: int = 0) -> TrainingRows:
+    """Images and texts that are two noisy views of the same 8 numbers."""
+    rng = np.random.default_rng(seed)
+    views = np.random.default_rng(99)
+    hidden = rng.normal(size=(count, 8))
+    image = hidden @ views.normal(size=(8, 40)) + 0.1 * rng.normal(size=(count, 40))
+    text = hidden @ views.normal(size=(8, 24)) + 0.1 * rng.normal(size=(count, 24))
+    ids = np.arange(count)
+    return TrainingRows({"image": image.astype(np.float32)}, {"text": text.astype(np.float32)}, ids, ids + count, ids)
+
+
+def composed_rows(count: int = 600, seed: int = 0) -> TrainingRows:
+    """The answer is a product of both parts' signs: no sum of two vectors has it."""
+    rng, views = np.random.default_rng(seed), np.random.default_rng(98)
+    image, word = (rng.integers(0, 2, size=(count, 6)) * 2 - 1 for _ in range(2))
+    answer = np.hstack([image * word, rng.normal(size=(count, 1)) * 0.01]).astype(np.float32)
+    features = {
+        "image": (image @ views.normal(size=(6, 20))).astype(np.float32),
+        "text": (word @ views.normal(size=(6, 20))).astype(np.float32),
+    }
+    ids = np.arange(count)
+    target = (answer @ views.normal(size=(7, 20))).astype(np.float32)
+    labels = np.unique(image * word, axis=0, return_inverse=True)[1]
+    return TrainingRows(features, {"text": target}, ids, labels.astype(np.int64), ids)  # type: ignore[arg-type]
+
+
+def recall(rows: TrainingRows, settings: Settings, test: TrainingRows, fusion: str) -> float:
+    heads = train_heads(rows, settings, 0, fusion)  # type: ignore[arg-type]
+    with torch.no_grad():
+        query = heads({kind: torch.from_numpy(values) for kind, values in test.query.items()}, is_query=True)
+        items = heads({kind: torch.from_numpy(values) for kind, values in test.positive.items()}, is_query=False)
+    best = (query @ items.T).argmax(1).numpy()
+    return float((test.positive_ids[best] == test.positive_ids).mean())
+
+
+def test_it_learns_pairs_and_is_the_same_for_the_same_seed() -> None:
+    rows, test = linear_rows(), linear_rows(100, seed=1)
+    assert recall(rows, FAST, test, "single") > 0.8
+    first, again, other = (train_heads(rows, Settings(epochs=2, hidden=16), seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+def test_the_mlp_answers_what_the_sum_cannot() -> None:
+    rows, test = composed_rows(), composed_rows(200, seed=1)
+    assert recall(rows, FAST, test, "mlp") > recall(rows, FAST, test, "sum") + 0.2
+
+
+def test_a_fusion_that_does_not_fit_the_queries_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fusion=sum"):
+        train_heads(linear_rows(), FAST, 0, "sum")
+    with pytest.raises(ConfigError, match="fusion=single"):
+        train_heads(composed_rows(), FAST, 0, "single")
+
+
+def test_languages_take_turns_and_each_record_comes_once_an_epoch() -> None:
+    records = np.repeat(np.arange(10), 3)
+    settings = Settings(epochs=30, batch_size=4)
+    batches = list(_batches(records, settings, torch.Generator().manual_seed(0)))
+    assert {len(batch) for batch in batches} == {4} and len(batches) == 30 * 2
+    for epoch in range(30):
+        drawn = records[torch.cat(batches[2 * epoch : 2 * epoch + 2]).numpy()]
+        assert len(set(drawn.tolist())) == 8
+    assert len({int(row) for batch in batches for row in batch}) == 30
+
+
+def test_rows_hold_the_canonical_text_and_others_by_turns() -> None:
+    rows = training_rows(MadeFeatures(), captions(), variants=2)  # type: ignore[arg-type]
+    assert set(rows.query) == {"image"} and set(rows.positive) == {"text"}
+    assert np.bincount(rows.records).tolist() == [2] * 26 + [1]
+    with pytest.raises(DataError, match="no training rows"):
+        training_rows(MadeFeatures(), [])  # type: ignore[arg-type]
+
+
+def test_it_embeds_whatever_its_families_ask() -> None:
+    features = MadeFeatures()
+    model = LateFusion(train_heads(training_rows(features, captions()), FAST, 0), features)  # type: ignore[arg-type]
+    contents = [Content("fruit a"), Content(picture("fruit a")), Content("fruit b")]
+    vectors = model.embed(contents)
+    assert vectors.shape == (3, 32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(model.embed(contents[::-1])[::-1], vectors)
+    with pytest.raises(ConfigError, match="no prefixes"):
+        model.embed(contents, task="search result", role="query")
+
+
+def test_kinds_of_contents() -> None:
+    assert kinds_of(Content(picture("x"), Text("French"))) == ("image", "text")
+    assert kinds_of(Content(voice("x"))) == ("audio",) and kinds_of(Content(clip("x"))) == ("video",)
+
+
+def test_the_grid_starts_with_the_defaults_and_repeats_nothing() -> None:
+    assert GRID[0] == Settings() and len(set(GRID)) == len(GRID)

@@ -1,0 +1,147 @@
+"""The report is made of rows: comparisons are paired, figures are found again, pictures are pictures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from commonspace.errors import DataError
+from commonspace.evaluation import report
+from commonspace.evaluation.comparison import compare, primary, read_comparisons
+from commonspace.evaluation.engine import evaluate, over_seeds, save
+from commonspace.evaluation.geometry import geometry
+from commonspace.evaluation.page import render
+from commonspace.evaluation.results import Scored, read_all, read_ranks, write_geometry
+from commonspace.evaluation.suite import Suite, build_suite
+from commonspace.evaluation.tables import Rows, figure, markdown, ordered, retention_table
+from tests.evaluation.made import FRUITS, HashModel, make_tier
+
+
+class Noisy(HashModel):
+    """Knows every fruit but for noise: less noise, better model."""
+
+    def __init__(self, noise: float, seed: int = 0) -> None:
+        super().__init__(lambda content: str(content.digest()) + str(seed))
+        self.noise = noise
+        self.names = HashModel(lambda content: next((f for f in FRUITS if f in label(content)), label(content)))
+
+    def embed(self, contents, **options) -> np.ndarray:
+        return self.names.embed(contents) + self.noise * super().embed(contents)
+
+
+def label(content) -> str:
+    part = content.parts[0]
+    return getattr(part, "text", None) or part.read_bytes().decode("latin1")
+
+
+@pytest.fixture
+def folder(evaluated: Path, tmp_path: Path) -> Path:
+    """A copy of the results that a test may change."""
+    shutil.copytree(evaluated, tmp_path / "results" / "made")
+    return tmp_path / "results" / "made"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of late fusion with three seeds, of a worse model and of a better one."""
+    suite, out = build_suite(make_tier(tmp_path_factory.mktemp("tier"))), tmp_path_factory.mktemp("results")
+    near = {int(suite.task("image_caption", "image->text").query_digests[3]): "image hash"}
+    options = {"near_duplicates": near, "draws": 200}
+    images = Suite("heldout", "heldout", tuple(t for t in suite.tasks if t.name.startswith("image")))
+    parts = [evaluate(Noisy(2.0, s), images, Scored("late_fusion", "baseline", seed=s), **options) for s in range(3)]
+    save(out, parts, over_seeds(parts, 200))
+    for name, noise, stage in (("pretrain", 2.5, "pretrain"), ("soup", 0.3, "soup")):
+        scored = Scored(name, stage, command=f"commonspace evaluate embedder=models/made/{name}")
+        save(out, [evaluate(Noisy(noise), suite, scored, dims=(8, 32), **options)])
+    write_geometry(out, "soup", geometry(Noisy(0.3), suite))
+    return out
+
+
+def test_every_figure_is_in_a_row_and_pages_stand_alone(folder: Path) -> None:
+    page = report.write(folder).read_text()
+    text = (folder / "results.md").read_text()
+    rows = Rows.of(read_all(folder))
+    cells = rows.headline("MRR@10", "no_near_duplicates")
+    assert all(figure(row) in text for cell in cells.values() for row in cell.values())
+    assert "![" not in page and page.count("data:image/png;base64,") == text.count("](") >= 5
+    assert "http" not in page and "results.md" not in page
+    for picture in folder.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    index = (folder.parents[1] / "results.md").read_text()
+    assert "](results/made/tasks_all.png)" in index and "# Results, tier made" in index
+
+
+def test_a_second_report_is_the_same_and_needs_no_ranks(folder: Path) -> None:
+    report.write(folder)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
+    report.write(folder)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
+    for path in folder.glob("*.parquet"):
+        path.unlink()
+    kept = read_comparisons(folder)
+    report.write(folder)
+    assert read_comparisons(folder) == kept and kept
+
+
+def test_no_rows_no_report(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no result rows"):
+        report.write(tmp_path)
+
+
+def test_a_better_model_is_above_and_pairs_are_pairs(folder: Path) -> None:
+    better, worse = primary(folder, "soup"), primary(folder, "pretrain")
+    assert [one.task for one in better] == ["image_caption"]
+    assert better[0].difference.low > 0 and better[0].p_holm < 0.05
+    assert worse[0].difference.value < better[0].difference.value
+    ranks = {name: read_ranks(folder, name) for name in ("soup", "late_fusion")}
+    result = compare(ranks["soup"], ranks["late_fusion"], "image_caption", "MRR@10", "no_near_duplicates")
+    assert result is not None
+    first, second, gap = result
+    assert gap.value == pytest.approx(first - second)
+    rows = [r for r in read_all(folder) if (r.model, r.task, r.metric) == ("soup", "image_caption", "MRR@10")
+            and (r.subset, r.suite, r.dim) == ("no_near_duplicates", "heldout", 32)]  # fmt: skip
+    assert first == pytest.approx(np.mean([row.value for row in rows]), abs=1e-6) and len(rows) == 2
+
+
+def test_models_scored_on_other_queries_are_not_compared(folder: Path) -> None:
+    soup, late = (read_ranks(folder, name) for name in ("soup", "late_fusion"))
+    fewer = soup[~soup["query"].str.startswith("c5:")]
+    with pytest.raises(DataError, match="different queries"):
+        compare(fewer, late, "image_caption", "MRR@10", "all")
+    assert compare(soup, late, "speech", "MRR@10", "all") is None
+
+
+def test_rows_over_seeds_are_means_with_wider_intervals(folder: Path) -> None:
+    table = read_ranks(folder, "late_fusion")
+    rows = [r for r in read_all(folder) if (r.model, r.metric, r.subset) == ("late_fusion", "MRR@10", "all")
+            and (r.task, r.direction, r.suite) == ("image_caption", "image->text", "heldout")]  # fmt: skip
+    pooled = next(row for row in rows if row.seed is None)
+    singles = [row.value for row in rows if row.seed is not None]
+    assert len(singles) == 3 == table["seed"].nunique() and pooled.value == pytest.approx(np.mean(singles), abs=1e-6)
+    assert Rows.of(rows).rows == (pooled,)
+    assert isinstance(table, pd.DataFrame)
+
+
+def test_sizes_keep_a_share_of_the_full_size(folder: Path) -> None:
+    rows = Rows.of(read_all(folder))
+    curve = rows.sizes("image_caption", "image->text", "NDCG@10", "soup")
+    assert set(curve) == {8, 32}
+    assert f"{curve[8].value / curve[32].value:.1%}" in retention_table(rows, "soup")
+    assert retention_table(rows, "nobody") == "One size only.\n"
+
+
+def test_models_stand_in_their_order() -> None:
+    assert ordered(["soup", "x", "chance", "soup_uniform", "pretrain"]) == [
+        "chance", "pretrain", "x", "soup_uniform", "soup",
+    ]  # fmt: skip
+
+
+def test_markdown_becomes_a_page_with_text_escaped() -> None:
+    text = "# A <b>\n\npara `code` **bold**\n\n" + markdown(["a | b", "c"], [["<x>", "1"]]) + "\n- one\n- two"
+    page = render(text, {})
+    assert "<h1>A &lt;b&gt;</h1>" in page and "<code>code</code> <b>bold</b>" in page
+    assert "<th>a | b</th>" in page and "<td>&lt;x&gt;</td>" in page and "<li>two</li>" in page
