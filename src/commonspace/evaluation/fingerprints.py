@@ -21,6 +21,7 @@ _HASH_PIXELS = 128  # the perceptual hash itself looks at 32 x 32
 _STEP = 4  # mel frames of 10 ms to one step of an audio fingerprint
 _BANDS = 17  # of energy; one bit for each neighbouring pair
 _STEPS = 128  # at most: 5 s
+_FAINT = 0.02  # moves below, in log-mel units, flip when a sound is encoded again: they are no bit
 _SHIFTS = range(-3, 4)  # steps two recordings of the same may lie apart
 _BLOCK = 4096
 
@@ -32,16 +33,18 @@ def image_hash(part: Image, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def audio_fingerprint(part: Audio, preprocessing: Preprocessing) -> np.ndarray:
-    """Signs of how energy moves between neighbouring bands from step to step, int8 [T, 16], 0 where nothing moves.
+    """Signs of how energy moves between neighbouring bands from step to step, int8 [T, 16], 0 where little moves.
 
     After Haitsma and Kalker (2002), on log-mel energies of the first 5 seconds; silence padded at the end gives zeros.
+    The same spoken words encoded again (Ogg, MP3, resampled, half as loud) agree in at least 96% of the bits, other
+    words of the same voice in at most 63% (20 and 900 pairs of tuxpaint's French descriptions).
     """
     mel_MT, _ = read_audio(part, preprocessing, cut=True)
     steps = min(mel_MT.shape[1] // _STEP, _STEPS + 1)
     energy_MS = mel_MT[:, : steps * _STEP].unflatten(1, (steps, _STEP)).mean(2)
     bands_BS = torch.stack([band.mean(0) for band in energy_MS.tensor_split(_BANDS)])
     moves = (bands_BS[1:] - bands_BS[:-1]).diff(dim=1)
-    return torch.where(moves.abs() < 1e-6, 0, moves.sign()).T.to(torch.int8).numpy()
+    return torch.where(moves.abs() < _FAINT, 0, moves.sign()).T.to(torch.int8).numpy()
 
 
 def hash_matches(query_Q64: np.ndarray, train_N64: np.ndarray, distance: int) -> np.ndarray:
@@ -67,14 +70,14 @@ def cosine_matches(query_QF: np.ndarray, train_NF: np.ndarray, centre_F: np.ndar
 def audio_matches(queries: list[np.ndarray], train: list[np.ndarray]) -> np.ndarray:
     """Largest share of agreeing bits with any training sound, best shift, float32 [Q].
 
-    Only shifts where at least 80% of the bits of the longer of the two lie against bits of the other count.
+    Only shifts where at least 60% of the bits of the longer of the two lie against bits of the other count.
     """
     query_QX, best = _padded(queries, 0), torch.zeros(len(queries))
     known_Q = query_QX.abs().sum(1)
     for start in range(0, len(train), _BLOCK):
         block = train[start : start + _BLOCK]
         sizes_N = _padded(block, 0).abs().sum(1)
-        needed_QN = 0.8 * torch.maximum(known_Q[:, None], sizes_N[None])
+        needed_QN = 0.6 * torch.maximum(known_Q[:, None], sizes_N[None])
         for shift in _SHIFTS:
             train_NX = _padded(block, shift)
             overlap_QN = query_QX.abs() @ train_NX.abs().T

@@ -174,7 +174,7 @@ def _map(function: Callable[[Any], Any], items: list[Any], workers: int, what: s
 
 def _fingerprint(root: Path, splits: Sequence[str], features: str) -> bytes:
     """Of the shards' descriptions, which hold the hashes of their files, and of the rules."""
-    state = hashlib.sha256(f"1:{HASH_DISTANCE}:{FEATURE_COSINE}:{AUDIO_SIMILARITY}:{features}:{list(splits)}".encode())
+    state = hashlib.sha256(f"2:{HASH_DISTANCE}:{FEATURE_COSINE}:{AUDIO_SIMILARITY}:{features}:{list(splits)}".encode())
     for split in ("train", *splits):
         for path in sorted(root.glob(f"*/{split}.json")):
             state.update(path.parent.name.encode() + path.read_bytes())
