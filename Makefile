@@ -6,6 +6,8 @@ SHELL := /bin/bash
 TIER ?= mini
 PYTHON ?= python3
 BIN := .venv/bin
+# Python then keeps the bytecode of torch; without it every command compiles that anew, which takes longer than most.
+unexport PYTHONDONTWRITEBYTECODE
 # One stamp per lock and pyproject: set-up is done again when either changes, and not otherwise.
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml | sha256sum | cut -c1-16)
 
@@ -25,7 +27,7 @@ setup: $(STAMP)
 $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@if $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"; then \
-	  VIRTUAL_ENV=$$PWD/.venv $(BIN)/uv pip install --quiet -r requirements.lock -e .; \
+	  VIRTUAL_ENV=$$PWD/.venv $(BIN)/uv pip install --quiet --compile-bytecode -r requirements.lock -e .; \
 	else \
 	  echo "uv could not be installed; pip takes some minutes"; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock -e .; \

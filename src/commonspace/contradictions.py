@@ -37,7 +37,8 @@ def _ranges(config: Config) -> Iterable[str]:
         yield from _number(config, key, 0, 1)
     for key in ("stage.token_budget", "stage.steps", "stage.cache_tokens", "batch_tokens"):
         yield from _number(config, key, 1, huge)
-    for key in ("stage.temperature", "callbacks.checkpoint_every", "stage.dev_every"):
+    yield from _number(config, "stage.dev_every", 0, 1)
+    for key in ("stage.temperature", "callbacks.checkpoint_every"):
         yield from _number(config, key, 0, huge, open_low=True)
     for key in ("stage.learning_rate", "stage.new_learning_rate", "stage.weight_decay", "data.workers"):
         yield from _number(config, key, 0, huge)

@@ -34,7 +34,6 @@ def make_stage(embedder, cls=ContrastiveStage, **options) -> ContrastiveStage:
     settings = StageSettings(**{"name": "finetune", "steps": 10, **options})
     objective = Objective((8, 16, 32), {"image_caption"}, NCEOptions())
     stage = cls(embedder, settings, objective, steps=10)
-    stage.manual_backward = lambda loss: loss.backward()
     return stage
 
 

@@ -80,6 +80,8 @@ class FeatureCache:
             raise DataError(
                 f"{self._values_path}: the feature {key} is damaged; delete {self.folder} and build it again"
             )
+        if not rows:  # something that was looked at and holds nothing, as a clip without sound
+            return torch.zeros(0, width, dtype=torch.float16)
         return torch.frombuffer(bytearray(block), dtype=torch.float16).view(rows, width)
 
     def put(self, features: Mapping[str, torch.Tensor]) -> int:

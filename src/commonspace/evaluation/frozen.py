@@ -19,13 +19,14 @@ from rich.progress import track
 
 from commonspace.content import Audio, Content, Document, Image, Text, Video
 from commonspace.errors import ContentError
-from commonspace.models.embedder import Embedder
+from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.towers.fingerprint import weights_fingerprint
 from commonspace.processing.pieces import Piece
 
 Kind = Literal["text", "image", "audio", "video"]
 SEGMENTS = 4  # of a video, each averaged alone: the baseline keeps the order of what happens
-_CHUNK = 128  # contents processed at once
+_CHUNK = 512  # contents processed at once
+_BATCH_TOKENS = 4096
 _PARTS = {"image": Image, "audio": Audio, "video": Video}
 
 
@@ -74,14 +75,10 @@ class FrozenFeatures:
     def _compute(self, parts: list[Content], kind: Kind) -> np.ndarray:
         pieces = [self.embedder.processor(part) for part in parts]
         if kind == "text":
-            order = sorted(range(len(pieces)), key=lambda row: pieces[row].tokens)
-            out = [np.zeros(0, np.float32)] * len(pieces)
-            for start in range(0, len(order), 32):
-                rows = order[start : start + 32]
-                pooled = self.embedder.pool([pieces[row] for row in rows]).float().cpu().numpy()
-                for row, vector in zip(rows, pooled, strict=True):
-                    out[row] = vector
-            return np.stack(out)
+            out_ND = torch.empty(len(pieces), self.embedder.backbone.width)
+            for rows in token_batches([item.tokens for item in pieces], _BATCH_TOKENS):
+                out_ND[rows] = self.embedder.pool([pieces[row] for row in rows]).float().cpu()
+            return out_ND.numpy()
         images = _rows(self, [piece for item in pieces for piece in item.pieces if piece.kind == "image"])
         sounds = _rows(self, [piece for item in pieces for piece in item.pieces if piece.kind == "audio"])
         vectors = []

@@ -21,6 +21,7 @@ from commonspace.evaluation import baselines, near_duplicates, report
 from commonspace.evaluation.engine import Evaluated, evaluate, over_seeds, save
 from commonspace.evaluation.frozen import FrozenFeatures
 from commonspace.evaluation.geometry import geometry
+from commonspace.evaluation.late_fusion import GRID
 from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.models.build import CompactOptions, build_compact
@@ -50,13 +51,14 @@ def main(config: DictConfig) -> None:
         features=plain["data"]["features"],
         weights=plain["weights"],
         draws=plain["bootstrap"],
+        limit=plain["data"]["limit"],
     )
     if plain["embedder"] in (*BASELINES, "baselines"):
         if plain["name"] or plain["dims"]:
             raise ConfigError(f"name and dims have no effect on {plain['embedder']}; leave them out")
         names = BASELINES if plain["embedder"] == "baselines" else (plain["embedder"],)
         for name in names:
-            evaluate_baseline(place, name, seed=plain["seed"], seeds=plain["seeds"])
+            evaluate_baseline(place, name, seed=plain["seed"], seeds=plain["seeds"], tries=plain["tries"])
     else:
         evaluate_folder(
             place,
@@ -80,6 +82,7 @@ class Place:
     features  take frozen towers' outputs from the cache
     weights   where pretrained parts come from: package, hub or a folder
     draws     resamples behind each interval
+    limit     at most so many records a task, for quick looks; None for headlines
     """
 
     data: Path
@@ -90,11 +93,12 @@ class Place:
     features: bool = True
     weights: str = "package"
     draws: int = 1000
+    limit: int | None = None
 
     @cached_property
     def suite(self) -> Suite:
         """The tasks of the split; which were left out for want of shards is said, not hidden."""
-        suite = build_suite(self.data, self.split, self.tasks)
+        suite = build_suite(self.data, self.split, self.tasks, self.limit)
         if suite.absent:
             console.print(f"{self.data}: has no {', '.join(suite.absent)}; their rows will be missing")
         dropped = {task.label: count for task in suite.tasks for count in task.dropped.values() if count}
@@ -182,7 +186,7 @@ def training_of(folder: Path) -> dict[str, Any]:
     return {"stage": "model", "seed": None, "run_id": None}
 
 
-def evaluate_baseline(place: Place, name: str, *, seed: int = 1, seeds: int = 5) -> None:
+def evaluate_baseline(place: Place, name: str, *, seed: int = 1, seeds: int = 5, tries: int = len(GRID)) -> None:
     """Score one baseline. Late fusion is tuned on dev, then trained `seeds` times from `seed` on."""
     score: dict[str, Callable[[], None]] = {
         "chance": lambda: _write(place, [baselines.chance(place.suite, place.near_duplicates)]),
@@ -190,12 +194,12 @@ def evaluate_baseline(place: Place, name: str, *, seed: int = 1, seeds: int = 5)
         "e5": lambda: _write(
             place, [baselines.raw_text(place.suite, place.frozen, place.near_duplicates, place.draws, progress=True)]
         ),
-        "late_fusion": lambda: _late_fusion(place, range(seed, seed + seeds)),
+        "late_fusion": lambda: _late_fusion(place, range(seed, seed + seeds), tries),
     }
     score[name]()
 
 
-def _late_fusion(place: Place, seeds: Sequence[int]) -> None:
+def _late_fusion(place: Place, seeds: Sequence[int], tries: int) -> None:
     log = place.output / "tries" / "late_fusion.jsonl"
     log.unlink(missing_ok=True)
     found: dict[str, list[Evaluated]] = {}
@@ -209,7 +213,7 @@ def _late_fusion(place: Place, seeds: Sequence[int]) -> None:
         console.print(f"late fusion: {family.name} ({family.fusion})")
         records = [record for shard in trains for record in ShardReader(place.data / shard, "train")]
         done = baselines.late_fusion(
-            family, records, place.frozen, _dev(place, trains), place.suite, seeds=seeds,
+            family, records, place.frozen, _dev(place, trains), place.suite, tries=tries, seeds=seeds,
             near_duplicates=place.near_duplicates, log=log, draws=place.draws, progress=True,
         )  # fmt: skip
         name = baselines.MODEL_OF_FUSION[family.fusion]
@@ -221,7 +225,7 @@ def _late_fusion(place: Place, seeds: Sequence[int]) -> None:
 
 def _dev(place: Place, shards: Sequence[str]) -> Suite:
     present = [shard for shard in shards if (place.data / shard / "dev.json").exists()]
-    return build_suite(place.data, "dev", present) if present else Suite("dev", "dev", ())
+    return build_suite(place.data, "dev", present, place.limit) if present else Suite("dev", "dev", ())
 
 
 def _write(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> None:

@@ -5,8 +5,9 @@ E = head(mean over all tokens of backbone(tokens)), then L2: paper section 3.1, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,11 +56,11 @@ class Embedder(nn.Module):
 
         return load_model(Path(folder), towers)
 
-    def save(self, folder: str | Path, card: str = "") -> None:
+    def save(self, folder: str | Path, card: str = "", training: Mapping[str, Any] | None = None) -> None:
         """Write a model folder (see `commonspace.models.folder`), whole or not at all."""
         from commonspace.models.folder import save_model
 
-        save_model(self, Path(folder), card)
+        save_model(self, Path(folder), card, training)
 
     @property
     def device(self) -> torch.device:

@@ -3,6 +3,7 @@
     model.safetensors   tensors        config.json         architecture and sizes
     tokenizer.json      text to ids    preprocessing.json  every number that turns a file into tensors
     golden.json         inputs with the vectors they must give      README.md  model card
+    training.json       stage, seed, run and dev figures, where a stage of ours made it
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ FORMAT = 1
 _TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
 
 
-def save_model(embedder: Embedder, folder: Path, card: str = "") -> None:
+def save_model(
+    embedder: Embedder, folder: Path, card: str = "", training: Mapping[str, Any] | None = None
+) -> None:
     """Write a model folder beside its final place, then put it there in one move; an older folder is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -53,6 +56,8 @@ def save_model(embedder: Embedder, folder: Path, card: str = "") -> None:
         write_json(target / "preprocessing.json", embedder.processor.preprocessing.to_json())
         embedder.processor.tokenizer.tokenizer.save(str(target / "tokenizer.json"))
         write_json(target / "golden.json", golden_vectors(embedder))
+        if training is not None:
+            write_json(target / "training.json", dict(training))
         (target / "README.md").write_text(card or f"# {folder.name}\n\nA commonspace model folder without a card.\n")
         replace_folder(target, folder)
 

@@ -155,7 +155,7 @@ class MediaReader:
         is_feature = value is not None
         if not is_feature:
             value = request.load()
-        if value is None:
+        if value is None or (is_feature and not len(value)):
             return None
         rows = value.shape[0] if is_feature else value.shape[1] // FRAMES_PER_ROW
         return Piece("audio", value, -(-rows // self.preprocessing.audio_merge), is_feature=is_feature)

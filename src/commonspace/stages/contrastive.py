@@ -9,11 +9,13 @@ from itertools import chain
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
 from commonspace.models.embedder import Embedder
+from commonspace.objectives.gather import average_gradients
 from commonspace.objectives.gradcache import cached_backward, token_chunks
 from commonspace.objectives.nce import pad_negatives
 from commonspace.objectives.temperature import Temperature
@@ -27,11 +29,13 @@ class ContrastiveStage(pl.LightningModule):
     """A stage trains an `Embedder` on single-task batches with one objective; it adds no weights but temperatures.
 
     Optimisation is manual because gradient caching runs its own backward passes; clipping and the step then happen
-    once, here. Relations: one step equals a plain forward and backward on the whole batch (tests hold cached against
+    once, here. With several processes gradients are averaged here too, once a step, after the last backward pass:
+    `loss.backward()` does not go through Lightning, so DistributedDataParallel never reduces on its own. Relations: one step equals a plain forward and backward on the whole batch (tests hold cached against
     plain).
     """
 
     automatic_optimization = False
+    has_negatives = True
 
     def __init__(
         self, embedder: Embedder, settings: StageSettings, objective: Objective, steps: int, *, bf16: bool = False
@@ -50,6 +54,11 @@ class ContrastiveStage(pl.LightningModule):
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
         self._step_ended = time.perf_counter()
+
+    @property
+    def group(self) -> dist.ProcessGroup | None:
+        """The processes that share a batch; None for one alone."""
+        return dist.group.WORLD if dist.is_initialized() and dist.get_world_size() > 1 else None
 
     @classmethod
     def check_tasks(cls, name: str, modalities: Mapping[str, Collection[str]]) -> None:
@@ -71,6 +80,8 @@ class ContrastiveStage(pl.LightningModule):
         optimiser = self.optimizers()
         optimiser.zero_grad(set_to_none=True)
         loss, report = self.backward_batch(batch)
+        if self.group is not None:
+            average_gradients(self.parameters(), self.group)
         norm = nn.utils.clip_grad_norm_(
             [p for p in self.parameters() if p.grad is not None], self.settings.clip_norm, error_if_nonfinite=True
         )
@@ -85,10 +96,10 @@ class ContrastiveStage(pl.LightningModule):
         chunks = token_chunks([pieces.tokens for pieces in contents], self.settings.cache_tokens, padded=False)
         if len(chunks) > 1:
             return cached_backward(
-                self._encode, contents, chunks, partial(self.loss_of, batch), backward=self.manual_backward
+                self._encode, contents, chunks, partial(self.loss_of, batch)
             )
         loss, report = self.loss_of(batch, self._encode(contents))
-        self.manual_backward(loss)
+        loss.backward()
         return loss.detach(), report
 
     def _encode(self, contents: Sequence[Pieces]) -> torch.Tensor:
@@ -100,9 +111,9 @@ class ContrastiveStage(pl.LightningModule):
         """Objective of a batch whose queries, positives and (ragged) negatives lie one after the other in N."""
         size = len(batch.query)
         query_BE, positive_BE, flat_ME = vectors_NE.split([size, size, len(vectors_NE) - 2 * size])
-        negative_BKE, mask_BK = (
-            pad_negatives(flat_ME, [len(row) for row in batch.negatives]) if len(flat_ME) else (None, None)
-        )
+        negative_BKE = mask_BK = None
+        if self.has_negatives:  # a batch that happens to have none passes an empty [B, 0, E]
+            negative_BKE, mask_BK = pad_negatives(flat_ME, [len(row) for row in batch.negatives])
         return self.objective(
             batch.task,
             query_BE,
@@ -112,6 +123,7 @@ class ContrastiveStage(pl.LightningModule):
             query_ids=batch.query_ids.to(query_BE.device),
             positive_ids=batch.positive_ids.to(query_BE.device),
             negative_mask_BK=mask_BK,
+            group=self.group,
         )
 
     def _log_step(

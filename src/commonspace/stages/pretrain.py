@@ -10,6 +10,8 @@ from commonspace.stages.contrastive import ContrastiveStage
 class PretrainStage(ContrastiveStage):
     """From a pretrained encoder to an embedder; audio, video and documents stay out until fine-tuning."""
 
+    has_negatives = False
+
     def training_step(self, batch: Batch, index: int) -> None:
         """As in `ContrastiveStage`; hard negatives are refused rather than dropped."""
         if any(batch.negatives):

@@ -30,6 +30,8 @@ class StageSettings:
     clip_norm           largest gradient norm, applied once per step after all accumulation
     cache_tokens        most tokens encoded with a graph at a time; a larger batch goes by gradient caching
     freeze              parts that never train: "words" (the word embeddings), "text", "vision", "audio"
+    dev_every           share of the steps between two retrievals on dev; 0 scores at the end only
+    dev_limit           dev records a task scored while training (soups take all of them)
     average             weights averaged within the run: "none", "ema" (with `average_decay`) or "tail" (the mean of
                         the last `average_share` of the steps)
     """
@@ -56,6 +58,7 @@ class StageSettings:
     average_decay: float = 0.99
     average_share: float = 0.25
     dev_every: float = 0.25
+    dev_limit: int = 96
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "freeze", tuple(self.freeze))
@@ -72,7 +75,7 @@ class StageSettings:
             ),
             "stage.layer_decay lies in (0, 1]": 0 < self.layer_decay <= 1,
             "stage.dropout lies in [0, 1)": 0 <= self.dropout < 1,
-            "stage.cache_tokens must be at least 1": self.cache_tokens >= 1,
+            "stage.cache_tokens and stage.dev_limit must be at least 1": min(self.cache_tokens, self.dev_limit) >= 1,
             "stage.layer_decay has no effect when the text encoder is frozen": self.layer_decay == 1 or "text" not in self.freeze,
             "stage.settle has no effect when the text encoder is frozen": self.settle == 0 or "text" not in self.freeze,
         }

@@ -26,6 +26,7 @@ from commonspace.evaluation.suite import build_suite
 from commonspace.models.averaging import GreedySoup, average_files, greedy
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
+from commonspace.processing.processor import Processor
 from commonspace.stages.dev import DevRetrieval
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.logger import make_loggers
@@ -74,9 +75,11 @@ def soup(config: DictConfig) -> float:
     check_ingredients(folders)
     pl.seed_everything(plain["seed"])
     embedder = Embedder.load(folders[0])
+    fresh = embedder.processor
+    embedder.processor = Processor(fresh.preprocessing, fresh.tokenizer, on_limit="truncate")  # as in training
     if plain["data"]["features"]:
         attach_features(embedder, Path(plain["paths"]["cache"]))
-    suite = build_suite(Path(plain["paths"]["data"]) / plain["data"]["tier"], "dev", plain["data"]["tasks"])
+    suite = build_suite(Path(plain["paths"]["data"]) / plain["data"]["tier"], "dev", plain["data"]["tasks"], plain["data"]["limit"])
     stage = SoupStage(embedder, folders, DevRetrieval(suite, embedder.processor), plain["batch_tokens"])
 
     run = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
@@ -151,7 +154,7 @@ def save_soup(embedder: Embedder, weights: Path, like: Path, output: Path, recip
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         target = Path(temporary) / output.name
-        shutil.copytree(like, target, ignore=shutil.ignore_patterns(WEIGHTS, "README.md", "golden.json"))
+        shutil.copytree(like, target, ignore=shutil.ignore_patterns(WEIGHTS, "README.md", "golden.json", "training.json"))
         shutil.copyfile(weights, target / WEIGHTS)
         write_json(target / "golden.json", golden_vectors(embedder.eval()))
         write_json(target / "soup.json", recipe)

@@ -35,7 +35,6 @@ from commonspace.tracking.identity import run_identity
 from commonspace.tracking.logger import make_loggers
 
 STAGES: dict[str, type[ContrastiveStage]] = {"pretrain": PretrainStage, "finetune": FinetuneStage}
-DEV_LIMIT = 96  # dev records a task scored while training; soups and selection use all
 console = Console()
 # Each says nothing a user of this command could act on: checkpoints are taken after the step on purpose.
 for _message in (".*pre-optimization state.*", ".*srun. command is available.*", ".*isinstance.treespec.*", ".*module.s. in eval mode.*"):
@@ -97,7 +96,8 @@ def finish(
         for logger in trainer.loggers:
             logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, step=stage.steps)
             logger.finalize("success")
-        stage.embedder.save(plain["output"], card=model_card(plain, run_id, scores))
+        training = {"stage": plain["stage"]["name"], "seed": plain["seed"], "run_id": run_id, "init": plain["init"], "dev": scores}
+        stage.embedder.save(plain["output"], card=model_card(plain, run_id, scores), training=training)
         console.print(f"{plain['output']}: saved; dev MRR@10 {scores.get('mean', float('nan')):.3f}, run {run_id}")
     return scores.get("mean", float("nan"))
 
@@ -121,7 +121,9 @@ def make_datamodule(plain: Mapping[str, Any], embedder: Embedder, settings: Stag
         workers=data["workers"],
         bucket=data["bucket"],
         prefix_dropout=data["prefix_dropout"],
+        canonical=data["canonical"],
         negatives=data["negatives"],
+        negative_count=data["negative_count"],
         skip_budget=data["skip_budget"],
         limit=data["limit"],
     )
@@ -157,7 +159,7 @@ def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval 
     if not names:
         return None
     try:
-        return DevRetrieval(build_suite(root, "dev", names, limit=DEV_LIMIT), embedder.processor)
+        return DevRetrieval(build_suite(root, "dev", names, limit=plain["stage"]["dev_limit"]), embedder.processor)
     except DataError as error:
         console.print(f"no dev retrieval: {error}")
         return None
@@ -193,7 +195,7 @@ def batch_arithmetic(datamodule: CommonspaceDataModule, settings: StageSettings,
         "negatives_per_query": f"{min(sizes) - 1}..{max(sizes) - 1}",
         "token_budget": settings.token_budget,
         "cache_tokens": settings.cache_tokens,
-        "processes": plain["trainer"]["num_nodes"],
+        "processes": f"{plain['trainer']['num_nodes']} x {plain['trainer']['devices']}",
         "schedule": schedule,
     }
 
@@ -226,7 +228,7 @@ Prefixes of {", ".join(map(str, plain["model"]["matryoshka_sizes"]))} numbers ar
 Run `{run_id}`, seed {plain["seed"]}, started from {plain["init"] or "the pretrained towers"}, tasks
 {", ".join(plain["data"]["tasks"])}.
 
-MRR@10 on dev (at most {DEV_LIMIT} records a task; dev chooses, it does not report):
+MRR@10 on dev (at most {plain["stage"]["dev_limit"]} records a task; dev chooses, it does not report):
 
 | task | MRR@10 |
 |---|---|
