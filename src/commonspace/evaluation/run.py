@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ def main(config: DictConfig) -> None:
         weights=plain["weights"],
         draws=plain["bootstrap"],
         limit=plain["data"]["limit"],
+        model=plain.get("model") or _model_group(),
     )
     if plain["embedder"] in (*BASELINES, "baselines"):
         if plain["name"] or plain["dims"]:
@@ -83,6 +84,7 @@ class Place:
     weights   where pretrained parts come from: package, hub or a folder
     draws     resamples behind each interval
     limit     at most so many records a task, for quick looks; None for headlines
+    model     options and preprocessing of the model the baselines share parts and pixels with (configs/model)
     """
 
     data: Path
@@ -94,6 +96,7 @@ class Place:
     weights: str = "package"
     draws: int = 1000
     limit: int | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def suite(self) -> Suite:
@@ -109,10 +112,14 @@ class Place:
     @cached_property
     def frozen(self) -> FrozenFeatures:
         """The untrained pretrained parts, read once and only where something asks for them."""
-        return FrozenFeatures(
-            self.prepare(build_compact(CompactOptions(), Preprocessing(), weights=self.weights, cache=self.cache)),
-            self.cache / "features",
+        numbers = {item.name for item in fields(Preprocessing)} & set(self.model)
+        embedder = build_compact(
+            CompactOptions(**{name: self.model[name] for name in CompactOptions.known() & set(self.model)}),
+            Preprocessing(**{name: self.model[name] for name in numbers}),
+            weights=self.weights,
+            cache=self.cache,
         )
+        return FrozenFeatures(self.prepare(embedder), self.cache / "features")
 
     @cached_property
     def near_duplicates(self) -> dict[int, str]:
@@ -243,6 +250,15 @@ def _saved(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ())
     rows = len(pooled) + sum(len(part.rows) for part in parts)
     console.print(f"{path}: {rows} rows", soft_wrap=True)
     return path
+
+
+def _model_group() -> dict[str, Any]:
+    """The model group the frozen features of a tier are computed under, where the config names no other."""
+    from omegaconf import OmegaConf
+
+    from commonspace.configuration import compose
+
+    return OmegaConf.to_container(compose("data_features").model, resolve=True)  # type: ignore[return-value]
 
 
 def _command() -> str:
