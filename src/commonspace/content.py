@@ -150,7 +150,7 @@ class Content:
 
     @classmethod
     def from_json(cls, value: Any, open_media: Callable[[str], str | Path | bytes]) -> Content:
-        """Inverse of `to_json`; `open_media` turns a file name into a path or bytes. A lone str or object is one part."""
+        """Inverse of `to_json`; `open_media` turns a name into a path or bytes. A lone str or object is one part."""
         items = value if isinstance(value, list) else [value]
         return cls(*(_part_from_json(item, open_media) for item in items))
 

@@ -62,7 +62,12 @@ def test_truncation_is_the_renormalised_prefix(embedder):
 @pytest.mark.parametrize("kind", ["text", "image", "audio", "video"])
 def test_every_trained_tensor_gets_a_gradient_from_the_modality_it_serves(kind):
     embedder = tiny_embedder().train()
-    made = {"text": Content("a red fox"), "image": Content(picture()), "audio": Content(sound()), "video": Content(clip())}
+    made = {
+        "text": Content("a red fox"),
+        "image": Content(picture()),
+        "audio": Content(sound()),
+        "video": Content(clip()),
+    }
     embedder([embedder.processor(made[kind])]).square().sum().backward()
     moved = {name for name, p in embedder.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     serving = {"text": (), "image": ("image_connector",), "audio": ("audio_connector",), "video": ("image_connector",)}

@@ -36,8 +36,8 @@ def tiny_embedder(*, seed: int = 0, towers: tuple[str, ...] = ("image", "audio")
     text = BertModel(
         BertConfig(
             vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=64, max_position_embeddings=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-            initializer_range=0.2,
+            intermediate_size=64, max_position_embeddings=128, initializer_range=0.2,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         ),
         add_pooling_layer=False,
     )  # fmt: skip
@@ -53,7 +53,9 @@ def tiny_embedder(*, seed: int = 0, towers: tuple[str, ...] = ("image", "audio")
         AudioTower(whisper) if "audio" in towers else None,
         image_tokens=4,
     )
-    preprocessing = Preprocessing(image_size=64, image_grid=2, document_grid=2, frame_grid=1, max_tokens=128, max_text_tokens=64)
+    preprocessing = Preprocessing(
+        image_size=64, image_grid=2, document_grid=2, frame_grid=1, max_tokens=128, max_text_tokens=64
+    )
     return Embedder(
         backbone, Processor(preprocessing, tokenizer), embedding_size=32, matryoshka_sizes=(8, 16, 32), pooling=pooling
     ).eval()

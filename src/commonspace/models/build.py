@@ -62,7 +62,9 @@ def build_compact(
     text_folder = folders[options.backbone]
     transformers.utils.logging.disable_progress_bar()  # a bar for two seconds of reading hides the bars that matter
     backbone = CompactBackbone(
-        BertModel.from_pretrained(text_folder, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32),
+        BertModel.from_pretrained(
+            text_folder, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
+        ),
         VisionTower.from_weights(folders[options.vision], trainable_stages=options.vision_trainable_stages)
         if options.vision
         else None,
@@ -110,4 +112,3 @@ def centre_head(embedder: Embedder, texts: Sequence[str]) -> None:
     pieces = [embedder.processor(Content(text)) for text in texts]
     mean_D = torch.cat([embedder.pool(pieces[i : i + 64]) for i in range(0, len(pieces), 64)]).mean(0)
     embedder.head.bias.copy_(-(embedder.head.weight @ mean_D))
-

@@ -1,9 +1,9 @@
 """The model folder: everything that turns a file into its vector, and the vectors it must give.
 
-    model.safetensors   tensors        config.json         architecture and sizes
-    tokenizer.json      text to ids    preprocessing.json  every number that turns a file into tensors
-    golden.json         inputs with the vectors they must give      README.md  model card
-    training.json       stage, seed, run and dev figures, where a stage of ours made it
+model.safetensors   tensors        config.json         architecture and sizes
+tokenizer.json      text to ids    preprocessing.json  every number that turns a file into tensors
+golden.json         inputs with the vectors they must give      README.md  model card
+training.json       stage, seed, run and dev figures, where a stage of ours made it
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 from PIL import Image as PILImage
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel, WhisperConfig
 
-from commonspace.content import Content, Image
 from commonspace.content import Audio as Sound
+from commonspace.content import Content, Image
 from commonspace.errors import ConfigError, WeightsError
 from commonspace.models.backbones.compact import CompactBackbone
 from commonspace.models.embedder import Embedder
@@ -42,9 +41,7 @@ FORMAT = 1
 _TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
 
 
-def save_model(
-    embedder: Embedder, folder: Path, card: str = "", training: Mapping[str, Any] | None = None
-) -> None:
+def save_model(embedder: Embedder, folder: Path, card: str = "", training: Mapping[str, Any] | None = None) -> None:
     """Write a model folder beside its final place, then put it there in one move; an older folder is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
@@ -69,7 +66,9 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
     """
     config = read_json(folder / "config.json")
     if config.get("format") != FORMAT or config.get("backbone") != "compact":
-        raise WeightsError(f"{folder}/config.json: format {config.get('format')} of {config.get('backbone')!r} is unknown")
+        raise WeightsError(
+            f"{folder}/config.json: format {config.get('format')} of {config.get('backbone')!r} is unknown"
+        )
     kept = _kept_towers(folder, config, towers)
     backbone = CompactBackbone(
         BertModel(BertConfig(**config["text"]), add_pooling_layer=False),
@@ -154,7 +153,9 @@ def check_golden(embedder: Embedder, folder: Path, tolerance: float = 1e-4) -> f
             continue
         difference = float(np.abs(embedder.embed([content])[0] - np.array(entry["vector"])).max())
         if difference > tolerance:
-            raise WeightsError(f"{folder}: golden input {entry['name']!r} is off by {difference:.2e}; the folder or a library changed")
+            raise WeightsError(
+                f"{folder}: golden input {entry['name']!r} is off by {difference:.2e}; the folder or a library changed"
+            )
         worst = max(worst, difference)
     return worst
 
@@ -189,7 +190,7 @@ def _kept_towers(folder: Path, config: dict[str, Any], towers: Collection[str] |
     present = {name for name, (module, _) in _TOWERS.items() if config[module] is not None}
     wanted = present if towers is None else set(towers) - {"text"}
     if missing := wanted - present:
-        raise ConfigError(f"{folder}: has no {', '.join(sorted(missing))} tower; it has {sorted(present) + ['text']}")
+        raise ConfigError(f"{folder}: has no {', '.join(sorted(missing))} tower; it has {[*sorted(present), 'text']}")
     return wanted
 
 
@@ -197,7 +198,8 @@ def _load_tensors(embedder: Embedder, file: Path, dropped: Collection[str]) -> N
     prefixes = tuple(f"backbone.{module}." for name in dropped for module in _TOWERS[name])
     try:
         with safe_open(file, framework="pt") as opened:
-            names = [name for name in opened.keys() if not (prefixes and name.startswith(prefixes))]
+            stored = opened.keys()
+            names = [name for name in stored if not (prefixes and name.startswith(prefixes))]
             tensors = {name: opened.get_tensor(name) for name in names}
         outcome = embedder.load_state_dict(tensors, strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:

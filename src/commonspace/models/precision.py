@@ -42,7 +42,9 @@ def resolve_precision(asked: str, device: str | None = None) -> str:
     float16 is refused: pretrained encoders overflow in it (EmbeddingGemma 2 states so of itself), and bf16 does not.
     """
     if asked not in ("auto", "32-true", "bf16-mixed"):
-        raise ConfigError(f"trainer.precision={asked!r}: use auto, 32-true or bf16-mixed; float16 overflows in the encoder")
+        raise ConfigError(
+            f"trainer.precision={asked!r}: use auto, 32-true or bf16-mixed; float16 overflows in the encoder"
+        )
     if asked != "auto":
         return asked
     seconds = step_seconds(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -30,8 +30,8 @@ class ContrastiveStage(pl.LightningModule):
 
     Optimisation is manual because gradient caching runs its own backward passes; clipping and the step then happen
     once, here. With several processes gradients are averaged here too, once a step, after the last backward pass:
-    `loss.backward()` does not go through Lightning, so DistributedDataParallel never reduces on its own. Relations: one step equals a plain forward and backward on the whole batch (tests hold cached against
-    plain).
+    `loss.backward()` does not go through Lightning, so DistributedDataParallel never reduces on its own.
+    Relations: one step equals a plain forward and backward on the whole batch.
     """
 
     automatic_optimization = False
@@ -95,9 +95,7 @@ class ContrastiveStage(pl.LightningModule):
         contents = [*batch.query, *batch.positive, *chain.from_iterable(batch.negatives)]
         chunks = token_chunks([pieces.tokens for pieces in contents], self.settings.cache_tokens, padded=False)
         if len(chunks) > 1:
-            return cached_backward(
-                self._encode, contents, chunks, partial(self.loss_of, batch)
-            )
+            return cached_backward(self._encode, contents, chunks, partial(self.loss_of, batch))
         loss, report = self.loss_of(batch, self._encode(contents))
         loss.backward()
         return loss.detach(), report

@@ -49,7 +49,9 @@ def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterabl
         plain = p.ndim < 2 or name.endswith(("positions", "marks.weight", "embeddings.weight"))
         decay = 0.0 if plain else settings.weight_decay
         settles = id(p) in rates  # pretrained: waits while the untrained parts settle
-        group = groups.setdefault((rate, decay, settles), {"params": [], "lr": rate, "weight_decay": decay, "settles": settles})
+        group = groups.setdefault(
+            (rate, decay, settles), {"params": [], "lr": rate, "weight_decay": decay, "settles": settles}
+        )
         group["params"].append(p)
     result = list(groups.values())
     if extra := list(extra):

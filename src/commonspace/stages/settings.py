@@ -65,18 +65,21 @@ class StageSettings:
         object.__setattr__(self, "task_temperatures", dict(self.task_temperatures))
         checks = {
             f"stage.name must be one of {sorted(STAGE_MODALITIES)}": self.name in STAGE_MODALITIES,
-            "set exactly one of stage.steps and stage.token_budget": (self.steps is None) != (self.token_budget is None),
+            "set exactly one of stage.steps and stage.token_budget": (self.steps is None)
+            != (self.token_budget is None),
             "stage.schedule must be cosine, linear or constant": self.schedule in ("cosine", "linear", "constant"),
             "stage.average must be none, ema or tail": self.average in ("none", "ema", "tail"),
             f"stage.freeze may hold {FREEZABLE}": set(self.freeze) <= set(FREEZABLE),
-            "stage.temperature must be above 0": self.temperature > 0 and all(v > 0 for v in self.task_temperatures.values()),
+            "stage.temperature must be above 0": self.temperature > 0
+            and all(v > 0 for v in self.task_temperatures.values()),
             "stage.warmup, stage.settle and stage.dev_every lie in 0..1": all(
                 0 <= share <= 1 for share in (self.warmup, self.settle, self.dev_every)
             ),
             "stage.layer_decay lies in (0, 1]": 0 < self.layer_decay <= 1,
             "stage.dropout lies in [0, 1)": 0 <= self.dropout < 1,
             "stage.cache_tokens and stage.dev_limit must be at least 1": min(self.cache_tokens, self.dev_limit) >= 1,
-            "stage.layer_decay has no effect when the text encoder is frozen": self.layer_decay == 1 or "text" not in self.freeze,
+            "stage.layer_decay has no effect when the text encoder is frozen": self.layer_decay == 1
+            or "text" not in self.freeze,
             "stage.settle has no effect when the text encoder is frozen": self.settle == 0 or "text" not in self.freeze,
         }
         for message, holds in checks.items():

@@ -79,7 +79,9 @@ def soup(config: DictConfig) -> float:
     embedder.processor = Processor(fresh.preprocessing, fresh.tokenizer, on_limit="truncate")  # as in training
     if plain["data"]["features"]:
         attach_features(embedder, Path(plain["paths"]["cache"]))
-    suite = build_suite(Path(plain["paths"]["data"]) / plain["data"]["tier"], "dev", plain["data"]["tasks"], plain["data"]["limit"])
+    suite = build_suite(
+        Path(plain["paths"]["data"]) / plain["data"]["tier"], "dev", plain["data"]["tasks"], plain["data"]["limit"]
+    )
     stage = SoupStage(embedder, folders, DevRetrieval(suite, embedder.processor), plain["batch_tokens"])
 
     run = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
@@ -105,7 +107,9 @@ def soup(config: DictConfig) -> float:
         score(everyone)
         for members, output, kind in ((everyone, "uniform_output", "uniform"), (chosen.members, "output", "greedy")):
             stage.put(members, Path(scratch) / WEIGHTS)
-            recipe = soup_recipe(kind, [folders[m] for m in members], by_task[members], chosen, folders, identity.run_id)
+            recipe = soup_recipe(
+                kind, [folders[m] for m in members], by_task[members], chosen, folders, identity.run_id
+            )
             save_soup(stage.embedder, Path(scratch) / WEIGHTS, folders[0], Path(plain[output]), recipe)
             console.print(f"{plain[output]}: saved the {kind} soup of {', '.join(folders[m].name for m in members)}")
     for logger in loggers:
@@ -123,7 +127,9 @@ def check_ingredients(folders: Sequence[Path]) -> None:
             other = read_json(folder / name)
             if other != first:
                 keys = sorted(key for key in {*first, *other} if first.get(key) != other.get(key))
-                raise ConfigError(f"{folder}/{name} differs from {folders[0]}'s in {', '.join(keys)}: no average of the two")
+                raise ConfigError(
+                    f"{folder}/{name} differs from {folders[0]}'s in {', '.join(keys)}: no average of the two"
+                )
     for folder in folders:
         if not (folder / WEIGHTS).is_file():
             raise WeightsError(f"{folder}: has no {WEIGHTS}; train it first")
@@ -154,7 +160,9 @@ def save_soup(embedder: Embedder, weights: Path, like: Path, output: Path, recip
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
         target = Path(temporary) / output.name
-        shutil.copytree(like, target, ignore=shutil.ignore_patterns(WEIGHTS, "README.md", "golden.json", "training.json"))
+        shutil.copytree(
+            like, target, ignore=shutil.ignore_patterns(WEIGHTS, "README.md", "golden.json", "training.json")
+        )
         shutil.copyfile(weights, target / WEIGHTS)
         write_json(target / "golden.json", golden_vectors(embedder.eval()))
         write_json(target / "soup.json", recipe)
@@ -162,7 +170,8 @@ def save_soup(embedder: Embedder, weights: Path, like: Path, output: Path, recip
         (target / "README.md").write_text(
             f"# {output.name}\n\nThe {recipe['kind']} soup (equal weights) of {names}; dev MRR@10 "
             f"{recipe['dev']['mean']:.3f}.\n`soup.json` has every trial and the hashes of the ingredients; run "
-            f"`{recipe['run_id']}`.\n\nTrained on data under several licences, GPL and CC-BY-SA among them: see docs/data.md.\n"
+            f"`{recipe['run_id']}`.\n\n"
+            "Trained on data under several licences, GPL and CC-BY-SA among them (docs/data.md).\n"
         )
         replace_folder(target, output)
 

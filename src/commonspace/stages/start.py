@@ -17,7 +17,10 @@ from commonspace.processing.processor import Processor
 
 # What stays fully trained beside adapters: everything that starts untrained.
 _UNTRAINED = r"head\..*|backbone\.(image_connector|audio_connector|marks)\..*"
-_ADAPTED = r"backbone\.text\.encoder\.layer\.\d+\.(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
+_ADAPTED = (
+    r"backbone\.text\.encoder\.layer\.\d+\."
+    r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
+)
 
 
 def starting_model(plain: Mapping[str, Any]) -> Embedder:

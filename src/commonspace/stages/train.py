@@ -11,8 +11,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger
 from rich.console import Console
-from rich.table import Table
 
 from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.data.shards import ShardReader
@@ -25,6 +25,7 @@ from commonspace.models.precision import resolve_precision
 from commonspace.objectives.nce_options import NCEOptions
 from commonspace.stages.callbacks import DevScores, WeightAverage, checkpoints, progress_bar
 from commonspace.stages.contrastive import ContrastiveStage
+from commonspace.stages.describe import batch_arithmetic, model_card, print_arithmetic
 from commonspace.stages.dev import DevRetrieval
 from commonspace.stages.finetune import FinetuneStage
 from commonspace.stages.objective import Objective
@@ -37,7 +38,12 @@ from commonspace.tracking.logger import make_loggers
 STAGES: dict[str, type[ContrastiveStage]] = {"pretrain": PretrainStage, "finetune": FinetuneStage}
 console = Console()
 # Each says nothing a user of this command could act on: checkpoints are taken after the step on purpose.
-for _message in (".*pre-optimization state.*", ".*srun. command is available.*", ".*isinstance.treespec.*", ".*module.s. in eval mode.*"):
+for _message in (
+    ".*pre-optimization state.*",
+    ".*srun. command is available.*",
+    ".*isinstance.treespec.*",
+    ".*module.s. in eval mode.*",
+):
     warnings.filterwarnings("ignore", _message)
 
 
@@ -59,16 +65,17 @@ def train(config: DictConfig) -> float:
     )
     if plain["init"] is None and plain["model"]["head_init"] == "identity":
         centre_head(embedder, some_texts(datamodule))
-    arithmetic = {**batch_arithmetic(datamodule, settings, plain), "precision": precision}
-    print_arithmetic(arithmetic, datamodule)
+    arithmetic = {**batch_arithmetic(stage, datamodule, plain), "precision": precision}
+    print_arithmetic(arithmetic, console)
 
     dev = dev_retrieval(plain, embedder)
     average = WeightAverage(settings, datamodule.steps) if settings.average != "none" else None
     run = folder / identity.run_id
-    trainer = make_trainer(plain, precision, datamodule.steps, run, [
-        *([DevScores(dev, max(1, math.ceil(settings.dev_every * datamodule.steps)))] if dev and settings.dev_every else []),
-        *([average] if average else []),
-    ], make_loggers(run, plain, identity, arithmetic=arithmetic))  # fmt: skip
+    callbacks: list[pl.Callback] = [average] if average else []
+    if dev and settings.dev_every:
+        callbacks.append(DevScores(dev, max(1, math.ceil(settings.dev_every * datamodule.steps))))
+    loggers = make_loggers(run, plain, identity, arithmetic=arithmetic)
+    trainer = make_trainer(plain, datamodule.steps, run, callbacks, loggers)
     embedder.train()
     last = run / "checkpoints" / "last.ckpt"
     trainer.fit(stage, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
@@ -96,7 +103,13 @@ def finish(
         for logger in trainer.loggers:
             logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, step=stage.steps)
             logger.finalize("success")
-        training = {"stage": plain["stage"]["name"], "seed": plain["seed"], "run_id": run_id, "init": plain["init"], "dev": scores}
+        training = {
+            "stage": plain["stage"]["name"],
+            "seed": plain["seed"],
+            "run_id": run_id,
+            "init": plain["init"],
+            "dev": scores,
+        }
         stage.embedder.save(plain["output"], card=model_card(plain, run_id, scores), training=training)
         console.print(f"{plain['output']}: saved; dev MRR@10 {scores.get('mean', float('nan')):.3f}, run {run_id}")
     return scores.get("mean", float("nan"))
@@ -135,7 +148,9 @@ def make_objective(plain: Mapping[str, Any]) -> Objective:
     tasks = plain["data"]["tasks"]
     return Objective(
         plain["model"]["matryoshka_sizes"] if plain["objective"]["matryoshka"] else None,
-        [name for name, task in tasks.items() if task["reverse"] and task["rate"] > 0] if plain["objective"]["reverse"] else [],
+        [name for name, task in tasks.items() if task["reverse"] and task["rate"] > 0]
+        if plain["objective"]["reverse"]
+        else [],
         NCEOptions.from_config(options),
     )
 
@@ -165,7 +180,9 @@ def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval 
         return None
 
 
-def make_trainer(plain, precision, steps, run: Path, callbacks: list, loggers: list) -> pl.Trainer:
+def make_trainer(
+    plain: Mapping[str, Any], steps: int, run: Path, callbacks: list[pl.Callback], loggers: list[Logger]
+) -> pl.Trainer:
     """Lightning's trainer; precision is handled by the stage, where encoding is, so the loss stays in float32."""
     options, extra = dict(plain["trainer"]), plain["callbacks"]
     options.pop("precision")
@@ -183,57 +200,3 @@ def make_trainer(plain, precision, steps, run: Path, callbacks: list, loggers: l
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-
-
-def batch_arithmetic(datamodule: CommonspaceDataModule, settings: StageSettings, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """What a step amounts to: global batch, wrong targets a query, tokens, steps, memory of what is held for training."""
-    schedule = datamodule.schedule()
-    sizes = [row["batch_size"] for row in schedule if row["steps"]]
-    return {
-        "steps": datamodule.steps,
-        "batch": f"{min(sizes)}..{max(sizes)}" if min(sizes) != max(sizes) else str(max(sizes)),
-        "negatives_per_query": f"{min(sizes) - 1}..{max(sizes) - 1}",
-        "token_budget": settings.token_budget,
-        "cache_tokens": settings.cache_tokens,
-        "processes": f"{plain['trainer']['num_nodes']} x {plain['trainer']['devices']}",
-        "schedule": schedule,
-    }
-
-
-def print_arithmetic(arithmetic: Mapping[str, Any], datamodule: CommonspaceDataModule) -> None:
-    """One line, and the schedule of tasks as a table."""
-    console.print(
-        f"{arithmetic['steps']} steps of {arithmetic['batch']} pairs, {arithmetic['negatives_per_query']} wrong targets a "
-        f"query, graphs of at most {arithmetic['cache_tokens']} tokens, {arithmetic['precision']}"
-    )
-    table = Table("task", "records", "batch", "steps", "epochs")
-    for row in arithmetic["schedule"]:
-        table.add_row(row["task"], str(row["records"]), str(row["batch_size"]), str(row["steps"]), f"{row['epochs']:.2f}")
-    console.print(table)
-
-
-def model_card(plain: Mapping[str, Any], run_id: str, scores: Mapping[str, float]) -> str:
-    """README.md of a model folder: what it is, how it was made, dev figures, how to use it, licences."""
-    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if not name.endswith(" gap"))
-    return f"""# {plain["name"]}
-
-A commonspace embedder after stage `{plain["stage"]["name"]}` on tier `{plain["data"]["tier"]}`: text, images, audio,
-video and documents, in any interleaving, to one unit vector of {plain["model"]["embedding_size"]} numbers.
-Prefixes of {", ".join(map(str, plain["model"]["matryoshka_sizes"]))} numbers are embeddings too (renormalise them).
-
-    from commonspace import Content, Embedder, Image
-    model = Embedder.load("{Path(plain["output"]).name}")
-    model.embed([Content("a red fox", Image("fox.jpg"))])
-
-Run `{run_id}`, seed {plain["seed"]}, started from {plain["init"] or "the pretrained towers"}, tasks
-{", ".join(plain["data"]["tasks"])}.
-
-MRR@10 on dev (at most {plain["stage"]["dev_limit"]} records a task; dev chooses, it does not report):
-
-| task | MRR@10 |
-|---|---|
-{rows}
-
-Trained on data under several licences, GPL and CC-BY-SA among them: docs/data.md lists them and says what that means
-for these weights. Pretrained parts: multilingual-e5-small (MIT), whisper-tiny.en (MIT), EfficientNet-Lite0 (Apache-2.0).
-"""

@@ -125,7 +125,9 @@ class CompactBackbone(Backbone):
     def _tower(self, kind: str) -> nn.Module:
         tower = self.vision if kind == "image" else self.audio
         if tower is None:
-            raise ContentError(f"this model was loaded without its {kind} tower; load it with towers including {kind!r}")
+            raise ContentError(
+                f"this model was loaded without its {kind} tower; load it with towers including {kind!r}"
+            )
         return tower
 
     def _audio_rows(self, pieces: list[Piece], values: list[torch.Tensor], is_feature: bool) -> torch.Tensor:

@@ -16,7 +16,9 @@ class Connector(nn.Module):
     enter the pretrained transformer at a size it knows.
     """
 
-    def __init__(self, rows_width: int, width: int, *, positions: int, merge: int = 1, hidden: int | None = None) -> None:
+    def __init__(
+        self, rows_width: int, width: int, *, positions: int, merge: int = 1, hidden: int | None = None
+    ) -> None:
         super().__init__()
         if merge < 1:
             raise ConfigError(f"connector.merge is {merge}; it must be at least 1")
@@ -53,6 +55,8 @@ class Connector(nn.Module):
         if side**2 == count and rows**2 == len(self.positions):
             grid = self.positions.T.reshape(1, -1, rows, rows)
             return nn.functional.adaptive_avg_pool2d(grid, side).flatten(2)[0].T
-        return self.positions[:count] if count < len(self.positions) else nn.functional.interpolate(
-            self.positions.T[None], size=count, mode="linear", align_corners=False
-        )[0].T
+        return (
+            self.positions[:count]
+            if count < len(self.positions)
+            else nn.functional.interpolate(self.positions.T[None], size=count, mode="linear", align_corners=False)[0].T
+        )

@@ -1,0 +1,87 @@
+"""What a stage says of itself: the arithmetic of a step when it starts, the model card when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from commonspace.data.datamodule import CommonspaceDataModule
+from commonspace.stages.contrastive import ContrastiveStage
+
+# float32 values a transformer layer keeps for its backward pass, per token and width: inputs of its six products,
+# its norms and its activation, counted on BERT's layer
+_KEPT_PER_LAYER = 16
+
+
+def batch_arithmetic(
+    stage: ContrastiveStage, datamodule: CommonspaceDataModule, plain: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a step amounts to: pairs, wrong targets a query, tokens, steps, and about how much memory it takes."""
+    schedule = datamodule.schedule()
+    sizes = sorted({row["batch_size"] for row in schedule if row["steps"]})
+    span = [str(sizes[0])] if len(sizes) == 1 else [str(sizes[0]), str(sizes[-1])]
+    return {
+        "steps": datamodule.steps,
+        "batch": "..".join(span),
+        "negatives_per_query": "..".join(str(int(size) - 1) for size in span),
+        "token_budget": stage.settings.token_budget,
+        "cache_tokens": stage.settings.cache_tokens,
+        "memory_gb": round(expected_memory(stage) / 1e9, 1),
+        "processes": f"{plain['trainer']['num_nodes']} x {plain['trainer']['devices']}",
+        "schedule": schedule,
+    }
+
+
+def expected_memory(stage: ContrastiveStage) -> int:
+    """Bytes of weights, of gradients and AdamW's two moments for what trains, and of one full chunk's activations."""
+    backbone = stage.embedder.backbone
+    weights = sum(p.numel() * p.element_size() for p in stage.parameters())
+    trained = sum(p.numel() * p.element_size() for p in stage.parameters() if p.requires_grad)
+    per_token = len(backbone.layers()) * _KEPT_PER_LAYER * backbone.width * 4
+    return weights + 3 * trained + per_token * stage.settings.cache_tokens
+
+
+def print_arithmetic(arithmetic: Mapping[str, Any], console: Console) -> None:
+    """One line, and the schedule of tasks as a table."""
+    console.print(
+        f"{arithmetic['steps']} steps of {arithmetic['batch']} pairs, {arithmetic['negatives_per_query']} wrong "
+        f"targets a query, graphs of at most {arithmetic['cache_tokens']} tokens, up to about "
+        f"{arithmetic['memory_gb']} GB, {arithmetic['precision']}"
+    )
+    table = Table("task", "records", "batch", "steps", "epochs")
+    for row in arithmetic["schedule"]:
+        numbers = (row["records"], row["batch_size"], row["steps"], f"{row['epochs']:.2f}")
+        table.add_row(row["task"], *map(str, numbers))
+    console.print(table)
+
+
+def model_card(plain: Mapping[str, Any], run_id: str, scores: Mapping[str, float]) -> str:
+    """README.md of a model folder: what it is, how it was made, dev figures, how to use it, licences."""
+    rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if not name.endswith(" gap"))
+    return f"""# {plain["name"]}
+
+A commonspace embedder after stage `{plain["stage"]["name"]}` on tier `{plain["data"]["tier"]}`: text, images, audio,
+video and documents, in any interleaving, to one unit vector of {plain["model"]["embedding_size"]} numbers.
+Prefixes of {", ".join(map(str, plain["model"]["matryoshka_sizes"]))} numbers are embeddings too (renormalise them).
+
+    from commonspace import Content, Embedder, Image
+    model = Embedder.load("{Path(plain["output"]).name}")
+    model.embed([Content("a red fox", Image("fox.jpg"))])
+
+Run `{run_id}`, seed {plain["seed"]}, started from {plain["init"] or "the pretrained towers"}, tasks
+{", ".join(plain["data"]["tasks"])}.
+
+MRR@10 on dev (at most {plain["stage"]["dev_limit"]} records a task; dev chooses, it does not report):
+
+| task | MRR@10 |
+|---|---|
+{rows}
+
+Trained on data under several licences, GPL and CC-BY-SA among them: docs/data.md lists them and says what that means
+for these weights. Pretrained parts: multilingual-e5-small (MIT), whisper-tiny.en (MIT), EfficientNet-Lite0
+(Apache-2.0).
+"""
