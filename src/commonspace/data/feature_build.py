@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,10 +177,9 @@ def build_tier(config: DictConfig) -> FeatureReport:
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     model, cache = plain["model"], Path(plain["paths"]["cache"])
-    numbers = {item.name for item in fields(Preprocessing)}
     embedder = build_compact(
-        CompactOptions(**{name: model[name] for name in CompactOptions.known() if name in model}),
-        Preprocessing(**{name: value for name, value in model.items() if name in numbers}),
+        CompactOptions.of(model),
+        Preprocessing.of(model),
         weights=plain["weights"],
         cache=cache,
     )

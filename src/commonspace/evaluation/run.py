@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,7 @@ def main(config: DictConfig) -> None:
         weights=plain["weights"],
         draws=plain["bootstrap"],
         limit=plain["data"]["limit"],
-        model=plain.get("model") or _model_group(),
+        model=plain["model"],
     )
     if plain["embedder"] in (*BASELINES, "baselines"):
         if plain["name"] or plain["dims"]:
@@ -112,13 +112,8 @@ class Place:
     @cached_property
     def frozen(self) -> FrozenFeatures:
         """The untrained pretrained parts, read once and only where something asks for them."""
-        numbers = {item.name for item in fields(Preprocessing)} & set(self.model)
-        embedder = build_compact(
-            CompactOptions(**{name: self.model[name] for name in CompactOptions.known() & set(self.model)}),
-            Preprocessing(**{name: self.model[name] for name in numbers}),
-            weights=self.weights,
-            cache=self.cache,
-        )
+        options, numbers = CompactOptions.of(self.model), Preprocessing.of(self.model)
+        embedder = build_compact(options, numbers, weights=self.weights, cache=self.cache)
         return FrozenFeatures(self.prepare(embedder), self.cache / "features")
 
     @cached_property
@@ -250,15 +245,6 @@ def _saved(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ())
     rows = len(pooled) + sum(len(part.rows) for part in parts)
     console.print(f"{path}: {rows} rows", soft_wrap=True)
     return path
-
-
-def _model_group() -> dict[str, Any]:
-    """The model group the frozen features of a tier are computed under, where the config names no other."""
-    from omegaconf import OmegaConf
-
-    from commonspace.configuration import compose
-
-    return OmegaConf.to_container(compose("data_features").model, resolve=True)  # type: ignore[return-value]
 
 
 def _command() -> str:

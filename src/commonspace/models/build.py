@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -42,9 +43,9 @@ class CompactOptions:
     head_init: str = "identity"
 
     @classmethod
-    def known(cls) -> set[str]:
-        """Names of the options."""
-        return {field.name for field in fields(cls)}
+    def of(cls, options: Mapping[str, Any]) -> CompactOptions:
+        """Of a `model` config group; numbers of the preprocessing among them are passed over."""
+        return cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
 
 
 def build_compact(

@@ -65,6 +65,11 @@ class Preprocessing:
                 f"{FRAMES_PER_ROW} x audio_hop={self.audio_hop} samples"
             )
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Preprocessing:
+        """With the numbers that a model's options name; options of other rooms are passed over."""
+        return cls(**{item.name: options[item.name] for item in fields(cls) if item.name in options})
+
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON values."""
         return asdict(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,11 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
         embedder = Embedder.load(plain["init"])
         _check_against_folder(embedder, model, plain["init"])
     else:
-        options = CompactOptions(**{key: model[key] for key in CompactOptions.known() if key in model})
         embedder = build_compact(
-            options, preprocessing_of(model), weights=plain["weights"], cache=Path(plain["paths"]["cache"])
+            CompactOptions.of(model),
+            Preprocessing.of(model),
+            weights=plain["weights"],
+            cache=Path(plain["paths"]["cache"]),
         )
     fresh = embedder.processor
     embedder.processor = Processor(fresh.preprocessing, fresh.tokenizer, on_limit=model["on_limit"])
@@ -47,21 +48,12 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
     return embedder
 
 
-def preprocessing_of(model: Mapping[str, Any]) -> Preprocessing:
-    """Preprocessing with the numbers that the `model` group names; the rest keeps its defaults."""
-    names = {field.name for field in fields(Preprocessing)}
-    return Preprocessing(**{name: value for name, value in model.items() if name in names})
-
-
 def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: str) -> None:
-    asked = replace(embedder.processor.preprocessing, **{
-        key: value for key, value in model.items() if key in {f.name for f in fields(Preprocessing)}
-    })  # fmt: skip
     pairs = {
         "embedding_size": (embedder.embedding_size, model["embedding_size"]),
         "matryoshka_sizes": (list(embedder.matryoshka_sizes), list(model["matryoshka_sizes"])),
         "pooling": (embedder.pooling, model["pooling"]),
-        "preprocessing": (embedder.processor.preprocessing.to_json(), asked.to_json()),
+        "preprocessing": (embedder.processor.preprocessing.to_json(), Preprocessing.of(model).to_json()),
     }
     for name, (have, want) in pairs.items():
         if have != want:
