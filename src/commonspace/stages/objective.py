@@ -25,7 +25,7 @@ class Objective:
     def __init__(self, sizes: Sequence[int] | None, reversed_: Collection[str], options: NCEOptions) -> None:
         if options.classification and reversed_:
             raise ConfigError(f"objective.classification has no reverse, but {', '.join(sorted(reversed_))} name one")
-        self.reversed = frozenset(reversed_)
+        self.sizes, self.reversed = tuple(sizes or ()), frozenset(reversed_)
         wrap = (lambda loss: matryoshka(loss, tuple(sizes))) if sizes else (lambda loss: loss)
         self._one_way, self._both_ways = wrap(nce_loss), wrap(bidirectional_nce)
         self._options = options

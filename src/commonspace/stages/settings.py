@@ -10,6 +10,7 @@ from commonspace.errors import ConfigError
 
 # The modalities each stage may train on: paper section 3.3 (audio, video and documents join in fine-tuning).
 STAGE_MODALITIES = {
+    "align": frozenset({"text", "image", "audio", "video"}),
     "pretrain": frozenset({"text", "code", "image"}),
     "finetune": frozenset({"text", "code", "image", "audio", "video", "document"}),
 }

@@ -23,6 +23,7 @@ from commonspace.models.build import centre_head
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import resolve_precision
 from commonspace.objectives.nce_options import NCEOptions
+from commonspace.stages.align import AlignStage
 from commonspace.stages.callbacks import DevScores, WeightAverage, checkpoints, progress_bar
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.describe import batch_arithmetic, model_card, print_arithmetic
@@ -35,7 +36,11 @@ from commonspace.stages.start import starting_model
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.logger import make_loggers
 
-STAGES: dict[str, type[ContrastiveStage]] = {"pretrain": PretrainStage, "finetune": FinetuneStage}
+STAGES: dict[str, type[ContrastiveStage]] = {
+    "align": AlignStage,
+    "pretrain": PretrainStage,
+    "finetune": FinetuneStage,
+}
 console = Console()
 # Each says nothing a user of this command could act on: checkpoints are taken after the step on purpose.
 for _message in (
