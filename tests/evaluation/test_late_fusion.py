@@ -21,7 +21,7 @@ from commonspace.evaluation.late_fusion import (
 )
 from tests.evaluation.made import captions, clip, picture, voice
 
-FAST = Settings(hidden=64, embedding_size=32, epochs=30, batch_size=64, dropout=0.0, decay=0.9, learning_rate=3e-3)
+FAST = Settings(hidden=64, embedding_size=32, steps=200, batch_size=64, dropout=0.0, decay=0.9, learning_rate=3e-3)
 
 
 class MadeFeatures:
@@ -76,7 +76,7 @@ def recall(rows: TrainingRows, settings: Settings, test: TrainingRows, fusion: s
 def test_it_learns_pairs_and_is_the_same_for_the_same_seed() -> None:
     rows, test = linear_rows(), linear_rows(100, seed=1)
     assert recall(rows, FAST, test, "single") > 0.8
-    first, again, other = (train_heads(rows, Settings(epochs=2, hidden=16), seed) for seed in (0, 0, 1))
+    first, again, other = (train_heads(rows, Settings(steps=4, hidden=16), seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
     assert any(
         not torch.equal(a, b) for a, b in zip(first.state_dict().values(), other.state_dict().values(), strict=True)
@@ -97,7 +97,7 @@ def test_a_fusion_that_does_not_fit_the_queries_is_refused() -> None:
 
 def test_languages_take_turns_and_each_record_comes_once_an_epoch() -> None:
     records = np.repeat(np.arange(10), 3)
-    settings = Settings(epochs=30, batch_size=4)
+    settings = Settings(steps=60, batch_size=4)
     batches = list(_batches(records, settings, torch.Generator().manual_seed(0)))
     assert {len(batch) for batch in batches} == {4} and len(batches) == 30 * 2
     for epoch in range(30):

@@ -167,6 +167,7 @@ def tune(
     if not 1 <= tries <= len(GRID):
         raise ConfigError(f"tries={tries}: the baseline's grid has {len(GRID)} settings")
     tried = []
+    dev = replace(dev, tasks=tuple(task for task in dev.tasks if not task.grouped))
     for settings in GRID[:tries]:
         model = LateFusion(train_heads(rows, settings, seed, family.fusion), features)
         tried.append(Try(settings, dev_score(evaluate(model, dev, Scored("try", "baseline"), draws=1))))
