@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
@@ -9,12 +11,22 @@ import numpy as np
 import pytest
 
 from commonspace.content import Content, Document
-from commonspace.evaluation.baselines import RawText, bm25, chance, chance_values, dev_score, text_tasks
+from commonspace.errors import ConfigError
+from commonspace.evaluation.baselines import (
+    FAMILIES,
+    RawText,
+    bm25,
+    chance,
+    chance_values,
+    dev_score,
+    late_fusion,
+    text_tasks,
+)
 from commonspace.evaluation.bm25 import score_pool, tokenise
 from commonspace.evaluation.metrics import per_query
 from commonspace.evaluation.ranking import Ranks
 from commonspace.evaluation.suite import build_suite
-from tests.evaluation.made import picture, record, write
+from tests.evaluation.made import MadeFeatures, captions, picture, record, write
 
 
 @pytest.mark.parametrize(("pool", "correct"), [(1, 1), (4, 1), (6, 2), (6, 6), (7, 3)])
@@ -81,3 +93,34 @@ def test_the_raw_encoder_sees_texts_with_its_own_prefixes() -> None:
     model.embed([Content("a", picture("x"), "b")], task="e5", role="query")
     model.embed([Content(Document("c", picture("x"), "d"))], task="e5", role="document")
     assert seen == ["query: a\nb", "passage: c\nd"]
+
+
+def test_families_share_no_task_but_where_they_are_two_forms_of_one() -> None:
+    answers = [(task, family.fusion) for family in FAMILIES for task in family.answers]
+    assert len(set(answers)) == len(answers)
+    assert [len(family.grid(8)) for family in FAMILIES] == [8, 8, 2, 2, 8, 8]
+    assert {settings.batch_size for family in FAMILIES if family.small for settings in family.grid(8)} == {256}
+    with pytest.raises(ConfigError, match="tries=9"):
+        FAMILIES[0].grid(9)
+
+
+def test_late_fusion_is_tuned_on_dev_and_scored_once_a_seed(tier: Path, tmp_path: Path) -> None:
+    write(tier, "image_caption", captions(), "train")
+    write(tier, "image_caption", captions(), "dev")
+    log = tmp_path / "tries.jsonl"
+    family = replace(FAMILIES[0], small=True)
+    done = late_fusion(
+        family,
+        captions(),
+        MadeFeatures(),
+        build_suite(tier, "dev"),
+        build_suite(tier),
+        seeds=(3, 4),
+        log=log,  # type: ignore[arg-type]
+    )
+    assert [part.rows[0].seed for part in done] == [3, 4] and {row.model for row in done[0].rows} == {"late_fusion"}
+    tried = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(tried) == 2 and tried[0]["dev"] >= tried[1]["dev"]
+    best = next(r.value for r in done[0].rows if (r.metric, r.task, r.suite) == ("MRR@10", "image_caption", "heldout"))
+    assert best > 0.9, "it has seen these very pairs"
+    assert late_fusion(FAMILIES[1], captions(), MadeFeatures(), build_suite(tier), build_suite(tier)) == []  # type: ignore[arg-type]

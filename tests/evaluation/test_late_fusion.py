@@ -8,7 +8,6 @@ import torch
 
 from commonspace.content import Content, Text
 from commonspace.errors import ConfigError, DataError
-from commonspace.evaluation.frozen import Kind
 from commonspace.evaluation.late_fusion import (
     GRID,
     LateFusion,
@@ -19,23 +18,9 @@ from commonspace.evaluation.late_fusion import (
     train_heads,
     training_rows,
 )
-from tests.evaluation.made import captions, clip, picture, voice
+from tests.evaluation.made import MadeFeatures, captions, clip, picture, voice
 
 FAST = Settings(hidden=64, embedding_size=32, steps=200, batch_size=64, dropout=0.0, decay=0.9, learning_rate=3e-3)
-
-
-class MadeFeatures:
-    """Features by hash of the part, so that equal parts have equal features: stands in for `FrozenFeatures`."""
-
-    widths = {"text": 24, "image": 40, "audio": 12, "video": 30}  # noqa: RUF012
-
-    def vectors(self, contents, kind: Kind, progress: bool = False) -> np.ndarray:
-        rows = []
-        for content in contents:
-            parts = [part for part in content.parts if type(part).__name__.lower() == kind]
-            rng = np.random.default_rng(abs(Content(*parts).digest()))
-            rows.append(rng.normal(size=self.widths[kind]))
-        return np.array(rows, dtype=np.float32)
 
 
 def linear_rows(count: int = 400, seed: int = 0) -> TrainingRows:
