@@ -1,0 +1,80 @@
+"""`commonspace evaluate` on a small random model: rows, geometry, the report, and whose rows they are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commonspace.content import Audio, Content, Image
+from commonspace.errors import DataError
+from commonspace.evaluation import report
+from commonspace.evaluation.results import read_geometry, read_ranks, read_rows
+from commonspace.evaluation.run import Place, evaluate_baseline, evaluate_folder, training_of
+from tests.evaluation.made import record, write
+from tests.media import picture_bytes, sound_bytes, tone
+from tests.models.tiny import tiny_embedder
+
+WORDS = ["red fox", "blue bird", "snow", "a fox in the snow", "bird runs", "the fox barks", "before", "after"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Images and sounds with captions, some of them of training."""
+    rng = np.random.default_rng(0)
+    for split, shift in (("train", 0), ("heldout", 5)):
+        images, sounds = [], []
+        for number, words in enumerate(WORDS[shift:] + WORDS[:shift]):
+            data = picture_bytes(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8))
+            images.append(record(f"i{number}", "image_caption", words, Content(Image(data)), ("en", Content(words))))
+            wave = sound_bytes(tone(0.4, hertz=200 + 90 * number + shift))
+            sounds.append(record(f"s{number}", "speech", words, Content(Audio(wave)), ("en", Content(words))))
+        write(tmp_path / "data", "image_caption", images[: 8 - shift // 5], split)
+        write(tmp_path / "data", "speech", sounds, split)
+    return Place(tmp_path / "data", tmp_path / "cache", tmp_path / "results" / "made", features=False, draws=50)
+
+
+def test_a_folder_is_scored_at_its_sizes(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    object.__setattr__(place, "near_duplicates", {})
+    monkeypatch.setattr(sys, "argv", ["prog", "evaluate", "embedder=x y", "paths.data=somewhere"])
+    folder = tmp_path / "models" / "random"
+    tiny_embedder().save(folder)
+    (folder / "training.json").write_text(json.dumps({"stage": "pretrain", "seed": 3, "run_id": "r1", "dev": 0.1}))
+    rows = read_rows(evaluate_folder(place, folder, name="mine"))
+    assert {row.task for row in rows} == {"image_caption", "speech"} and {row.dim for row in rows} == {8, 16, 32}
+    one = rows[0]
+    assert (one.model, one.stage, one.seed, one.run_id, one.prefix_policy) == ("mine", "pretrain", 3, "r1", "query")
+    assert one.command == "commonspace evaluate 'embedder=x y'", "no folders of this machine in a committed file"
+    assert set(read_ranks(place.output, "mine")["seed"]) == {3}
+    assert "image | text" in read_geometry(place.output)["mine"]["modality_gap"]
+    assert report.write(place.output).exists() and report.models(place.output) == ["mine"]
+
+
+def test_a_second_evaluation_replaces_the_first_and_is_equal(place: Place, tmp_path: Path) -> None:
+    object.__setattr__(place, "near_duplicates", {})
+    tiny_embedder().save(tmp_path / "models" / "m")
+    first = evaluate_folder(place, tmp_path / "models" / "m").read_bytes()
+    assert evaluate_folder(place, tmp_path / "models" / "m").read_bytes() == first
+
+
+def test_chance_needs_no_weights(place: Place) -> None:
+    object.__setattr__(place, "near_duplicates", {})
+    evaluate_baseline(place, "chance")
+    rows = read_rows(place.output / "chance.jsonl")
+    assert next(r.value for r in rows if (r.task, r.metric) == ("speech", "R@1")) == pytest.approx(1 / 8)
+    evaluate_baseline(place, "bm25")
+    assert not (place.output / "bm25.jsonl").exists(), "this tier has no text task"
+
+
+def test_whose_model_a_folder_is(tmp_path: Path) -> None:
+    assert training_of(tmp_path) == {"stage": "model", "seed": None, "run_id": None}
+    (tmp_path / "soup.json").write_text('{"run_id": "r2", "kind": "greedy"}')
+    assert training_of(tmp_path) == {"stage": "soup", "seed": None, "run_id": "r2"}
+
+
+def test_no_shards_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="commonspace data build"):
+        _ = Place(tmp_path, tmp_path, tmp_path).suite
