@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR, RetrievalNorm
 from commonspace.errors import DataError
 from commonspace.evaluation import ranking
 from commonspace.evaluation.metrics import HitRate, NormalizedGain, PoolRetrieval, ReciprocalRank, per_query
-from commonspace.evaluation.ranking import rank_relevant, truncate
+from commonspace.evaluation.ranking import Ranks, rank_relevant, truncate
 from commonspace.evaluation.relevance import Relevance
 
 
@@ -130,3 +131,30 @@ def test_truncation_is_the_renormalised_prefix() -> None:
     np.testing.assert_allclose(truncate(vectors, 3).norm(dim=1), 1, rtol=1e-6)
     with pytest.raises(DataError, match="dim=9"):
         truncate(vectors, 9)
+
+
+def _one_process(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    query_QE, item_GE, relevance = pool()
+    metric = PoolRetrieval(relevance, len(item_GE), 8)
+    for side, vectors in (("query", query_QE), ("item", item_GE)):
+        rows = torch.arange(rank, len(vectors), 2)  # one process has one more than the other
+        metric.update(vectors[rows], rows, side)  # type: ignore[arg-type]
+    mean = ReciprocalRank(10)
+    mean.update(
+        rank_relevant(query_QE, item_GE, relevance) if rank else Ranks(np.zeros(1, np.int64), np.zeros(0, np.int64))
+    )
+    torch.save({"pool": metric.compute(), "mean": mean.compute()}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_real_processes_give_what_one_gives(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_one_process, (str(tmp_path),), nprocs=2)
+    query_QE, item_GE, relevance = pool()
+    expected = per_query(rank_relevant(query_QE, item_GE, relevance))
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, values in expected.items():
+            assert float(found["pool"][name]) == pytest.approx(values.mean(), abs=1e-9)
+        assert float(found["mean"]) == pytest.approx(expected["MRR@10"].mean(), abs=1e-9), "one process had no query"
