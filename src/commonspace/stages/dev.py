@@ -67,5 +67,6 @@ def _sides(task: EvalTask) -> tuple[tuple[str, Sequence[Content], Sequence[int]]
 
 
 def _key(task: EvalTask, role: str, content: Content, digest: int) -> tuple[str | None, str | None, int]:
-    """What an embedding depends on: the content, and for text its prefix."""
-    return (task.prompt, role, digest) if task.prompt and content.is_text else (None, None, digest)
+    """What an embedding depends on: the content, and for a text-only query its prefix, as in training."""
+    prefixed = task.prompt and role == "query" and content.is_text
+    return (task.prompt, role, digest) if prefixed else (None, None, digest)
