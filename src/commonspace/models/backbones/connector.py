@@ -38,6 +38,7 @@ class Connector(nn.Module):
             self.norm_out.bias.copy_(mean_D)
 
     def forward(self, rows_NRC: torch.Tensor) -> torch.Tensor:
+        """Encoder rows [N, R, C], of any float type, to tokens [N, T, D]."""
         rows_NRC = self.norm_in(rows_NRC.to(self.expand.weight.dtype))
         if self.merge > 1:
             if shortfall := -rows_NRC.shape[1] % self.merge:
