@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 
 import torch
-from torch import nn
 
 from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
@@ -95,4 +94,4 @@ def word_weights(embedder: Embedder) -> torch.Tensor:
         weights_V[: len(logs)] = _COMMON / (_COMMON + logs.exp())
     for special in (*embedder.processor.tokenizer.start, *embedder.processor.tokenizer.end):
         weights_V[special] = 0.0
-    return nn.functional.normalize(weights_V, dim=0) * size**0.5
+    return weights_V
