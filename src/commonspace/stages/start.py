@@ -21,6 +21,9 @@ _ADAPTED = (
     r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
 )
 
+# Options that only building a model reads, with the values that say nothing.
+_SET_WHEN_BUILT = {"head_init": "identity", "vision_trainable_stages": 0}
+
 
 def starting_model(plain: Mapping[str, Any]) -> Embedder:
     """The embedder of a composed `train` config, features attached and adapters in place.
@@ -55,6 +58,11 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
         "pooling": (embedder.pooling, model["pooling"]),
         "preprocessing": (embedder.processor.preprocessing.to_json(), Preprocessing.of(model).to_json()),
     }
+    for name, kept in _SET_WHEN_BUILT.items():
+        if model[name] != kept:
+            raise ConfigError(
+                f"model.{name}={model[name]} has no effect with init={folder}: it is set when a model is built"
+            )
     for name, (have, want) in pairs.items():
         if have != want:
             raise ConfigError(f"init={folder} has {name} {have}, the config asks for {want}; a stage cannot change it")
