@@ -101,7 +101,7 @@ def _frozen(config: Config) -> Iterable[str]:
     model, stage = config.get("model"), config.get("stage")
     if not isinstance(model, dict) or not isinstance(stage, dict):
         return
-    known = {"words", "text", "vision", "audio"}
+    known = {"words", "text", "vision", "audio", "head"}
     for name in stage["freeze"]:
         if name not in known:
             yield f"stage.freeze: {name!r} is none of {', '.join(sorted(known))}"

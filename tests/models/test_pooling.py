@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from commonspace.errors import ConfigError
-from commonspace.models.pooling import POOLINGS, input_and_last_pool, last_pool, mean_pool, pool
+from commonspace.models.pooling import POOLINGS, input_and_last_pool, last_pool, mean_pool, pool, pooled_width
 
 LENGTHS = [3, 7, 1, 5]
 
@@ -55,11 +55,14 @@ def test_last_takes_the_last_token(ragged):
     torch.testing.assert_close(last_pool(*padded(ragged, 9, 0.0)), torch.stack([row[-1] for row in ragged]))
 
 
-def test_input_and_last_is_half_of_each(ragged):
+def test_input_and_last_stand_side_by_side_the_input_at_unit_size(ragged):
     hidden, mask = padded(ragged, 7, 0.0)
     entering = torch.randn(4, 7, 6)
-    both = input_and_last_pool(entering, hidden, mask)
-    torch.testing.assert_close(both, (mean_pool(entering, mask) + mean_pool(hidden, mask)) / 2)
+    both = input_and_last_pool(0.01 * entering, hidden, mask)
+    unit = entering / entering.square().mean(-1, keepdim=True).sqrt()
+    torch.testing.assert_close(both[:, :6], mean_pool(unit, mask), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(both[:, 6:], mean_pool(hidden, mask))
+    assert both.shape[1] == pooled_width("input_and_last", 6) and pooled_width("mean", 6) == 6
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -1,12 +1,12 @@
-"""Alignment moves connectors towards word embeddings and nothing else."""
+"""Alignment moves connectors and head, past the transformer, and nothing else."""
 
 import pytest
 import torch
 
-from commonspace import Content
 from commonspace.errors import ConfigError
+from commonspace.models.pooling import mean_pool
 from commonspace.objectives.nce_options import NCEOptions
-from commonspace.stages.align import AlignStage, word_weights
+from commonspace.stages.align import AlignStage
 from commonspace.stages.objective import Objective
 from commonspace.stages.optimiser import make_optimiser
 from commonspace.stages.settings import StageSettings
@@ -16,17 +16,21 @@ from tests.stages.test_contrastive import make_batch
 FROZEN = ("words", "text", "vision", "audio")
 
 
-def make_stage(embedder, sizes=None) -> AlignStage:
-    settings = StageSettings("align", steps=40, freeze=FROZEN, new_learning_rate=3e-3, schedule="constant", warmup=0.0)
-    return AlignStage(embedder, settings, Objective(sizes, {"image_caption"}, NCEOptions()), steps=40)
+def make_stage(embedder, freeze=FROZEN, dropout=0.0) -> AlignStage:
+    settings = StageSettings(
+        "align", steps=40, freeze=freeze, new_learning_rate=3e-3, schedule="constant", warmup=0.0, dropout=dropout
+    )
+    return AlignStage(embedder, settings, Objective((8, 16, 32), {"image_caption"}, NCEOptions()), steps=40)
 
 
 @pytest.mark.parametrize("kind", ["image", "audio"])
-def test_a_connector_learns_its_texts_words_and_nothing_else_moves(kind):
+@pytest.mark.parametrize("head", [True, False])
+def test_a_connector_learns_its_texts_and_nothing_else_but_the_head_moves(kind, head):
     torch.manual_seed(0)
-    embedder = tiny_embedder()
+    embedder = tiny_embedder(pooling="input_and_last")
     before = {name: p.clone() for name, p in embedder.named_parameters()}
-    stage, batch = make_stage(embedder), make_batch(embedder, negatives=False, kind=kind)
+    stage = make_stage(embedder, FROZEN if head else (*FROZEN, "head"))
+    batch = make_batch(embedder, negatives=False, kind=kind)
     optimiser, _ = make_optimiser(embedder, stage.settings, 40)
     losses = []
     for _ in range(40):
@@ -36,24 +40,42 @@ def test_a_connector_learns_its_texts_words_and_nothing_else_moves(kind):
         losses.append(float(loss))
     assert losses[-1] < 0.5 * losses[0]
     moved = {name for name, p in embedder.named_parameters() if not torch.equal(p, before[name])}
-    assert moved and all(f"{kind}_connector" in name for name in moved)
+    assert any(f"{kind}_connector" in name for name in moved) and ("head.weight" in moved) == head
+    assert all(f"{kind}_connector" in name or name.startswith("head.") for name in moved)
 
 
-def test_a_bag_of_words_is_the_weighted_mean_of_word_embeddings():
-    embedder = tiny_embedder()
+def test_texts_have_the_vectors_the_whole_model_gives_them():
+    embedder = tiny_embedder(pooling="input_and_last")
     stage, batch = make_stage(embedder), make_batch(embedder, negatives=False)
-    pieces = embedder.processor(Content("a red fox"))
-    ids = pieces.pieces[0].value[1:-1]  # <s> and </s> weigh nothing
-    words_LD = embedder.backbone.text.get_input_embeddings().weight[ids]
-    torch.testing.assert_close(stage._bag(batch, pieces), words_LD.mean(0))  # a word-level vocabulary weighs all alike
-    assert word_weights(embedder)[pieces.pieces[0].value[0]] == 0
+    for _ in range(2):  # the second time from what was kept
+        torch.testing.assert_close(stage._text_vectors(batch), embedder.pool(batch.positive))
+
+
+def test_a_medium_has_its_input_half_and_the_output_it_is_given():
+    embedder = tiny_embedder(pooling="input_and_last")
+    stage, batch = make_stage(embedder), make_batch(embedder, negatives=False)
+    found = stage._media_vectors(batch, torch.arange(32.0))
+    torch.testing.assert_close(found[:, :32], embedder.pool(batch.query)[:, :32])
+    torch.testing.assert_close(found[:, 32:], torch.arange(32.0).expand(6, -1))
+    assert not torch.allclose(found[:, :32], mean_pool(*embedder.backbone.assemble(batch.query)))  # unit tokens
+
+
+def test_dropout_ends_with_the_stage():
+    embedder = tiny_embedder(pooling="input_and_last")
+    stage = make_stage(embedder, dropout=0.3)
+    assert {connector.dropout.p for connector in embedder.backbone.connectors()} == {0.3}
+    stage.on_train_end()
+    assert {connector.dropout.p for connector in embedder.backbone.connectors()} == {0.0}
 
 
 def test_what_cannot_be_aligned_is_refused():
-    embedder = tiny_embedder()
-    with pytest.raises(ConfigError, match="matryoshka"):
-        make_stage(embedder, sizes=(8, 32))
+    with pytest.raises(ConfigError, match="pooling mean has none"):
+        make_stage(tiny_embedder())
+    embedder = tiny_embedder(pooling="input_and_last")
     stage, batch = make_stage(embedder), make_batch(embedder, negatives=False)
-    batch.query = batch.positive
+    batch.query, batch.positive = batch.positive, batch.query
+    with pytest.raises(ConfigError, match="to a text"):
+        stage.backward_batch(batch)
+    batch.positive = batch.query
     with pytest.raises(ConfigError, match="no media"):
         stage.backward_batch(batch)

@@ -90,26 +90,33 @@ def source_of(name: str, weights: str) -> str:
 
 
 def initialise_head(embedder: Embedder, kind: str) -> None:
-    """Start the head at the identity (cut to E), or at torch's own random values; the bias starts at zero."""
-    head = embedder.head
+    """Start the head at the identity (cut to E; one a half where the pooling has two), or at random; no bias."""
+    head, width = embedder.head, embedder.backbone.width
     with torch.no_grad():
         head.bias.zero_()
         if kind == "identity":
-            if head.out_features > head.in_features:
+            if head.out_features > width:
                 raise ConfigError(
-                    f"head_init=identity cannot give {head.out_features} numbers from {head.in_features}; use random"
+                    f"head_init=identity cannot give {head.out_features} numbers from {width}; use random"
                 )
-            nn.init.eye_(head.weight)
+            for half_EW in head.weight.split(width, dim=1):
+                nn.init.eye_(half_EW)
         elif kind != "random":
             raise ConfigError(f"head_init={kind!r} is unknown; choose identity or random")
 
 
 @torch.no_grad()
-def centre_head(embedder: Embedder, texts: Sequence[str]) -> None:
-    """Shift the head's bias so that the mean vector of `texts` is zero.
+def standardise(embedder: Embedder, texts: Sequence[str]) -> None:
+    """Centre what the head sees on the mean of `texts`, and bring each half of it to unit standard deviation.
 
     A pretrained text encoder's vectors share one large component; the cosine of any two is then near 1 and says little.
+    One scale for all directions of a half keeps the encoder's own geometry.
     """
     pieces = [embedder.processor(Content(text)) for text in texts]
-    mean_D = torch.cat([embedder.pool(pieces[i : i + 64]) for i in range(0, len(pieces), 64)]).mean(0)
-    embedder.head.bias.copy_(-(embedder.head.weight @ mean_D))
+    pooled_NP = torch.cat([embedder.pool(pieces[i : i + 64]) for i in range(0, len(pieces), 64)])
+    embedder.pooled_mean_P.copy_(pooled_NP.mean(0))
+    centred_NP = pooled_NP - pooled_NP.mean(0)
+    for half in range(0, pooled_NP.shape[1], embedder.backbone.width):
+        rows = slice(half, half + embedder.backbone.width)
+        deviation = centred_NP[:, rows].square().mean().sqrt()
+        embedder.pooled_scale_P[rows] = 1 / deviation.clamp(min=1e-6)

@@ -17,7 +17,7 @@ from torch import nn
 from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.models.backbones.base import Backbone
-from commonspace.models.pooling import pool
+from commonspace.models.pooling import pool, pooled_width
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import Processor
 
@@ -45,7 +45,10 @@ class Embedder(nn.Module):
         self.backbone = backbone
         self.processor = processor
         self.pooling = pooling
-        self.head = nn.Linear(backbone.width, embedding_size)
+        pooled = pooled_width(pooling, backbone.width)
+        self.register_buffer("pooled_mean_P", torch.zeros(pooled))
+        self.register_buffer("pooled_scale_P", torch.ones(pooled))
+        self.head = nn.Linear(pooled, embedding_size)
         self.embedding_size = embedding_size
         self.matryoshka_sizes = tuple(matryoshka_sizes)
 
@@ -75,13 +78,23 @@ class Embedder(nn.Module):
         order, outputs = [], []
         for group in length_groups(lengths):
             order.extend(group)
-            outputs.append(self.head(self.pool([batch[i] for i in group])))
+            outputs.append(self.project(self.pool([batch[i] for i in group])))
         return torch.cat(outputs)[torch.argsort(torch.tensor(order)).to(self.device)]
 
     def pool(self, batch: Sequence[Pieces]) -> torch.Tensor:
-        """Pooled backbone states [N, D] before the head; for text alone at step zero the text encoder's own vector."""
+        """Pooled backbone states [N, P] before the head.
+
+        At step zero the last D numbers of a text alone are the text encoder's own vector.
+        """
         states = self.backbone(batch)
         return pool(self.pooling, states.last_BLD, states.mask_BL, states.input_BLD)
+
+    def project(self, pooled_NP: torch.Tensor) -> torch.Tensor:
+        """Embeddings [N, E] of pooled states: the linear head on them, centred and scaled by constants.
+
+        The constants (see `standardise`) are part of the linear map; kept apart, they leave the head well conditioned.
+        """
+        return self.head((pooled_NP - self.pooled_mean_P) * self.pooled_scale_P)
 
     @torch.no_grad()
     def embed_pieces(self, batch: Sequence[Pieces], *, batch_tokens: int = 8192) -> torch.Tensor:
@@ -91,7 +104,7 @@ class Embedder(nn.Module):
         try:
             out_NE = torch.empty(len(batch), self.embedding_size)
             for rows in token_batches([pieces.tokens for pieces in batch], batch_tokens):
-                vectors_BE = self.head(self.pool([batch[i] for i in rows]))
+                vectors_BE = self.project(self.pool([batch[i] for i in rows]))
                 out_NE[rows] = nn.functional.normalize(vectors_BE.float(), dim=-1).cpu()
             return out_NE
         finally:

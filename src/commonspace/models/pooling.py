@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from commonspace.errors import ConfigError
 
@@ -11,7 +11,7 @@ POOLINGS = ("mean", "last", "input_and_last")
 
 
 def pool(kind: str, hidden_BLD: Tensor, mask_BL: Tensor, input_BLD: Tensor | None = None) -> Tensor:
-    """One vector a row [B, D], in float32 or wider, by one of `POOLINGS`.
+    """One vector a row [B, P], P = `pooled_width(kind, D)`, in float32 or wider, by one of `POOLINGS`.
 
     Args:
         hidden_BLD: the backbone's output; what stands at padding is never read, whatever it is.
@@ -27,6 +27,11 @@ def pool(kind: str, hidden_BLD: Tensor, mask_BL: Tensor, input_BLD: Tensor | Non
             raise ConfigError("pooling input_and_last needs what went into the backbone beside what came out")
         return input_and_last_pool(input_BLD, hidden_BLD, mask_BL)
     raise ConfigError(f"pooling {kind} is unknown; choose one of {', '.join(POOLINGS)}")
+
+
+def pooled_width(kind: str, width: int) -> int:
+    """Length of a pooled vector where the backbone is `width` wide."""
+    return 2 * width if kind == "input_and_last" else width
 
 
 def mean_pool(hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
@@ -49,9 +54,12 @@ def last_pool(hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
 
 
 def input_and_last_pool(input_BLD: Tensor, hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-    """Mean over a row's tokens as they enter the backbone and as they leave it, half each.
+    """Means over a row's tokens as they enter the backbone and as they leave it, side by side [B, 2 D].
 
-    A departure from the paper, which pools the output only. It gives gradients a way to connectors and marks that does
-    not lead through the backbone, and keeps what its layers wash out.
+    Tokens that enter count at a root mean square of one each, whatever the size of word embeddings. A departure from
+    the paper, which pools the output only. The head stays one linear map. It gives connectors a way to the embedding
+    that does not lead through the backbone, and keeps what the layers wash out.
     """
-    return (mean_pool(input_BLD, mask_BL) + mean_pool(hidden_BLD, mask_BL)) / 2
+    wide_BLD = input_BLD.to(torch.promote_types(input_BLD.dtype, torch.float32))
+    unit_BLD = nn.functional.rms_norm(wide_BLD, wide_BLD.shape[-1:], eps=1e-8)
+    return torch.cat([mean_pool(unit_BLD, mask_BL), mean_pool(hidden_BLD, mask_BL)], dim=1)

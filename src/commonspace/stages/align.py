@@ -1,97 +1,81 @@
-"""Before a tower reads a new modality: its connector learns to speak in word embeddings.
+"""Before a tower reads a new modality: its connector learns to speak to the head, past the transformer.
 
 A connector starts random, and a pretrained transformer makes nothing of its tokens; training both at once moves the
-transformer first. Here the transformer stays out: the mean of a medium's tokens, as they would enter it, is matched to
-the weighted mean of its text's word embeddings. A step costs a hundredth of one through the tower.
-This stage is ours, not the paper's; docs/log.md has what it is worth.
+transformer first. Here the transformer stays out of the medium's way: the mean of its tokens as they would enter goes
+through the input half of the head, and meets its text's vector from the frozen encoder. A step costs a hundredth of one
+through the tower. This stage is ours, not the paper's; docs/log.md has what it is worth.
 """
 
 from __future__ import annotations
-
-import json
 
 import torch
 
 from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
-from commonspace.models.embedder import Embedder
-from commonspace.processing.pieces import Pieces
+from commonspace.models.embedder import Embedder, token_batches
+from commonspace.models.pooling import input_and_last_pool
 from commonspace.stages.contrastive import ContrastiveStage
 
-_COMMON = 1e-4  # words more frequent than this count for less: a / (a + p), Arora et al. 2017
+_BATCH_TOKENS = 8192
 
 
 class AlignStage(ContrastiveStage):
-    """Trains connectors alone, on tasks from a medium to a text; everything else is frozen.
+    """Trains connectors and head on tasks from a medium to a text; everything else is frozen.
 
-    Both sides are centred on the batch's texts. The head takes no part, so an objective over Matryoshka sizes raises.
+    A medium's output half is held at the batch's mean of texts: the untrained path says nothing yet. Texts are encoded
+    once each. Needs pooling input_and_last; a batch without media, or with media for a target, raises ConfigError.
     """
 
     has_negatives = False
 
     def __init__(self, embedder: Embedder, *arguments, **options) -> None:
+        if embedder.pooling != "input_and_last":
+            raise ConfigError(
+                f"stage align trains the input half of the head, and pooling {embedder.pooling} has none; "
+                "set model.pooling=input_and_last or go straight to pretrain"
+            )
         super().__init__(embedder, *arguments, **options)
-        if self.objective.sizes:
-            raise ConfigError("stage align has no head whose prefixes could be trained; set objective.matryoshka=false")
         embedder.requires_grad_(False)
+        embedder.head.requires_grad_("head" not in self.settings.freeze)
         for connector in embedder.backbone.connectors():
             connector.requires_grad_(True)
-        self.register_buffer("word_weight_V", word_weights(embedder), persistent=False)
+            connector.dropout.p = self.settings.dropout
+        self._texts: dict[int, torch.Tensor] = {}
+
+    def on_train_end(self) -> None:
+        """Later stages train without this one's dropout."""
+        for connector in self.embedder.backbone.connectors():
+            connector.dropout.p = 0.0
 
     def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Gradients of the connectors on one batch of media and their texts."""
-        text_BD = torch.stack([self._bag(batch, pieces) for pieces in batch.positive])
-        media_BD = torch.stack(self._media_means(batch))
-        centre_D = text_BD.mean(0)
-        loss, report = self.objective(
-            batch.task,
-            media_BD - centre_D,
-            text_BD - centre_D,
-            temperature=self.temperature(batch.task),
-            query_ids=batch.query_ids.to(text_BD.device),
-            positive_ids=batch.positive_ids.to(text_BD.device),
-            group=self.group,
+        """Gradients of connectors and head on one batch of media and their texts."""
+        text_BP = self._text_vectors(batch)
+        width = self.embedder.backbone.width
+        vectors_NE = self.embedder.project(
+            torch.cat([self._media_vectors(batch, text_BP[:, -width:].mean(0)), text_BP])
         )
+        loss, report = self.loss_of(batch, vectors_NE.float())
         loss.backward()
         return loss.detach(), report
 
-    def _media_means(self, batch: Batch) -> list[torch.Tensor]:
-        """Mean embedding of each query's media tokens as they enter the transformer, marks and specials left out."""
-        input_BLD, _ = self.embedder.backbone.assemble(batch.query)
-        means = []
-        for row, pieces in enumerate(batch.query):
-            start, places = 0, []
-            for piece in pieces.pieces:
-                if piece.kind in ("image", "audio"):
-                    places += range(start, start + piece.tokens)
-                start += piece.tokens
-            if not places:
-                raise ConfigError(f"task {batch.task}: {batch.sources[row]} has no media to align; use pretrain")
-            means.append(input_BLD[row, places].mean(0))
-        return means
+    def _media_vectors(self, batch: Batch, output_D: torch.Tensor) -> torch.Tensor:
+        """Mean of each query's tokens as they enter the transformer, beside the given output [B, 2 D]."""
+        for source, pieces in zip(batch.sources, batch.query, strict=True):
+            if not any(piece.kind in ("image", "audio") for piece in pieces.pieces):
+                raise ConfigError(f"task {batch.task}: {source} has no media to align; use pretrain")
+        input_BLD, mask_BL = self.embedder.backbone.assemble(batch.query)
+        return input_and_last_pool(input_BLD, output_D.expand_as(input_BLD), mask_BL)
 
-    def _bag(self, batch: Batch, pieces: Pieces) -> torch.Tensor:
-        """Weighted mean word embedding [D] of a text."""
-        if any(piece.kind != "text" for piece in pieces.pieces):
+    @torch.no_grad()
+    def _text_vectors(self, batch: Batch) -> torch.Tensor:
+        """Pooled vectors [B, 2 D] of the targets from the frozen encoder, each distinct text encoded once."""
+        ids = batch.positive_ids.tolist()
+        new = {key: pieces for key, pieces in zip(ids, batch.positive, strict=True) if key not in self._texts}
+        if any(piece.kind != "text" for pieces in new.values() for piece in pieces.pieces):
             raise ConfigError(f"task {batch.task}: alignment goes from a medium to a text; take the task out")
-        ids_L = torch.cat([piece.value for piece in pieces.pieces]).to(self.word_weight_V.device)
-        weights_L = self.word_weight_V[ids_L]
-        words_LD = self.embedder.backbone.text.get_input_embeddings().weight.detach()[ids_L]
-        return (weights_L[:, None] * words_LD).sum(0) / weights_L.sum().clamp(min=1e-9)
-
-
-def word_weights(embedder: Embedder) -> torch.Tensor:
-    """Weight of each word piece [V], by the tokenizer's own unigram log-probabilities; 1 where it has none.
-
-    Special tokens weigh nothing.
-    """
-    tokenizer = embedder.processor.tokenizer.tokenizer
-    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
-    size = embedder.backbone.text.get_input_embeddings().num_embeddings
-    weights_V = torch.ones(size)
-    if isinstance(vocabulary, list):  # a unigram model: [piece, log-probability]
-        logs = torch.tensor([score for _, score in vocabulary[:size]])
-        weights_V[: len(logs)] = _COMMON / (_COMMON + logs.exp())
-    for special in (*embedder.processor.tokenizer.start, *embedder.processor.tokenizer.end):
-        weights_V[special] = 0.0
-    return weights_V
+        keys, contents = list(new), list(new.values())
+        self.embedder.backbone.text.eval()
+        for rows in token_batches([pieces.tokens for pieces in contents], _BATCH_TOKENS):
+            pooled = self.embedder.pool([contents[row] for row in rows])
+            self._texts.update((keys[row], vector) for row, vector in zip(rows, pooled, strict=True))
+        return torch.stack([self._texts[key] for key in ids])

@@ -20,6 +20,7 @@ def freeze(embedder: Embedder, parts: Iterable[str]) -> None:
         "text": backbone.text,
         "vision": backbone.towers().get("image"),
         "audio": backbone.towers().get("audio"),
+        "head": embedder.head,
     }
     for part in parts:
         if (module := modules[part]) is not None:

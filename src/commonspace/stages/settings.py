@@ -14,7 +14,7 @@ STAGE_MODALITIES = {
     "pretrain": frozenset({"text", "code", "image"}),
     "finetune": frozenset({"text", "code", "image", "audio", "video", "document"}),
 }
-FREEZABLE = ("words", "text", "vision", "audio")
+FREEZABLE = ("words", "text", "vision", "audio", "head")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StageSettings:
                         push the pretrained transformer about
     clip_norm           largest gradient norm, applied once per step after all accumulation
     cache_tokens        most tokens encoded with a graph at a time; a larger batch goes by gradient caching
-    freeze              parts that never train: "words" (the word embeddings), "text", "vision", "audio"
+    freeze              parts that never train: "words" (the word embeddings), "text", "vision", "audio", "head"
     dev_every           share of the steps between two retrievals on dev; 0 scores at the end only
     dev_limit           dev records a task scored while training (soups take all of them)
     average             weights averaged within the run: "none", "ema" (with `average_decay`) or "tail" (the mean of

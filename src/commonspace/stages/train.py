@@ -19,7 +19,7 @@ from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.suite import build_suite
 from commonspace.models.adapters import adapted_layers, merge
-from commonspace.models.build import centre_head
+from commonspace.models.build import standardise
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import resolve_precision
 from commonspace.objectives.nce_options import NCEOptions
@@ -69,7 +69,7 @@ def train(config: DictConfig) -> float:
         embedder, settings, make_objective(plain), datamodule.steps, bf16=precision.startswith("bf16")
     )
     if plain["init"] is None and plain["model"]["head_init"] == "identity":
-        centre_head(embedder, some_texts(datamodule))
+        standardise(embedder, some_texts(datamodule))
     arithmetic = {**batch_arithmetic(stage, datamodule, plain), "precision": precision}
     print_arithmetic(arithmetic, console)
 

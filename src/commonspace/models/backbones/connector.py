@@ -9,11 +9,11 @@ from commonspace.errors import ConfigError
 
 
 class Connector(nn.Module):
-    """LayerNorm, merge `merge` neighbouring rows, two-layer MLP, learned positions, output at the scale of words.
+    """LayerNorm, merge `merge` neighbouring rows, a linear map beside a two-layer MLP, learned positions, LayerNorm.
 
-    rows_NRC -> tokens_NTD with T = ceil(R / merge). An odd last group is padded by repeating its last row.
-    The output LayerNorm starts at the root mean square of the backbone's own word embeddings, so that media tokens
-    enter the pretrained transformer at a size it knows.
+    rows_NRC -> tokens_NTD with T = ceil(R / merge). An odd last group is padded by repeating its last row. `dropout.p`
+    is 0 unless a stage sets it. The output LayerNorm starts at the root mean square of the backbone's own word
+    embeddings, so that media tokens enter the pretrained transformer at a size it knows.
     """
 
     def __init__(
@@ -25,6 +25,8 @@ class Connector(nn.Module):
         self.merge = merge
         hidden = hidden or 2 * width
         self.norm_in = nn.LayerNorm(rows_width)
+        self.dropout = nn.Dropout(0.0)
+        self.linear = nn.Linear(rows_width * merge, width, bias=False)
         self.expand = nn.Linear(rows_width * merge, hidden)
         self.contract = nn.Linear(hidden, width)
         self.positions = nn.Parameter(torch.zeros(positions, width))
@@ -45,7 +47,9 @@ class Connector(nn.Module):
                 last_NrC = rows_NRC[:, -1:].expand(-1, shortfall, -1)
                 rows_NRC = torch.cat([rows_NRC, last_NrC], dim=1)
             rows_NRC = rows_NRC.unflatten(1, (-1, self.merge)).flatten(2)
-        tokens_NTD = self.contract(nn.functional.gelu(self.expand(rows_NRC)))
+        rows_NRC = self.dropout(rows_NRC)
+        hidden_NTH = self.dropout(nn.functional.gelu(self.expand(rows_NRC)))
+        tokens_NTD = self.linear(rows_NRC) + self.contract(hidden_NTH)
         return self.norm_out(tokens_NTD + self._positions(tokens_NTD.shape[1]))
 
     def _positions(self, count: int) -> torch.Tensor:
