@@ -42,7 +42,7 @@ def changed(overrides: list[str]) -> DictConfig:
         (["stage.temperature=0"], r"stage.temperature: 0 is outside"),
         (["stage.schedule=step"], "stage.schedule"),
         (["stage.warmup=1.5"], "stage.warmup: 1.5 is outside"),
-        (["stage.freeze=[words,head]"], "stage.freeze"),
+        (["stage.freeze=[words,heads]"], "stage.freeze"),
         (["data.prefix_dropout=1.2", *FINETUNE], "data.prefix_dropout: 1.2 is outside"),
         (["data.negatives=x"], "data.negatives: pretraining takes no hard negatives"),
         (["data.workers=-1"], "data.workers: -1 is outside"),
