@@ -169,6 +169,8 @@ def languages(rows: Rows, task: str, directions: Sequence[str], models: Sequence
     if not panels:
         return None
     palette = colours(rows.models)
+    scored = {model for found in panels.values() for cell in found.values() for model in cell}
+    models = [model for model in dict.fromkeys(models) if model in scored]
     longest = max(len(found) for found in panels.values())
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(9, 1.2 + 0.16 * longest, len(panels))

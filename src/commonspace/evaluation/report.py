@@ -114,7 +114,7 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
     composed = [one for one in found if one.task in COMPOSED]
     yield "Composed queries", _COMPOSED + comparison_table(composed), "composed"
     yield "Stages, and the soup against its ingredients", _soup_text(found), "stages"
-    sized = FINAL if FINAL in rows.models else rows.models[-1]
+    sized = _shown(rows)
     yield f"Matryoshka sizes of {sized}", "Share of NDCG@10 at full size.\n\n" + retention_table(rows, sized), "sizes"
     for task, ways in _LANGUAGE_TASKS:
         tables = [
@@ -131,16 +131,21 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
     yield "How these rows were made", _commands(rows), ""
 
 
+def _shown(rows: Rows) -> str:
+    """The model that stands for all: the soup, or the last there is before one."""
+    return FINAL if FINAL in rows.models else rows.models[-1]
+
+
 def _figures(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tuple[str, Figure | None]]:
     yield "differences", plots.differences([o for o in found if o.baseline == "late_fusion" and o.metric == "MRR@10"])
     yield "composed", plots.differences([one for one in found if one.task in COMPOSED])
     for subset in ("no_near_duplicates", "all"):
         yield f"tasks_{subset}", plots.tasks(rows, "MRR@10", subset)
     yield "stages", plots.stages(rows, "MRR@10", "no_near_duplicates") or plots.stages(rows, "MRR@10", "all")
-    yield "sizes", plots.sizes(rows, FINAL if FINAL in rows.models else rows.models[-1])
-    shown = [name for name in ("e5", "late_fusion", "pretrain", FINAL) if name in rows.models]
+    yield "sizes", plots.sizes(rows, _shown(rows))
+    shown = [name for name in ("e5", "late_fusion", "pretrain", _shown(rows)) if name in rows.models]
     for task, ways in _LANGUAGE_TASKS:
-        yield task, plots.languages(rows, task, ways, shown or rows.models, "MRR@10")
+        yield task, plots.languages(rows, task, ways, shown, "MRR@10")
     yield "geometry", plots.gaps(read_geometry(folder))
 
 
