@@ -138,7 +138,9 @@ def test_every_option_of_stage_and_objective_reaches_its_class() -> None:
     from commonspace.stages.settings import StageSettings
 
     config = compose("train")
-    assert set(config.stage) == {field.name for field in fields(StageSettings)}
+    settings = {field.name for field in fields(StageSettings)}
+    assert set(compose("train", ["stage=align"]).stage) == settings
+    assert set(config.stage) == settings - {"through"}
     assert set(config.objective) - {"name", "matryoshka", "reverse"} == {field.name for field in fields(NCEOptions)}
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from commonspace.errors import ConfigError
 from commonspace.models.pooling import POOLINGS, input_and_last_pool, last_pool, mean_pool, pool, pooled_width
@@ -25,6 +26,11 @@ def padded(
     return hidden, mask
 
 
+def gated(_: str, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`input_and_last` of tokens that are an image's."""
+    return input_and_last_pool(2 * hidden, hidden, torch.where(mask > 0, 1, -1), gate=0.5, centre_D=torch.ones(6))
+
+
 def test_mean_equals_a_plain_loop(ragged):
     pooled = mean_pool(*padded(ragged, 7, 0.0))
     for row, vector in zip(ragged, pooled, strict=True):
@@ -37,9 +43,9 @@ def test_mean_equals_a_plain_loop(ragged):
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("filler", [0.0, 1e30, float("nan"), float("inf")])
 def test_padding_and_what_stands_there_do_not_move_a_vector(ragged, kind, left, filler):
-    alone = torch.cat([pool(kind, row[None], torch.ones(1, len(row)), input_BLD=row[None] * 2) for row in ragged])
-    hidden, mask = padded(ragged, 11, filler, left)
-    torch.testing.assert_close(pool(kind, hidden, mask, input_BLD=hidden * 2), alone)
+    pooled = pool if kind != "input_and_last" else gated
+    alone = torch.cat([pooled(kind, row[None], torch.ones(1, len(row))) for row in ragged])
+    torch.testing.assert_close(pooled(kind, *padded(ragged, 11, filler, left)), alone)
 
 
 def test_padding_gets_no_gradient(ragged):
@@ -55,14 +61,28 @@ def test_last_takes_the_last_token(ragged):
     torch.testing.assert_close(last_pool(*padded(ragged, 9, 0.0)), torch.stack([row[-1] for row in ragged]))
 
 
-def test_input_and_last_stand_side_by_side_the_input_at_unit_size(ragged):
+def test_of_text_alone_both_means_stand_side_by_side_the_input_at_unit_size(ragged):
     hidden, mask = padded(ragged, 7, 0.0)
     entering = torch.randn(4, 7, 6)
-    both = input_and_last_pool(0.01 * entering, hidden, mask)
+    kinds = torch.where(mask, 0, -1)
+    both = input_and_last_pool(0.01 * entering, hidden, kinds, gate=0.3, centre_D=torch.randn(6))
     unit = entering / entering.square().mean(-1, keepdim=True).sqrt()
     torch.testing.assert_close(both[:, :6], mean_pool(unit, mask), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(both[:, 6:], mean_pool(hidden, mask))
     assert both.shape[1] == pooled_width("input_and_last", 6) and pooled_width("mean", 6) == 6
+
+
+def test_kinds_that_enter_count_alike_and_media_leave_by_the_gate():
+    text, image, audio, mark = range(4)
+    kinds = torch.tensor([[text, mark, image, image, image, mark, audio], [text, text, text, -1, -1, -1, -1]])
+    entering, leaving, centre = torch.randn(2, 7, 6), torch.randn(2, 7, 6), torch.randn(6)
+    both = input_and_last_pool(entering, leaving, kinds, gate=0.25, centre_D=centre)
+    unit = nn.functional.rms_norm(entering, (6,))
+    torch.testing.assert_close(both[0, :6], (unit[0, 0] + unit[0, 2:5].mean(0) + unit[0, 6]) / 3)
+    through = centre + 0.25 * (leaving[0] - centre)
+    through[0] = leaving[0, 0]
+    torch.testing.assert_close(both[0, 6:], through.mean(0))
+    torch.testing.assert_close(both[1], torch.cat([unit[1, :3].mean(0), leaving[1, :3].mean(0)]))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -77,8 +97,6 @@ def test_a_row_without_tokens_is_nan_and_not_a_plausible_vector(kind):
     assert pool(kind, torch.ones(1, 3, 6), torch.zeros(1, 3)).isnan().all()
 
 
-def test_unknown_and_incomplete_pooling_is_refused():
+def test_unknown_pooling_is_refused():
     with pytest.raises(ConfigError, match="pooling first is unknown"):
         pool("first", torch.ones(1, 1, 1), torch.ones(1, 1))
-    with pytest.raises(ConfigError, match="what went into the backbone"):
-        pool("input_and_last", torch.ones(1, 1, 1), torch.ones(1, 1))

@@ -34,7 +34,7 @@ def layout(pieces: Pieces) -> list:
     """Ids of texts, names of marks, and kind and tokens of media."""
     shown = []
     for piece in pieces.pieces:
-        if piece.kind == "text":
+        if piece.kind in ("text", "special"):
             assert piece.value.dtype == torch.int64 and piece.tokens == len(piece.value)
             shown.append(piece.value.tolist())
         elif piece.kind == "mark":
@@ -70,6 +70,14 @@ def test_image(processor: Processor):
     assert layout(processor(Content(PICTURE))) == [[0], *image, [2]]
     assert layout(processor(Content("w4", PICTURE, "w5"))) == [[0, 4], *image, [5, 2]]
     assert processor(Content(PICTURE)).tokens == 13
+
+
+def test_start_and_end_are_no_text_where_none_stands_beside_them(processor: Processor):
+    kinds = [
+        [piece.kind for piece in processor(content).pieces] for content in (Content(PICTURE), Content("w4", PICTURE))
+    ]
+    assert kinds[0] == ["special", "mark", "image", "mark", "special"]
+    assert kinds[1] == ["text", "mark", "image", "mark", "special"]
 
 
 def test_audio(processor: Processor):

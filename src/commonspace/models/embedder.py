@@ -17,9 +17,11 @@ from torch import nn
 from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.models.backbones.base import Backbone
-from commonspace.models.pooling import pool, pooled_width
+from commonspace.models.pooling import input_and_last_pool, pool, pooled_width
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import Processor
+
+_OPEN = 0.25  # of the gate at the start: an aligned connector's tokens leave an untrained transformer as noise
 
 
 class Embedder(nn.Module):
@@ -48,6 +50,7 @@ class Embedder(nn.Module):
         pooled = pooled_width(pooling, backbone.width)
         self.register_buffer("pooled_mean_P", torch.zeros(pooled))
         self.register_buffer("pooled_scale_P", torch.ones(pooled))
+        self.media_gate = nn.Parameter(torch.tensor(_OPEN)) if pooling == "input_and_last" else None
         self.head = nn.Linear(pooled, embedding_size)
         self.embedding_size = embedding_size
         self.matryoshka_sizes = tuple(matryoshka_sizes)
@@ -87,7 +90,15 @@ class Embedder(nn.Module):
         At step zero the last D numbers of a text alone are the text encoder's own vector.
         """
         states = self.backbone(batch)
-        return pool(self.pooling, states.last_BLD, states.mask_BL, states.input_BLD)
+        if self.media_gate is None:
+            return pool(self.pooling, states.last_BLD, states.mask_BL)
+        return input_and_last_pool(
+            states.input_BLD,
+            states.last_BLD,
+            states.kind_BL,
+            gate=self.media_gate,
+            centre_D=self.pooled_mean_P[self.backbone.width :],
+        )
 
     def project(self, pooled_NP: torch.Tensor) -> torch.Tensor:
         """Embeddings [N, E] of pooled states: the linear head on them, centred and scaled by constants.

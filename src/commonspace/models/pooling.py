@@ -6,26 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from commonspace.errors import ConfigError
+from commonspace.processing.pieces import KINDS
 
 POOLINGS = ("mean", "last", "input_and_last")
 
 
-def pool(kind: str, hidden_BLD: Tensor, mask_BL: Tensor, input_BLD: Tensor | None = None) -> Tensor:
-    """One vector a row [B, P], P = `pooled_width(kind, D)`, in float32 or wider, by one of `POOLINGS`.
+def pool(kind: str, hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
+    """One vector a row [B, D] of the backbone's output, in float32 or wider: "mean" or "last".
 
     Args:
         hidden_BLD: the backbone's output; what stands at padding is never read, whatever it is.
         mask_BL: True at tokens. Each row has at least one: a row without gives NaN, not a vector that looks right.
-        input_BLD: what went into the backbone; for "input_and_last" only.
     """
     if kind == "mean":
         return mean_pool(hidden_BLD, mask_BL)
     if kind == "last":
         return last_pool(hidden_BLD, mask_BL)
-    if kind == "input_and_last":
-        if input_BLD is None:
-            raise ConfigError("pooling input_and_last needs what went into the backbone beside what came out")
-        return input_and_last_pool(input_BLD, hidden_BLD, mask_BL)
     raise ConfigError(f"pooling {kind} is unknown; choose one of {', '.join(POOLINGS)}")
 
 
@@ -53,13 +49,32 @@ def last_pool(hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
     return vectors_BD.masked_fill((last_B < 0)[:, None], torch.nan)
 
 
-def input_and_last_pool(input_BLD: Tensor, hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-    """Means over a row's tokens as they enter the backbone and as they leave it, side by side [B, 2 D].
+def input_and_last_pool(
+    input_BLD: Tensor,
+    hidden_BLD: Tensor,
+    kind_BL: Tensor,
+    *,
+    gate: Tensor | float = 1.0,
+    centre_D: Tensor | None = None,
+) -> Tensor:
+    """A row's tokens as they enter the backbone and as they leave it, side by side [B, 2 D].
 
-    Tokens that enter count at a root mean square of one each, whatever the size of word embeddings. A departure from
-    the paper, which pools the output only. The head stays one linear map. It gives connectors a way to the embedding
-    that does not lead through the backbone, and keeps what the layers wash out.
+    Tokens that enter count at a root mean square of one each, whatever the size of word embeddings, and the kinds of
+    token (text, image, audio) count alike, so that one word beside a picture is heard. Of what leaves, text counts
+    whole and the rest by `gate`, about `centre_D`: c + g (h - c). For text alone both halves are plain means.
+
+    A departure from the paper, which pools the output only. The head stays one linear map. It gives connectors a way
+    to the embedding that does not lead through the backbone, and keeps what the layers wash out.
     """
-    wide_BLD = input_BLD.to(torch.promote_types(input_BLD.dtype, torch.float32))
+    mask_BL = kind_BL >= 0
+    wide_BLD = input_BLD.to(torch.promote_types(input_BLD.dtype, torch.float32)).masked_fill(~mask_BL[..., None], 0)
     unit_BLD = nn.functional.rms_norm(wide_BLD, wide_BLD.shape[-1:], eps=1e-8)
-    return torch.cat([mean_pool(unit_BLD, mask_BL), mean_pool(hidden_BLD, mask_BL)], dim=1)
+    kinds_K = torch.tensor([KINDS.index(kind) for kind in ("text", "image", "audio")], device=kind_BL.device)
+    of_kind_BLK = (kind_BL[..., None] == kinds_K).to(unit_BLD.dtype)
+    counts_BK = of_kind_BLK.sum(1)
+    share_BL = (of_kind_BLK / counts_BK.clamp(min=1)[:, None]).sum(-1) / (counts_BK > 0).sum(-1, keepdim=True)
+    entered_BD = (unit_BLD * share_BL[..., None]).sum(1)
+    if centre_D is not None:
+        weight_BL1 = torch.where(kind_BL == KINDS.index("text"), 1.0, gate)[..., None]
+        hidden_BLD = centre_D + weight_BL1 * (hidden_BLD - centre_D)
+    return torch.cat([entered_BD, mean_pool(hidden_BLD, mask_BL)], dim=1)

@@ -7,11 +7,12 @@ of these with marks around them. Features already computed by a frozen tower may
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
-Kind = Literal["text", "image", "audio", "mark"]
+Kind = Literal["text", "image", "audio", "mark", "special"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # Learned begin and end marks; a piece of kind "mark" holds an index into this tuple.
 MARKS = (
     "begin_image", "end_image",
@@ -25,7 +26,8 @@ MARKS = (
 class Piece:
     """A run of tokens of one kind.
 
-    value   text: int64 [L] token ids; image: uint8 [3, H, W] pixels; audio: float32 [M, T] log-mel frames;
+    kind    "special" is the tokenizer's start or end where no text stands beside it.
+    value   text and special: int64 [L] token ids; image: uint8 [3, H, W] pixels; audio: float32 [M, T] log-mel frames;
             mark: int64 scalar, an index into `MARKS`.
             With `is_feature` an image or audio value is the frozen tower's own output, [tokens, width].
     tokens  how many tokens the backbone will see (what budgets and length buckets count).

@@ -198,17 +198,17 @@ class Processor:
         if pieces[0].kind == "text":
             pieces = [_text_piece([*start, *pieces[0].value.tolist()]), *pieces[1:]]
         elif start:
-            pieces = [_text_piece(start), *pieces]
+            pieces = [_text_piece(start, "special"), *pieces]
         if pieces[-1].kind == "text":
             pieces = [*pieces[:-1], _text_piece([*pieces[-1].value.tolist(), *end])]
         elif end:
-            pieces = [*pieces, _text_piece(end)]
+            pieces = [*pieces, _text_piece(end, "special")]
         return tuple(pieces)
 
 
-def _text_piece(ids: list[int] | torch.Tensor) -> Piece:
+def _text_piece(ids: list[int] | torch.Tensor, kind: Literal["text", "special"] = "text") -> Piece:
     value = torch.as_tensor(ids, dtype=torch.int64)
-    return Piece("text", value, len(value))
+    return Piece(kind, value, len(value))
 
 
 def _mark(name: str) -> Piece:

@@ -8,12 +8,16 @@ through the tower. This stage is ours, not the paper's; docs/log.md has what it 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
+from torch import nn
 
 from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import input_and_last_pool
+from commonspace.objectives.gradcache import cached_backward, token_chunks
 from commonspace.stages.contrastive import ContrastiveStage
 
 _BATCH_TOKENS = 8192
@@ -50,21 +54,34 @@ class AlignStage(ContrastiveStage):
     def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Gradients of connectors and head on one batch of media and their texts."""
         text_BP = self._text_vectors(batch)
+        if self.global_step >= (1 - self.settings.through) * self.steps:
+            return self._backward_through(batch, text_BP)
         width = self.embedder.backbone.width
-        vectors_NE = self.embedder.project(
-            torch.cat([self._media_vectors(batch, text_BP[:, -width:].mean(0)), text_BP])
-        )
-        loss, report = self.loss_of(batch, vectors_NE.float())
+        media_BP = self._media_vectors(batch, text_BP[:, -width:].mean(0))
+        loss, report = self._loss(batch, text_BP, self.embedder.project(media_BP).float())
         loss.backward()
         return loss.detach(), report
+
+    def _backward_through(self, batch: Batch, text_BP: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """As `backward_batch`, with the media's output half from the transformer, which stays as it is."""
+        self.embedder.backbone.text.eval()
+        chunks = token_chunks([pieces.tokens for pieces in batch.query], self.settings.cache_tokens, padded=False)
+        return cached_backward(self._encode, batch.query, chunks, partial(self._loss, batch, text_BP))
+
+    def _loss(
+        self, batch: Batch, text_BP: torch.Tensor, media_BE: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        mean_P = self.embedder.pooled_mean_P
+        text_BP = mean_P + nn.functional.dropout(text_BP - mean_P, self.settings.dropout, self.training)
+        return self.loss_of(batch, torch.cat([media_BE, self.embedder.project(text_BP).float()]))
 
     def _media_vectors(self, batch: Batch, output_D: torch.Tensor) -> torch.Tensor:
         """Mean of each query's tokens as they enter the transformer, beside the given output [B, 2 D]."""
         for source, pieces in zip(batch.sources, batch.query, strict=True):
             if not any(piece.kind in ("image", "audio") for piece in pieces.pieces):
                 raise ConfigError(f"task {batch.task}: {source} has no media to align; use pretrain")
-        input_BLD, mask_BL = self.embedder.backbone.assemble(batch.query)
-        return input_and_last_pool(input_BLD, output_D.expand_as(input_BLD), mask_BL)
+        input_BLD, kind_BL = self.embedder.backbone.assemble(batch.query)
+        return input_and_last_pool(input_BLD, output_D.expand_as(input_BLD), kind_BL)
 
     @torch.no_grad()
     def _text_vectors(self, batch: Batch) -> torch.Tensor:

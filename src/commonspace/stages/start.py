@@ -15,7 +15,7 @@ from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 
 # What stays fully trained beside adapters: everything that starts untrained.
-_UNTRAINED = r"head\..*|backbone\.(image_connector|audio_connector|marks)\..*"
+_UNTRAINED = r"head\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
 _ADAPTED = (
     r"backbone\.text\.encoder\.layer\.\d+\."
     r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"

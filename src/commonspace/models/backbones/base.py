@@ -13,11 +13,19 @@ from commonspace.processing.pieces import Pieces
 
 
 class TokenStates(NamedTuple):
-    """What pooling sees of a batch: states after and before the transformer, and which positions are real tokens."""
+    """What pooling sees of a batch: states after and before the transformer, and what stands at each position.
+
+    kind_BL  index into `processing.pieces.KINDS`, below 0 at padding
+    """
 
     last_BLD: torch.Tensor
     input_BLD: torch.Tensor
-    mask_BL: torch.Tensor
+    kind_BL: torch.Tensor
+
+    @property
+    def mask_BL(self) -> torch.Tensor:
+        """True at tokens."""
+        return self.kind_BL >= 0
 
 
 class Backbone(nn.Module, ABC):

@@ -16,7 +16,7 @@ from transformers import BertModel
 from commonspace.errors import ConfigError, ContentError
 from commonspace.models.backbones.base import Backbone, TokenStates
 from commonspace.models.backbones.connector import Connector
-from commonspace.processing.pieces import MARKS, Piece, Pieces
+from commonspace.processing.pieces import KINDS, MARKS, Piece, Pieces
 
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
 
@@ -65,13 +65,14 @@ class CompactBackbone(Backbone):
         return list(self.text.encoder.layer)
 
     def forward(self, batch: Sequence[Pieces]) -> TokenStates:
-        input_BLD, mask_BL = self.assemble(batch)
+        input_BLD, kind_BL = self.assemble(batch)
+        mask_BL = kind_BL >= 0
         full = bool(mask_BL.all())  # no padding: the faster attention path, the same result
         states = self.text(inputs_embeds=input_BLD, attention_mask=None if full else mask_BL.long())
-        return TokenStates(states.last_hidden_state, input_BLD, mask_BL)
+        return TokenStates(states.last_hidden_state, input_BLD, kind_BL)
 
     def assemble(self, batch: Sequence[Pieces]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token embeddings [B, L, D] in the contents' own order, zero-padded at the end, and their mask [B, L].
+        """Token embeddings [B, L, D] in the contents' own order, zero-padded at the end, and their kinds [B, L].
 
         All tokens of a kind are embedded together into one pool [S, D]; one gather then puts each in its place.
         """
@@ -85,9 +86,10 @@ class CompactBackbone(Backbone):
                 groups[piece.kind, piece.is_feature, piece.tokens if shape else 0, shape].append((row, start, piece))
                 start += piece.tokens
             places.append(start)
-        pool, rows, columns = [], [], []
+        pool, kinds, rows, columns = [], [], [], []
         for (kind, is_feature, _, _), members in groups.items():
             pool.append(self._embed_group(kind, is_feature, [piece for _, _, piece in members]))
+            kinds.append(torch.full((len(pool[-1]),), KINDS.index(kind)))
             for row, start, piece in members:
                 rows.append(np.full(piece.tokens, row))
                 columns.append(np.arange(start, start + piece.tokens))
@@ -95,9 +97,9 @@ class CompactBackbone(Backbone):
         index_BL = np.full((len(batch), max(places)), -1)
         index_BL[np.concatenate(rows), np.concatenate(columns)] = np.arange(len(pool_SD))
         index_BL = torch.from_numpy(index_BL).to(pool_SD.device)
-        mask_BL = index_BL >= 0
-        input_BLD = pool_SD[index_BL.clamp(min=0)] * mask_BL.unsqueeze(-1)
-        return input_BLD, mask_BL
+        kind_BL = torch.where(index_BL >= 0, torch.cat(kinds).to(pool_SD.device)[index_BL.clamp(min=0)], -1)
+        input_BLD = pool_SD[index_BL.clamp(min=0)] * (kind_BL >= 0).unsqueeze(-1)
+        return input_BLD, kind_BL
 
     def _embed_group(self, kind: str, is_feature: bool, pieces: list[Piece]) -> torch.Tensor:
         """Tokens of pieces of one kind and shape, one after the other: [sum of their tokens, D]."""
@@ -105,7 +107,7 @@ class CompactBackbone(Backbone):
         values = [piece.value.to(device) for piece in pieces]
         if is_feature:  # kept in float16; autocast on CPUs refuses to stack that
             values = [value.float() for value in values]
-        if kind == "text":
+        if kind in ("text", "special"):
             return self.text.embeddings.word_embeddings(torch.cat(values))
         if kind == "mark":
             return self.marks(torch.stack(values))
