@@ -113,3 +113,15 @@ def test_one_query_a_concept_does_not_depend_on_order() -> None:
 def test_normalised_names() -> None:
     assert normalise(" \uff26ull\u00a0 WIDTH\n") == "full width"
     assert name_of(Content("a", "b")) == "a b" and name_of(Content(" ")) is None
+
+
+def test_own_pairs_are_asked_both_ways_and_missed_in_no_other_tier(tmp_path: Path, tier: Path) -> None:
+    write(
+        tmp_path / "mine",
+        "own",
+        [record(f"k{i}", "own", f"c{i}", Content(f"q{i}"), ("en", Content(f"p{i}"))) for i in range(3)],
+    )
+    suite = build_suite(tmp_path / "mine")
+    assert [task.direction for task in suite.tasks] == ["query->positive", "positive->query"]
+    assert [len(task.gallery) for task in suite.tasks] == [3, 3]
+    assert "own" not in build_suite(tier).absent

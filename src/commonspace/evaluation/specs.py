@@ -28,6 +28,7 @@ class TaskSpec:
                concepts are a handful of mesh families
     mute       videos without their soundtrack
     zero_shot  from sources in no training tier; exists on held-out only
+    own        pairs of a user's own: missed in no other tier
     prompt     task name of the prefix for queries of text alone, as in training
     """
 
@@ -41,6 +42,7 @@ class TaskSpec:
     unit: Literal["concept", "pair"] = "concept"
     mute: bool = False
     zero_shot: bool = False
+    own: bool = False
     prompt: str | None = None
 
 
@@ -74,6 +76,7 @@ SPECS: tuple[TaskSpec, ...] = (
     TaskSpec("food", "food", "image+text->text", match="relation", zero_shot=True),
     *_both("painting", "painting", "image", "text", zero_shot=True),
     *_both("fish", "fish", "image", "text", zero_shot=True),
+    *_both("own", "own", "query", "positive", own=True),
 )
 # Tasks with a row for each language among several.
 BY_LANGUAGE = frozenset(spec.name for spec in SPECS if spec.group == "language")
