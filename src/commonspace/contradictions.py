@@ -40,7 +40,7 @@ def _ranges(config: Config) -> Iterable[str]:
     yield from _number(config, "stage.dev_every", 0, 1)
     for key in ("stage.temperature", "callbacks.checkpoint_every"):
         yield from _number(config, key, 0, huge, open_low=True)
-    for key in ("stage.learning_rate", "stage.new_learning_rate", "stage.weight_decay", "data.workers"):
+    for key in ("stage.learning_rate", "stage.new_learning_rate", "stage.weight_decay", "data.workers", "data.memory"):
         yield from _number(config, key, 0, huge)
     for key in ("count", "bootstrap", "seeds", "data.limit", "data.skip_budget", "callbacks.keep"):
         yield from _number(config, key, 1, huge)

@@ -60,6 +60,23 @@ def test_a_stopped_loader_goes_on_with_the_very_next_batch(two_tasks, processor,
     assert seen + [told(batch) for batch in again.loader()] == whole
 
 
+@pytest.mark.parametrize("memory, again", [(1, False), (0, True)])
+def test_what_is_kept_in_memory_is_read_once_and_changes_nothing(two_tasks, processor, monkeypatch, memory, again):
+    tasks = {"image_caption": {"batch_size": 8, "rate": 1.0}}
+    expected = [told(batch) for batch in make(two_tasks, processor, tasks=tasks).loader()]
+    module = make(two_tasks, processor, tasks=tasks, memory=memory)
+    module.setup()
+    plan = next(iter(module.loader().mixture))
+    told(module.dataset.batch(plan))
+    calls = []
+    read = ShardReader.read
+    monkeypatch.setattr(ShardReader, "read", lambda reader, row: calls.append(row) or read(reader, row))
+    for _ in range(16):
+        module.dataset.batch(plan)
+    assert bool(calls) == again
+    assert [told(batch) for batch in module.loader()] == expected
+
+
 def test_two_ranks_make_the_global_batch_of_one(two_tasks, processor, whole):
     ranks = [list(make(two_tasks, processor).loader(rank, 2)) for rank in (0, 1)]
     for (step, task, _, sources, _, ids, _), one, two in zip(whole, *ranks, strict=True):

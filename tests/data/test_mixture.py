@@ -39,6 +39,12 @@ def test_each_batch_has_one_task_at_its_size_and_rates_hold():
     assert len({p.seed for p in seen}) == 2000
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_even_a_short_run_keeps_to_the_rates(seed):
+    seen = Counter(plan.task for plan in mixture(seed=seed, steps=16))
+    assert abs(seen["second"] - 4) <= 1
+
+
 def test_no_record_comes_twice_in_an_epoch_and_every_epoch_differs():
     epochs: dict[tuple[str, int], list[int]] = {}
     for plan in mixture(steps=600):

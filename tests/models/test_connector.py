@@ -20,6 +20,18 @@ def test_merging_joins_neighbours_and_repeats_the_last_row_of_an_odd_group():
     assert torch.equal(connector(changed_NRC)[:, 0], tokens_NTD[:, 0])
 
 
+@pytest.mark.parametrize("merge", [1, 2])
+def test_the_summary_is_the_token_of_the_mean_row_wherever_the_rows_stand(merge):
+    torch.manual_seed(0)
+    connector = Connector(6, 8, positions=5, merge=merge)
+    rows_NRC = torch.randn(3, 5, 6)
+    mean_N1C = rows_NRC.mean(1, keepdim=True)
+    summary_ND = connector.summary(rows_NRC)
+    torch.testing.assert_close(summary_ND, connector(mean_N1C)[:, 0])  # positions start at zero
+    torch.nn.init.normal_(connector.positions)
+    torch.testing.assert_close(connector.summary(rows_NRC.flip(1)), summary_ND)
+
+
 def test_output_starts_at_the_scale_of_word_embeddings():
     torch.manual_seed(0)
     words_VD = 0.05 * torch.randn(500, 32) + 0.01

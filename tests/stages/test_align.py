@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from commonspace.errors import ConfigError
-from commonspace.models.pooling import mean_pool
 from commonspace.objectives.nce_options import NCEOptions
 from commonspace.stages.align import AlignStage
 from commonspace.stages.objective import Objective
@@ -66,35 +65,6 @@ def test_a_medium_has_its_input_half_and_the_output_it_is_given():
     found = stage._media_vectors(batch, torch.arange(32.0))
     torch.testing.assert_close(found[:, :32], embedder.pool(batch.query)[:, :32])
     torch.testing.assert_close(found[:, 32:], torch.arange(32.0).expand(6, -1))
-    states = embedder.backbone(batch.query)
-    assert not torch.allclose(found[:, :32], mean_pool(states.input_BLD, states.mask_BL))  # unit tokens
-
-
-@pytest.mark.parametrize("cache_tokens", [16384, 20])
-def test_through_the_transformer_the_loss_is_the_whole_models(cache_tokens):
-    embedder = tiny_embedder(pooling="input_and_last")
-    stage = make_stage(embedder, through=1.0, cache_tokens=cache_tokens)
-    batch = make_batch(embedder, negatives=False)
-    loss, _ = stage.backward_batch(batch)
-    got = {name: p.grad.clone() for name, p in embedder.named_parameters() if p.grad is not None}
-    embedder.zero_grad()
-    expected, _ = stage.loss_of(batch, embedder([*batch.query, *batch.positive]))
-    expected.backward()
-    torch.testing.assert_close(loss, expected.detach())
-    assert any("image_connector" in name for name in got) and not any(".text." in name for name in got)
-    for name, gradient in got.items():
-        torch.testing.assert_close(gradient, embedder.get_parameter(name).grad, atol=1e-4, rtol=1e-3)
-
-
-def test_media_go_through_the_transformer_for_the_last_share_of_the_steps(monkeypatch):
-    embedder = tiny_embedder(pooling="input_and_last")
-    stage, batch = make_stage(embedder, through=0.25), make_batch(embedder, negatives=False)
-    went = []
-    monkeypatch.setattr(stage, "_backward_through", lambda *_: went.append(step))
-    for step in (0, 29, 30, 39):
-        monkeypatch.setattr(AlignStage, "global_step", step)
-        stage.backward_batch(batch)
-    assert went == [30, 39]
 
 
 def test_dropout_ends_with_the_stage():
@@ -123,7 +93,6 @@ def test_what_cannot_be_aligned_is_refused():
     [
         ("align", {"learning_rate": 1e-5, "tower_learning_rate": 0.0}, "trains no pretrained part"),
         ("align", {"learning_rate": 0.0}, "trains no pretrained part"),
-        ("pretrain", {"through": 0.5}, "belongs to stage align"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(name, options, message):

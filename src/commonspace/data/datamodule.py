@@ -36,6 +36,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
     negatives       folder written by mining, tasks without a file there go without; None: only what shards carry
     negative_count  hard negatives a sample carries, at most
     skip_budget     consecutive bad samples before training stops
+    memory          megabytes of records and processed contents each worker keeps, for runs of many epochs
     limit           use only the first so many records of a task
     temperature     samples by size of the task instead of by rate (see mixture.py)
 
@@ -58,6 +59,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         negatives: str | Path | None = None,
         negative_count: int = 1,
         skip_budget: int = 16,
+        memory: int = 0,
         limit: int | None = None,
         temperature: float | None = None,
         probes: int = 32,
@@ -70,6 +72,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         self.token_budget, self.workers, self.bucket, self.probes = token_budget, workers, bucket, probes
         self.prefix_dropout, self.canonical, self.skip_budget = prefix_dropout, canonical, skip_budget
         self.negatives = Path(negatives) if negatives is not None else None
+        self.memory = memory
         self.negative_count, self.limit, self.temperature = negative_count, limit, temperature
         self.data: dict[str, TaskData] = {}
         self.plans: list[TaskPlan] = []
@@ -86,7 +89,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         for name, config in self.task_configs.items():
             self.data[name] = self._open(name, config)
             self.plans.append(self._plan(name, config))
-        self.dataset = MixtureDataset(self.data, self.processor, skip_budget=self.skip_budget)
+        self.dataset = MixtureDataset(self.data, self.processor, skip_budget=self.skip_budget, memory=self.memory)
         if self.steps is None:
             self.steps = self._steps_for_budget()
 

@@ -7,7 +7,7 @@ worker more or less, or another rank all see the same sample.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -118,7 +118,7 @@ def encode(
     seed: int,
     options: TaskOptions,
     processor: Processing,
-    done: dict[tuple[int, bool], Pieces] | None = None,
+    done: MutableMapping[tuple[int, bool], Pieces] | None = None,
 ) -> Encoded:
     """Process a sample's contents. `done` keeps pieces by content over a batch: nothing is decoded twice in a step.
 

@@ -7,8 +7,8 @@ any number of workers, and what is in flight when a run dies is simply planned a
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import ChainMap, Counter
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from commonspace.data.batch import Batch, PackedBatch, pack, unpack
 from commonspace.data.encoding import Encoded, Processing, TaskOptions, draw, encode, sample_seed
 from commonspace.data.mixture import Mixture, StepPlan
 from commonspace.data.negatives import NegativeLists
+from commonspace.data.sample import Record
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.processing.pieces import Pieces
@@ -45,12 +46,18 @@ class MixtureDataset(Dataset):
     """Maps a `StepPlan` to a batch; packed for the journey when it runs in a worker.
 
     skip_budget  rows that are tried for one place of a batch before training stops with a `DataError`
+    memory       megabytes of records and processed contents each worker keeps from one batch to the next
     """
 
-    def __init__(self, tasks: Mapping[str, TaskData], processor: Processing, *, skip_budget: int = 16) -> None:
-        if skip_budget < 1:
-            raise ConfigError(f"skip_budget must be at least 1, not {skip_budget}")
+    def __init__(
+        self, tasks: Mapping[str, TaskData], processor: Processing, *, skip_budget: int = 16, memory: int = 0
+    ) -> None:
+        if skip_budget < 1 or memory < 0:
+            raise ConfigError(f"skip_budget={skip_budget} must be at least 1 and memory={memory} at least 0")
         self.tasks, self.processor, self.skip_budget = dict(tasks), processor, skip_budget
+        self.memory, self._room = memory, memory * 1_000_000
+        self._records: dict[tuple[ShardReader, int], Record] = {}
+        self._pieces: dict[tuple[int, bool], Pieces] = {}
 
     def __getitem__(self, plan: StepPlan) -> Batch | PackedBatch:
         batch = self.batch(plan)
@@ -58,9 +65,12 @@ class MixtureDataset(Dataset):
 
     def batch(self, plan: StepPlan) -> Batch:
         """Read, draw and process the samples of one plan."""
-        done: dict[tuple[int, bool], Pieces] = {}
+        done: ChainMap[tuple[int, bool], Pieces] = ChainMap({}, self._pieces)
         skipped: list[str] = []
         samples = [self._place(plan, int(row), done, skipped) for row in plan.indices]
+        for (digest, prefix), pieces in done.maps[0].items():
+            if not prefix and self._has_room(sum(piece.value.nbytes for piece in pieces.pieces)):
+                self._pieces[digest, False] = pieces
         return Batch(
             task=plan.task,
             query=[sample.query for sample in samples],
@@ -74,7 +84,7 @@ class MixtureDataset(Dataset):
             skipped=skipped,
         )
 
-    def _place(self, plan: StepPlan, row: int, done: dict[tuple[int, bool], Pieces], skipped: list[str]) -> Encoded:
+    def _place(self, plan: StepPlan, row: int, done: MutableMapping, skipped: list[str]) -> Encoded:
         """The sample for one place of a batch: the planned row, or the first after it that can be used."""
         data = self.tasks[plan.task]
         for candidate in islice(_candidates(row, plan, data.length), self.skip_budget):
@@ -87,10 +97,27 @@ class MixtureDataset(Dataset):
             f"the last: {skipped[-1]}; mend the data or raise skip_budget"
         )
 
-    def _encode(self, data: TaskData, row: int, seed: int, done: dict[tuple[int, bool], Pieces]) -> Encoded:
+    def _encode(self, data: TaskData, row: int, seed: int, done: MutableMapping) -> Encoded:
         mined = data.negatives.of(row) if data.negatives else ()
-        sample = draw(data.reader.read(row), seed, data.options, data.reader.source(row), mined, data.reader.read)
+        sample = draw(
+            self._read(data.reader, row), seed, data.options, data.reader.source(row), mined, data.reader.read
+        )
         return encode(sample, seed, data.options, self.processor, done)
+
+    def _read(self, reader: ShardReader, row: int) -> Record:
+        """A record from memory where it is kept."""
+        if (reader, row) in self._records:
+            return self._records[reader, row]
+        record = reader.read(row)
+        if self._has_room(int(reader.column("size")[row])):
+            self._records[reader, row] = record
+        return record
+
+    def _has_room(self, size: int) -> bool:
+        """Whether `size` bytes more may be kept; if so they count from here on."""
+        fits = size <= self._room
+        self._room -= size if fits else 0
+        return fits
 
 
 def _candidates(row: int, plan: StepPlan, length: int) -> Iterator[int]:

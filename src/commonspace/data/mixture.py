@@ -17,6 +17,8 @@ import numpy as np
 from commonspace.data.batching import spread_order, window_batches
 from commonspace.errors import ConfigError
 
+_GOLDEN = (5**0.5 - 1) / 2
+
 
 @dataclass(frozen=True, eq=False)
 class TaskPlan:
@@ -80,7 +82,7 @@ class StepPlan:
 
 
 class Mixture:
-    """Steps over several tasks: each batch of one task, tasks drawn at their rates, records without repeat in an epoch.
+    """Steps over several tasks: each batch of one task, tasks at their rates, records without repeat in an epoch.
 
     temperature  None: tasks bring rates. A number T: the samples drawn from a task are proportional to
                  length ** (1 / T), so 1 is in proportion to size and a large T gives every task the same.
@@ -111,7 +113,8 @@ class Mixture:
                 )
         self.step = 0
         self.shares = _shares(tasks, temperature)
-        draws = np.random.default_rng([seed, 0]).random(steps)  # a longer run starts with the same draws
+        # Of low discrepancy: even a short run keeps to the rates, and a longer one starts with the same draws.
+        draws = (np.random.default_rng([seed, 0]).random() + _GOLDEN * np.arange(steps)) % 1
         self._choice = np.searchsorted(np.cumsum(self.shares)[:-1], draws, side="right").astype(np.int32)
         self._turns = _count_before(self._choice, len(tasks))
         self._orders: dict[str, tuple[int, np.ndarray]] = {}

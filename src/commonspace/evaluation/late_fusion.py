@@ -44,18 +44,18 @@ class Settings:
     weight_decay: float = 0.05
     embedding_size: int = 384
     decay: float = 0.98
-    canonical: float = 0.5
+    canonical: float = 0.9
 
 
 # Tries in the order they are made: the best guesses first, so that few tries are not wasted.
 GRID: tuple[Settings, ...] = (
     Settings(),
-    Settings(batch_size=512, steps=256),
+    Settings(steps=384),
+    Settings(batch_size=512, steps=384),
     Settings(canonical=0.75),
     Settings(dropout=0.1),
     Settings(temperature=0.07),
     Settings(temperature=0.03),
-    Settings(hidden=384),
     Settings(learning_rate=5e-3, batch_size=512, steps=256),
 )
 

@@ -93,7 +93,7 @@ class Embedder(nn.Module):
         if self.media_gate is None:
             return pool(self.pooling, states.last_BLD, states.mask_BL)
         return input_and_last_pool(
-            states.input_BLD,
+            states.summary_BLD,
             states.last_BLD,
             states.kind_BL,
             gate=self.media_gate,

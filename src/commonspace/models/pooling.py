@@ -50,24 +50,25 @@ def last_pool(hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
 
 
 def input_and_last_pool(
-    input_BLD: Tensor,
+    summary_BLD: Tensor,
     hidden_BLD: Tensor,
     kind_BL: Tensor,
     *,
     gate: Tensor | float = 1.0,
     centre_D: Tensor | None = None,
 ) -> Tensor:
-    """A row's tokens as they enter the backbone and as they leave it, side by side [B, 2 D].
+    """What a row brings to the backbone and what leaves it, side by side [B, 2 D].
 
-    Tokens that enter count at a root mean square of one each, whatever the size of word embeddings, and the kinds of
-    token (text, image, audio) count alike, so that one word beside a picture is heard. Of what leaves, text counts
-    whole and the rest by `gate`, about `centre_D`: c + g (h - c). For text alone both halves are plain means.
+    Before the backbone a text is its token embeddings and a medium its connector's summary (`TokenStates`). Both count
+    at a root mean square of one, whatever the size of word embeddings, and the kinds of token (text, image, audio)
+    count alike, so that one word beside a picture is heard. Of what leaves, text counts whole and the rest by `gate`,
+    about `centre_D`: c + g (h - c). For text alone both halves are plain means.
 
     A departure from the paper, which pools the output only. The head stays one linear map. It gives connectors a way
     to the embedding that does not lead through the backbone, and keeps what the layers wash out.
     """
     mask_BL = kind_BL >= 0
-    wide_BLD = input_BLD.to(torch.promote_types(input_BLD.dtype, torch.float32)).masked_fill(~mask_BL[..., None], 0)
+    wide_BLD = summary_BLD.to(torch.promote_types(summary_BLD.dtype, torch.float32)).masked_fill(~mask_BL[..., None], 0)
     unit_BLD = nn.functional.rms_norm(wide_BLD, wide_BLD.shape[-1:], eps=1e-8)
     kinds_K = torch.tensor([KINDS.index(kind) for kind in ("text", "image", "audio")], device=kind_BL.device)
     of_kind_BLK = (kind_BL[..., None] == kinds_K).to(unit_BLD.dtype)

@@ -1,14 +1,12 @@
 """Before a tower reads a new modality: its connector learns to speak to the head, past the transformer.
 
 A connector starts random, and a pretrained transformer makes nothing of its tokens; training both at once moves the
-transformer first. Here the transformer stays out of the medium's way: the mean of its tokens as they would enter goes
-through the input half of the head, and meets its text's vector from the frozen encoder. A step costs a hundredth of one
-through the tower. This stage is ours, not the paper's; docs/log.md has what it is worth.
+transformer first. Here the transformer stays out of the medium's way: the connector's summary of it goes through the
+input half of the head, and meets its text's vector from the frozen encoder. A step costs a hundredth of one through
+the tower, so many epochs are cheap. This stage is ours, not the paper's; docs/log.md has what it is worth.
 """
 
 from __future__ import annotations
-
-from functools import partial
 
 import torch
 from torch import nn
@@ -17,10 +15,7 @@ from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import input_and_last_pool
-from commonspace.objectives.gradcache import cached_backward, token_chunks
 from commonspace.stages.contrastive import ContrastiveStage
-
-_BATCH_TOKENS = 8192
 
 
 class AlignStage(ContrastiveStage):
@@ -54,34 +49,21 @@ class AlignStage(ContrastiveStage):
     def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Gradients of connectors and head on one batch of media and their texts."""
         text_BP = self._text_vectors(batch)
-        if self.global_step >= (1 - self.settings.through) * self.steps:
-            return self._backward_through(batch, text_BP)
-        width = self.embedder.backbone.width
-        media_BP = self._media_vectors(batch, text_BP[:, -width:].mean(0))
-        loss, report = self._loss(batch, text_BP, self.embedder.project(media_BP).float())
+        media_BP = self._media_vectors(batch, text_BP[:, -self.embedder.backbone.width :].mean(0))
+        mean_P = self.embedder.pooled_mean_P
+        text_BP = mean_P + nn.functional.dropout(text_BP - mean_P, self.settings.dropout, self.training)
+        vectors_BE = self.embedder.project(torch.cat([media_BP, text_BP])).float()
+        loss, report = self.loss_of(batch, vectors_BE)
         loss.backward()
         return loss.detach(), report
 
-    def _backward_through(self, batch: Batch, text_BP: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """As `backward_batch`, with the media's output half from the transformer, which stays as it is."""
-        self.embedder.backbone.text.eval()
-        chunks = token_chunks([pieces.tokens for pieces in batch.query], self.settings.cache_tokens, padded=False)
-        return cached_backward(self._encode, batch.query, chunks, partial(self._loss, batch, text_BP))
-
-    def _loss(
-        self, batch: Batch, text_BP: torch.Tensor, media_BE: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        mean_P = self.embedder.pooled_mean_P
-        text_BP = mean_P + nn.functional.dropout(text_BP - mean_P, self.settings.dropout, self.training)
-        return self.loss_of(batch, torch.cat([media_BE, self.embedder.project(text_BP).float()]))
-
     def _media_vectors(self, batch: Batch, output_D: torch.Tensor) -> torch.Tensor:
-        """Mean of each query's tokens as they enter the transformer, beside the given output [B, 2 D]."""
+        """What each query brings to the transformer, beside the given output [B, 2 D]."""
         for source, pieces in zip(batch.sources, batch.query, strict=True):
             if not any(piece.kind in ("image", "audio") for piece in pieces.pieces):
                 raise ConfigError(f"task {batch.task}: {source} has no media to align; use pretrain")
-        input_BLD, kind_BL = self.embedder.backbone.assemble(batch.query)
-        return input_and_last_pool(input_BLD, output_D.expand_as(input_BLD), kind_BL)
+        summary_BLD, kind_BL = self.embedder.backbone.summaries(batch.query)
+        return input_and_last_pool(summary_BLD, output_D.expand_as(summary_BLD), kind_BL)
 
     @torch.no_grad()
     def _text_vectors(self, batch: Batch) -> torch.Tensor:
@@ -92,7 +74,7 @@ class AlignStage(ContrastiveStage):
             raise ConfigError(f"task {batch.task}: alignment goes from a medium to a text; take the task out")
         keys, contents = list(new), list(new.values())
         self.embedder.backbone.text.eval()
-        for rows in token_batches([pieces.tokens for pieces in contents], _BATCH_TOKENS):
+        for rows in token_batches([pieces.tokens for pieces in contents], self.settings.cache_tokens):
             pooled = self.embedder.pool([contents[row] for row in rows])
             self._texts.update((keys[row], vector) for row, vector in zip(rows, pooled, strict=True))
         return torch.stack([self._texts[key] for key in ids])

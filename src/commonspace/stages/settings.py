@@ -28,8 +28,6 @@ class StageSettings:
     warmup              share of the steps spent rising to the full rate; `schedule` is what follows
     settle              share of the steps in which only the untrained parts move, so that random connectors do not
                         push the pretrained transformer about
-    through             stage align only: share of the steps, the last ones, in which media go through the frozen
-                        transformer too
     clip_norm           largest gradient norm, applied once per step after all accumulation
     cache_tokens        most tokens encoded with a graph at a time; a larger batch goes by gradient caching
     freeze              parts that never train: "words" (the word embeddings), "text", "vision", "audio", "head"
@@ -50,7 +48,6 @@ class StageSettings:
     warmup: float = 0.1
     schedule: str = "cosine"
     settle: float = 0.0
-    through: float = 0.0
     clip_norm: float = 1.0
     cache_tokens: int = 16384
     temperature: float = 0.02
@@ -76,10 +73,9 @@ class StageSettings:
             f"stage.freeze may hold {FREEZABLE}": set(self.freeze) <= set(FREEZABLE),
             "stage.temperature must be above 0": self.temperature > 0
             and all(v > 0 for v in self.task_temperatures.values()),
-            "stage.warmup, stage.settle, stage.through and stage.dev_every lie in 0..1": all(
-                0 <= share <= 1 for share in (self.warmup, self.settle, self.through, self.dev_every)
+            "stage.warmup, stage.settle and stage.dev_every lie in 0..1": all(
+                0 <= share <= 1 for share in (self.warmup, self.settle, self.dev_every)
             ),
-            "stage.through belongs to stage align": self.through == 0 or self.name == "align",
             "stage align trains no pretrained part: leave stage.learning_rate and stage.tower_learning_rate at 0": (
                 self.name != "align" or self.learning_rate == self.tower_learning_rate == 0
             ),

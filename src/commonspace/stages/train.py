@@ -143,6 +143,7 @@ def make_datamodule(plain: Mapping[str, Any], embedder: Embedder, settings: Stag
         negatives=data["negatives"],
         negative_count=data["negative_count"],
         skip_budget=data["skip_budget"],
+        memory=data["memory"],
         limit=data["limit"],
     )
 

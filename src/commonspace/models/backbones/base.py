@@ -15,11 +15,13 @@ from commonspace.processing.pieces import Pieces
 class TokenStates(NamedTuple):
     """What pooling sees of a batch: states after and before the transformer, and what stands at each position.
 
-    kind_BL  index into `processing.pieces.KINDS`, below 0 at padding
+    summary_BLD  before the transformer: a text's token embeddings; at every token of a medium the one vector its
+                 connector makes of the medium's mean row
+    kind_BL      index into `processing.pieces.KINDS`, below 0 at padding
     """
 
     last_BLD: torch.Tensor
-    input_BLD: torch.Tensor
+    summary_BLD: torch.Tensor
     kind_BL: torch.Tensor
 
     @property

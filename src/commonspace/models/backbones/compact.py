@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,19 @@ from commonspace.models.backbones.connector import Connector
 from commonspace.processing.pieces import KINDS, MARKS, Piece, Pieces
 
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the tokens of a batch stand: index_BL into the groups' tokens one after the other, below 0 at padding."""
+
+    groups: list[list[Piece]]
+    index_BL: torch.Tensor
+    kind_BL: torch.Tensor
+
+    def place(self, groups_SD: list[torch.Tensor]) -> torch.Tensor:
+        """Token vectors of all groups in the contents' own order [B, L, D], zero at padding at the end."""
+        return torch.cat(groups_SD)[self.index_BL.clamp(min=0)] * (self.index_BL >= 0).unsqueeze(-1)
 
 
 class CompactBackbone(Backbone):
@@ -65,64 +79,76 @@ class CompactBackbone(Backbone):
         return list(self.text.encoder.layer)
 
     def forward(self, batch: Sequence[Pieces]) -> TokenStates:
-        input_BLD, kind_BL = self.assemble(batch)
-        mask_BL = kind_BL >= 0
+        layout = self._layout(batch)
+        made = [self._embed_group(group) for group in layout.groups]
+        input_BLD = layout.place([tokens_SD for tokens_SD, _ in made])
+        mask_BL = layout.kind_BL >= 0
         full = bool(mask_BL.all())  # no padding: the faster attention path, the same result
         states = self.text(inputs_embeds=input_BLD, attention_mask=None if full else mask_BL.long())
-        return TokenStates(states.last_hidden_state, input_BLD, kind_BL)
+        summary_BLD = layout.place([summary_SD for _, summary_SD in made])
+        return TokenStates(states.last_hidden_state, summary_BLD, layout.kind_BL)
 
-    def assemble(self, batch: Sequence[Pieces]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Token embeddings [B, L, D] in the contents' own order, zero-padded at the end, and their kinds [B, L].
+    def summaries(self, batch: Sequence[Pieces]) -> tuple[torch.Tensor, torch.Tensor]:
+        """`summary_BLD` and `kind_BL` of `TokenStates`, without the transformer and without media's tokens."""
+        layout = self._layout(batch)
+        summary_BLD = layout.place([self._embed_group(group, tokens=False)[1] for group in layout.groups])
+        return summary_BLD, layout.kind_BL
 
-        All tokens of a kind are embedded together into one pool [S, D]; one gather then puts each in its place.
-        """
+    def _layout(self, batch: Sequence[Pieces]) -> _Layout:
+        """Pieces by kind and shape, which are embedded together, and the place of each token in the batch."""
         self._check_lengths(batch)
         groups: dict[tuple, list[tuple[int, int, Piece]]] = defaultdict(list)
-        places = []  # per content, where its pieces start in it
+        lengths = []
         for row, pieces in enumerate(batch):
             start = 0
             for piece in pieces.pieces:
                 shape = tuple(piece.value.shape) if piece.kind in ("image", "audio") else ()
                 groups[piece.kind, piece.is_feature, piece.tokens if shape else 0, shape].append((row, start, piece))
                 start += piece.tokens
-            places.append(start)
-        pool, kinds, rows, columns = [], [], [], []
-        for (kind, is_feature, _, _), members in groups.items():
-            pool.append(self._embed_group(kind, is_feature, [piece for _, _, piece in members]))
-            kinds.append(torch.full((len(pool[-1]),), KINDS.index(kind)))
+            lengths.append(start)
+        index_BL = np.full((len(batch), max(lengths)), -1)
+        kinds, count = [], 0
+        for (kind, *_), members in groups.items():
             for row, start, piece in members:
-                rows.append(np.full(piece.tokens, row))
-                columns.append(np.arange(start, start + piece.tokens))
-        pool_SD = torch.cat(pool)
-        index_BL = np.full((len(batch), max(places)), -1)
-        index_BL[np.concatenate(rows), np.concatenate(columns)] = np.arange(len(pool_SD))
-        index_BL = torch.from_numpy(index_BL).to(pool_SD.device)
-        kind_BL = torch.where(index_BL >= 0, torch.cat(kinds).to(pool_SD.device)[index_BL.clamp(min=0)], -1)
-        input_BLD = pool_SD[index_BL.clamp(min=0)] * (kind_BL >= 0).unsqueeze(-1)
-        return input_BLD, kind_BL
-
-    def _embed_group(self, kind: str, is_feature: bool, pieces: list[Piece]) -> torch.Tensor:
-        """Tokens of pieces of one kind and shape, one after the other: [sum of their tokens, D]."""
+                index_BL[row, start : start + piece.tokens] = np.arange(count, count + piece.tokens)
+                count += piece.tokens
+            kinds.append(np.full(count - sum(map(len, kinds)), KINDS.index(kind)))
+        kind_BL = np.where(index_BL >= 0, np.concatenate(kinds)[index_BL], -1)
         device = self.marks.weight.device
+        return _Layout(
+            [[piece for _, _, piece in members] for members in groups.values()],
+            torch.from_numpy(index_BL).to(device),
+            torch.from_numpy(kind_BL).to(device),
+        )
+
+    def _embed_group(self, pieces: list[Piece], tokens: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens [S, D] of pieces of one kind and shape, one after the other, and what pooling reads before the
+        transformer, which is the same but for media. Without `tokens` media get their summaries only.
+        """
+        kind, is_feature, device = pieces[0].kind, pieces[0].is_feature, self.marks.weight.device
         values = [piece.value.to(device) for piece in pieces]
         if is_feature:  # kept in float16; autocast on CPUs refuses to stack that
             values = [value.float() for value in values]
         if kind in ("text", "special"):
-            return self.text.embeddings.word_embeddings(torch.cat(values))
+            tokens_SD = self.text.embeddings.word_embeddings(torch.cat(values))
+            return tokens_SD, tokens_SD
         if kind == "mark":
-            return self.marks(torch.stack(values))
+            tokens_SD = self.marks(torch.stack(values))
+            return tokens_SD, tokens_SD
         tower = self._tower(kind)
         if kind == "image":
             rows_NRC = torch.stack(values) if is_feature else tower(torch.stack(values), pieces[0].tokens)
-            tokens_NTD = self.image_connector(rows_NRC)
+            connector = self.image_connector
         else:
-            tokens_NTD = self.audio_connector(self._audio_rows(pieces, values, is_feature))
-        if tokens_NTD.shape[1] != pieces[0].tokens:
+            rows_NRC, connector = self._audio_rows(pieces, values, is_feature), self.audio_connector
+        count = -(-rows_NRC.shape[1] // connector.merge)
+        if count != pieces[0].tokens:
             raise ConfigError(
-                f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector gave {tokens_NTD.shape[1]}: "
+                f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector makes {count}: "
                 "preprocessing, features and model disagree on grid or frame rate"
             )
-        return tokens_NTD.flatten(0, 1)
+        summary_SD = connector.summary(rows_NRC).repeat_interleave(count, dim=0)
+        return (connector(rows_NRC).flatten(0, 1) if tokens else summary_SD), summary_SD
 
     def _tower(self, kind: str) -> nn.Module:
         tower = self.vision if kind == "image" else self.audio

@@ -41,6 +41,14 @@ class Connector(nn.Module):
 
     def forward(self, rows_NRC: torch.Tensor) -> torch.Tensor:
         """Encoder rows [N, R, C], of any float type, to tokens [N, T, D]."""
+        tokens_NTD = self._map(rows_NRC)
+        return self.norm_out(tokens_NTD + self._positions(tokens_NTD.shape[1]))
+
+    def summary(self, rows_NRC: torch.Tensor) -> torch.Tensor:
+        """Encoder rows [N, R, C] to one vector [N, D]: the token of their mean, which stands nowhere."""
+        return self.norm_out(self._map(rows_NRC.float().mean(dim=1, keepdim=True)))[:, 0]
+
+    def _map(self, rows_NRC: torch.Tensor) -> torch.Tensor:
         rows_NRC = self.norm_in(rows_NRC.to(self.expand.weight.dtype))
         if self.merge > 1:
             if shortfall := -rows_NRC.shape[1] % self.merge:
@@ -49,8 +57,7 @@ class Connector(nn.Module):
             rows_NRC = rows_NRC.unflatten(1, (-1, self.merge)).flatten(2)
         rows_NRC = self.dropout(rows_NRC)
         hidden_NTH = self.dropout(nn.functional.gelu(self.expand(rows_NRC)))
-        tokens_NTD = self.linear(rows_NRC) + self.contract(hidden_NTH)
-        return self.norm_out(tokens_NTD + self._positions(tokens_NTD.shape[1]))
+        return self.linear(rows_NRC) + self.contract(hidden_NTH)
 
     def _positions(self, count: int) -> torch.Tensor:
         """The learned table [P, D] stretched or thinned to `count` tokens: a 2x2 frame shares a 3x3 image's table."""
