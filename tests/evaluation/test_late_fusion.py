@@ -82,13 +82,22 @@ def test_a_fusion_that_does_not_fit_the_queries_is_refused() -> None:
 
 def test_languages_take_turns_and_each_record_comes_once_an_epoch() -> None:
     records = np.repeat(np.arange(10), 3)
-    settings = Settings(steps=60, batch_size=4)
+    settings = Settings(steps=60, batch_size=4, canonical=0.5)
     batches = list(_batches(records, settings, torch.Generator().manual_seed(0)))
     assert {len(batch) for batch in batches} == {4} and len(batches) == 30 * 2
     for epoch in range(30):
         drawn = records[torch.cat(batches[2 * epoch : 2 * epoch + 2]).numpy()]
         assert len(set(drawn.tolist())) == 8
     assert len({int(row) for batch in batches for row in batch}) == 30
+
+
+@pytest.mark.parametrize("canonical", [0.0, 0.75, 1.0])
+def test_a_records_first_row_is_drawn_at_its_probability(canonical: float) -> None:
+    records = np.repeat(np.arange(50), 3)
+    settings = Settings(steps=40, batch_size=50, canonical=canonical)
+    drawn = torch.cat(list(_batches(records, settings, torch.Generator().manual_seed(0))))
+    share = (drawn % 3 == 0).float().mean().item()
+    assert share == pytest.approx(canonical, abs=3 * (canonical * (1 - canonical) / 2000) ** 0.5)
 
 
 def test_rows_hold_the_canonical_text_and_others_by_turns() -> None:
