@@ -108,6 +108,18 @@ def test_a_better_model_is_above_and_pairs_are_pairs(folder: Path) -> None:
     assert first == pytest.approx(np.mean([row.value for row in rows]), abs=1e-6) and len(rows) == 2
 
 
+def test_of_composed_queries_every_relation_counts(folder: Path) -> None:
+    ranks = {name: read_ranks(folder, name) for name in ("soup", "late_fusion")}
+    several = []
+    for table in ranks.values():
+        asked = table[table["task"] == "image_caption"]
+        again = asked.assign(query=asked["query"] + ":other")
+        several.append(pd.concat([asked, again]).assign(task="stamp_language"))
+    *_, gap = compare(*several, "stamp_language", "MRR@10", "all")
+    *_, once = compare(*several, "stamp_language", "MRR@10", "all", direction="image->text")
+    assert gap.queries == sum(len(t) for t in several[:1]) / several[0]["dim"].nunique() > once.queries > gap.units
+
+
 def test_models_scored_on_other_queries_are_not_compared(folder: Path) -> None:
     soup, late = (read_ranks(folder, name) for name in ("soup", "late_fusion"))
     fewer = soup[~soup["query"].str.startswith("c5:")]

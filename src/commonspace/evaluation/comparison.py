@@ -18,7 +18,7 @@ import pandas as pd
 from commonspace.errors import DataError
 from commonspace.evaluation.intervals import DRAWS, Difference, holm, paired_difference
 from commonspace.evaluation.results import read_ranks
-from commonspace.evaluation.specs import PRIMARY
+from commonspace.evaluation.specs import COMPOSED, PRIMARY
 from commonspace.evaluation.summary import clusters, headline
 
 
@@ -48,11 +48,16 @@ class Compared:
 
 
 def comparable(table: pd.DataFrame, task: str, subset: str) -> pd.DataFrame:
-    """One query a concept and direction at full size, of all seeds; the same choice for every model."""
+    """One query a concept and direction at full size, of all seeds; the same choice for every model.
+
+    Of composed queries all: which relation of a concept is asked must not be left to a draw.
+    """
     part = table[(table["task"] == task) & ~table["grouped"]]
     part = part[part["dim"].isna() | (part["dim"] == part["dim"].max())]
     if subset == "no_near_duplicates":
         part = part[part["near_duplicate"].fillna("?") == ""]
+    if task in COMPOSED:
+        return part
     kept = [headline(some) for _, some in part.groupby(["direction", "seed"], dropna=False, sort=True)]
     return pd.concat(kept, ignore_index=True) if kept else part
 

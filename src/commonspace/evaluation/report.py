@@ -25,7 +25,7 @@ from commonspace.evaluation.comparison import (
 )
 from commonspace.evaluation.page import render
 from commonspace.evaluation.results import ranks_path, read_all, read_geometry, read_ranks
-from commonspace.evaluation.specs import PRIMARY
+from commonspace.evaluation.specs import COMPOSED, PRIMARY
 from commonspace.evaluation.tables import (
     Rows,
     comparison_table,
@@ -37,7 +37,6 @@ from commonspace.evaluation.tables import (
 )
 
 FINAL = "soup"
-COMPOSED = ("stamp_language", "food")
 _LANGUAGE_TASKS = (
     ("image_caption_languages", ("text->image", "image->text")),
     ("speech_languages", ("text->speech", "speech->text")),
@@ -156,7 +155,8 @@ _EVERY = (
 _COMPOSED = (
     "An image and a word together ask for one thing: a stamp and a language's name for its caption in that language, a "
     "food and a kind of name for that name. `late_fusion_sum` adds the parts' vectors, `late_fusion_mlp` reads both "
-    "parts' features at once; both were trained on the composed rows. Food comes from no training source.\n\n"
+    "parts' features at once; both were trained on the composed rows. Food comes from no training source. All "
+    "relations of a concept count, and intervals resample concepts.\n\n"
 )
 _LANGUAGES = "Each language is a pool of its own: voices and scripts cannot give an answer away.\n\n"
 

@@ -80,5 +80,7 @@ SPECS: tuple[TaskSpec, ...] = (
 )
 # Tasks with a row for each language among several.
 BY_LANGUAGE = frozenset(spec.name for spec in SPECS if spec.group == "language")
+# Composed queries: every relation of a concept counts, not one drawn for it.
+COMPOSED = tuple(spec.name for spec in SPECS if spec.match == "relation")
 # Pairs of tasks whose mean MRR@10 over both directions is the primary measure.
 PRIMARY = ("image_caption", "speech")
