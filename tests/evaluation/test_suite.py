@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from commonspace.content import Content
+from commonspace.data.shards import ShardReader
 from commonspace.errors import DataError
 from commonspace.evaluation.relevance import name_of, normalise, one_per_unit
-from commonspace.evaluation.suite import EvalTask, build_suite
+from commonspace.evaluation.specs import SPECS
+from commonspace.evaluation.suite import EvalTask, build_suite, build_task
 from tests.evaluation.made import captions, clip, record, write
 
 
@@ -90,6 +94,17 @@ def test_a_query_that_lies_in_its_pool_is_dropped_and_the_pool_stays(tmp_path: P
 def test_limit_takes_the_same_records_every_time(tier: Path) -> None:
     first, second = (build_suite(tier, tasks=["image_caption"], limit=9) for _ in range(2))
     assert first.tasks[0].keys == second.tasks[0].keys and len(first.tasks[0].keys) == 9
+
+
+def test_a_cap_takes_the_same_pairs_of_every_language_every_time(tier: Path) -> None:
+    spec = next(spec for spec in SPECS if spec.group == "language")
+    records = list(ShardReader(tier / spec.shard, "heldout"))
+    whole, capped, turned = (
+        build_task(replace(spec, most=most), rows, "heldout")
+        for most, rows in ((None, records), (21, records), (21, records[::-1]))
+    )
+    assert Counter(capped.query_groups) == {"en": 21, "fr": 21}
+    assert set(capped.keys) == set(turned.keys) < set(whole.keys)
 
 
 def test_zero_shot_tasks_are_held_out_only(tmp_path: Path) -> None:

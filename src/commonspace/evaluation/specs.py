@@ -24,6 +24,8 @@ class TaskSpec:
     match      see `relevance.labels_of`
     group      None: one pool. language: all variants, each language a pool of its own, at least `least` pairs in
                each. action: clips that have sound, each action a pool of its own.
+    most       at most so many pairs (of each language, where grouped), drawn by hash of the key: long texts are most
+               of what an evaluation costs. None: all
     unit       what "one query a concept" and the intervals count: the concept, or the pair where the held-out
                concepts are a handful of mesh families
     mute       videos without their soundtrack
@@ -39,6 +41,7 @@ class TaskSpec:
     match: Match = "concept"
     group: Literal["language", "action"] | None = None
     least: int = 20
+    most: int | None = None
     unit: Literal["concept", "pair"] = "concept"
     mute: bool = False
     zero_shot: bool = False
@@ -56,7 +59,7 @@ def _both(name: str, shard: str, query: str, item: str, **options: object) -> tu
 
 SPECS: tuple[TaskSpec, ...] = (
     *_both("image_caption", "image_caption", "image", "text"),
-    *_both("image_caption_languages", "image_caption", "image", "text", group="language"),
+    *_both("image_caption_languages", "image_caption", "image", "text", group="language", most=100),
     TaskSpec("sketch", "sketch", "image->image"),
     *_both("speech", "speech", "speech", "text"),
     *_both("speech_languages", "speech", "speech", "text", group="language"),
@@ -66,14 +69,14 @@ SPECS: tuple[TaskSpec, ...] = (
     TaskSpec("video_sound", "video", "text->video", True, match="pair", unit="pair", group="action"),
     TaskSpec("video_sound_muted", "video", "text->video", True, match="pair", unit="pair", group="action", mute=True),
     *_both("crosslingual", "crosslingual", "en", "xx", match="pair", group="language", prompt="sentence similarity"),
-    TaskSpec("summary", "summary", "text->text", prompt="search result"),
-    TaskSpec("recipe", "recipe", "text->text", prompt="search result"),
-    TaskSpec("code", "code", "text->code", match="pair", prompt="code retrieval"),
+    TaskSpec("summary", "summary", "text->text", most=300, prompt="search result"),
+    TaskSpec("recipe", "recipe", "text->text", most=200, prompt="search result"),
+    TaskSpec("code", "code", "text->code", match="pair", most=300, prompt="code retrieval"),
     TaskSpec("document", "document", "text->document", prompt="search result"),
     TaskSpec("document_part", "document_part", "document->document"),
     TaskSpec("figure", "figure", "image+text->text", match="pair"),
     TaskSpec("stamp_language", "stamp_language", "image+text->text", match="relation"),
-    TaskSpec("food", "food", "image+text->text", match="relation", zero_shot=True),
+    TaskSpec("food", "food", "image+text->text", match="relation", most=800, zero_shot=True),
     *_both("painting", "painting", "image", "text", zero_shot=True),
     *_both("fish", "fish", "image", "text", zero_shot=True),
     *_both("own", "own", "query", "positive", own=True),

@@ -8,7 +8,7 @@ themselves the task is grouped, and the pool of a query is its group.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,7 +133,7 @@ def _spread(key: str) -> bytes:
 
 def build_task(spec: TaskSpec, records: Sequence[Record], split: str) -> EvalTask | None:
     """One task out of its records; None where the records hold nothing for it (no sounds, one language only)."""
-    pairs = [pair for record in records for pair in _pairs(spec, record)]
+    pairs = _capped([pair for record in records for pair in _pairs(spec, record)], spec.most)
     if spec.group == "language":
         pairs = _without_small_groups(pairs, spec.least)
         if len({pair.group for pair in pairs}) < 2:
@@ -174,6 +174,16 @@ def _muted(content: Content) -> Content:
             for part in content.parts
         )
     )
+
+
+def _capped(pairs: list[_Pair], most: int | None) -> list[_Pair]:
+    """At most so many pairs of each group, in their old order."""
+    if most is None:
+        return pairs
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for row in sorted(range(len(pairs)), key=lambda row: _spread(pairs[row].record.key)):
+        by_group[pairs[row].group].append(row)
+    return [pairs[row] for row in sorted(row for rows in by_group.values() for row in rows[:most])]
 
 
 def _without_small_groups(pairs: list[_Pair], least: int) -> list[_Pair]:
