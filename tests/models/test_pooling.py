@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from commonspace.errors import ConfigError
-from commonspace.models.pooling import POOLINGS, input_and_last_pool, last_pool, mean_pool, pool, pooled_width
+from commonspace.models.pooling import (
+    POOLINGS,
+    input_and_last_pool,
+    last_pool,
+    mean_pool,
+    pool,
+    pooled_width,
+    summary_pool,
+)
 
 LENGTHS = [3, 7, 1, 5]
 
@@ -28,7 +36,9 @@ def padded(
 
 def gated(_: str, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """`input_and_last` of tokens that are an image's."""
-    return input_and_last_pool(2 * hidden, hidden, torch.where(mask > 0, 1, -1), gate=0.5, centre_D=torch.ones(6))
+    kinds = torch.where(mask > 0, 1, -1)
+    entered = summary_pool(2 * hidden, kinds, torch.ones(kinds.shape))
+    return input_and_last_pool(entered, hidden, kinds, gate=0.5, centre_D=torch.ones(6))
 
 
 def test_mean_equals_a_plain_loop(ragged):
@@ -65,7 +75,8 @@ def test_of_text_alone_both_means_stand_side_by_side_the_input_at_unit_size(ragg
     hidden, mask = padded(ragged, 7, 0.0)
     entering = torch.randn(4, 7, 6)
     kinds = torch.where(mask, 0, -1)
-    both = input_and_last_pool(0.01 * entering, hidden, kinds, gate=0.3, centre_D=torch.randn(6))
+    entered = summary_pool(0.01 * entering, kinds, torch.ones(4, 7))
+    both = input_and_last_pool(entered, hidden, kinds, gate=0.3, centre_D=torch.randn(6))
     unit = entering / entering.square().mean(-1, keepdim=True).sqrt()
     torch.testing.assert_close(both[:, :6], mean_pool(unit, mask), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(both[:, 6:], mean_pool(hidden, mask))
@@ -76,13 +87,22 @@ def test_kinds_that_enter_count_alike_and_media_leave_by_the_gate():
     text, image, audio, mark = range(4)
     kinds = torch.tensor([[text, mark, image, image, image, mark, audio], [text, text, text, -1, -1, -1, -1]])
     entering, leaving, centre = torch.randn(2, 7, 6), torch.randn(2, 7, 6), torch.randn(6)
-    both = input_and_last_pool(entering, leaving, kinds, gate=0.25, centre_D=centre)
+    entered = summary_pool(entering, kinds, torch.ones(2, 7))
+    both = input_and_last_pool(entered, leaving, kinds, gate=0.25, centre_D=centre)
     unit = nn.functional.rms_norm(entering, (6,))
     torch.testing.assert_close(both[0, :6], (unit[0, 0] + unit[0, 2:5].mean(0) + unit[0, 6]) / 3)
     through = centre + 0.25 * (leaving[0] - centre)
     through[0] = leaving[0, 0]
     torch.testing.assert_close(both[0, 6:], through.mean(0))
     torch.testing.assert_close(both[1], torch.cat([unit[1, :3].mean(0), leaving[1, :3].mean(0)]))
+
+
+def test_an_entry_of_weight_three_is_three_entries():
+    image = 1
+    entering = torch.randn(1, 4, 6)
+    repeated = torch.cat([entering[:, :1].expand(1, 3, 6), entering[:, 1:]], dim=1)
+    once = summary_pool(entering, torch.full((1, 4), image), torch.tensor([[3.0, 1, 1, 1]]))
+    torch.testing.assert_close(once, summary_pool(repeated, torch.full((1, 6), image), torch.ones(1, 6)))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -17,7 +17,7 @@ from torch import nn
 from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.models.backbones.base import Backbone
-from commonspace.models.pooling import input_and_last_pool, pool, pooled_width
+from commonspace.models.pooling import input_and_last_pool, pool, pooled_width, summary_pool
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import Processor
 
@@ -93,7 +93,7 @@ class Embedder(nn.Module):
         if self.media_gate is None:
             return pool(self.pooling, states.last_BLD, states.mask_BL)
         return input_and_last_pool(
-            states.summary_BLD,
+            summary_pool(*states.summaries),
             states.last_BLD,
             states.kind_BL,
             gate=self.media_gate,

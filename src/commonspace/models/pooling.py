@@ -49,33 +49,34 @@ def last_pool(hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
     return vectors_BD.masked_fill((last_B < 0)[:, None], torch.nan)
 
 
-def input_and_last_pool(
-    summary_BLD: Tensor,
-    hidden_BLD: Tensor,
-    kind_BL: Tensor,
-    *,
-    gate: Tensor | float = 1.0,
-    centre_D: Tensor | None = None,
-) -> Tensor:
-    """What a row brings to the backbone and what leaves it, side by side [B, 2 D].
+def summary_pool(vector_BSD: Tensor, kind_BS: Tensor, weight_BS: Tensor) -> Tensor:
+    """What contents bring to the backbone, one vector a row [B, D]; the arguments are those of `Summaries`.
 
-    Before the backbone a text is its token embeddings and a medium its connector's summary (`TokenStates`). Both count
-    at a root mean square of one, whatever the size of word embeddings, and the kinds of token (text, image, audio)
-    count alike, so that one word beside a picture is heard. Of what leaves, text counts whole and the rest by `gate`,
-    about `centre_D`: c + g (h - c). For text alone both halves are plain means.
+    Every entry counts at a root mean square of one, whatever the size of word embeddings. Within a kind of token (text,
+    image, audio) entries count by weight; the kinds count alike, so that one word beside a picture is heard.
+    """
+    wide_BSD = vector_BSD.to(torch.promote_types(vector_BSD.dtype, torch.float32)).masked_fill(
+        kind_BS[..., None] < 0, 0
+    )
+    unit_BSD = nn.functional.rms_norm(wide_BSD, wide_BSD.shape[-1:], eps=1e-8)
+    kinds_K = torch.tensor([KINDS.index(kind) for kind in ("text", "image", "audio")], device=kind_BS.device)
+    weight_BSK = (kind_BS[..., None] == kinds_K) * weight_BS[..., None].to(unit_BSD.dtype)
+    total_BK = weight_BSK.sum(1)
+    share_BSK = weight_BSK / total_BK.clamp(min=1)[:, None] / (total_BK > 0).sum(-1)[:, None, None]
+    return (share_BSK.sum(-1, keepdim=True) * unit_BSD).sum(1)
+
+
+def input_and_last_pool(
+    entered_BD: Tensor, hidden_BLD: Tensor, kind_BL: Tensor, *, gate: Tensor | float, centre_D: Tensor
+) -> Tensor:
+    """What a row brings to the backbone (`summary_pool`) and the mean of what leaves it, side by side [B, 2 D].
+
+    Of what leaves, text counts whole and the rest by `gate`, about `centre_D`: c + g (h - c). For text alone both
+    halves are plain means.
 
     A departure from the paper, which pools the output only. The head stays one linear map. It gives connectors a way
     to the embedding that does not lead through the backbone, and keeps what the layers wash out.
     """
-    mask_BL = kind_BL >= 0
-    wide_BLD = summary_BLD.to(torch.promote_types(summary_BLD.dtype, torch.float32)).masked_fill(~mask_BL[..., None], 0)
-    unit_BLD = nn.functional.rms_norm(wide_BLD, wide_BLD.shape[-1:], eps=1e-8)
-    kinds_K = torch.tensor([KINDS.index(kind) for kind in ("text", "image", "audio")], device=kind_BL.device)
-    of_kind_BLK = (kind_BL[..., None] == kinds_K).to(unit_BLD.dtype)
-    counts_BK = of_kind_BLK.sum(1)
-    share_BL = (of_kind_BLK / counts_BK.clamp(min=1)[:, None]).sum(-1) / (counts_BK > 0).sum(-1, keepdim=True)
-    entered_BD = (unit_BLD * share_BL[..., None]).sum(1)
-    if centre_D is not None:
-        weight_BL1 = torch.where(kind_BL == KINDS.index("text"), 1.0, gate)[..., None]
-        hidden_BLD = centre_D + weight_BL1 * (hidden_BLD - centre_D)
-    return torch.cat([entered_BD, mean_pool(hidden_BLD, mask_BL)], dim=1)
+    weight_BL1 = torch.where(kind_BL == KINDS.index("text"), 1.0, gate)[..., None]
+    gated_BLD = centre_D + weight_BL1 * (hidden_BLD - centre_D)
+    return torch.cat([entered_BD, mean_pool(gated_BLD, kind_BL >= 0)], dim=1)

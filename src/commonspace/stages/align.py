@@ -14,7 +14,7 @@ from torch import nn
 from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
 from commonspace.models.embedder import Embedder, token_batches
-from commonspace.models.pooling import input_and_last_pool
+from commonspace.models.pooling import summary_pool
 from commonspace.stages.contrastive import ContrastiveStage
 
 
@@ -62,8 +62,8 @@ class AlignStage(ContrastiveStage):
         for source, pieces in zip(batch.sources, batch.query, strict=True):
             if not any(piece.kind in ("image", "audio") for piece in pieces.pieces):
                 raise ConfigError(f"task {batch.task}: {source} has no media to align; use pretrain")
-        summary_BLD, kind_BL = self.embedder.backbone.summaries(batch.query)
-        return input_and_last_pool(summary_BLD, output_D.expand_as(summary_BLD), kind_BL)
+        entered_BD = summary_pool(*self.embedder.backbone.summaries(batch.query))
+        return torch.cat([entered_BD, output_D.expand_as(entered_BD)], dim=1)
 
     @torch.no_grad()
     def _text_vectors(self, batch: Batch) -> torch.Tensor:

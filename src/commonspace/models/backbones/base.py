@@ -12,17 +12,28 @@ from torch import nn
 from commonspace.processing.pieces import Pieces
 
 
-class TokenStates(NamedTuple):
-    """What pooling sees of a batch: states after and before the transformer, and what stands at each position.
+class Summaries(NamedTuple):
+    """What contents bring to the transformer, before it: S entries a content, padding comes last.
 
-    summary_BLD  before the transformer: a text's token embeddings; at every token of a medium the one vector its
-                 connector makes of the medium's mean row
-    kind_BL      index into `processing.pieces.KINDS`, below 0 at padding
+    vector_BSD  a text's token embeddings, and for a medium the one vector its connector makes of its mean row
+    kind_BS     index into `processing.pieces.KINDS`, below 0 at padding
+    weight_BS   the tokens an entry stands for: one, or as many as the medium has
+    """
+
+    vector_BSD: torch.Tensor
+    kind_BS: torch.Tensor
+    weight_BS: torch.Tensor
+
+
+class TokenStates(NamedTuple):
+    """What pooling sees of a batch: states after the transformer, and what came before it.
+
+    kind_BL  index into `processing.pieces.KINDS`, below 0 at padding
     """
 
     last_BLD: torch.Tensor
-    summary_BLD: torch.Tensor
     kind_BL: torch.Tensor
+    summaries: Summaries
 
     @property
     def mask_BL(self) -> torch.Tensor:

@@ -15,24 +15,69 @@ from torch import nn
 from transformers import BertModel
 
 from commonspace.errors import ConfigError, ContentError
-from commonspace.models.backbones.base import Backbone, TokenStates
+from commonspace.models.backbones.base import Backbone, Summaries, TokenStates
 from commonspace.models.backbones.connector import Connector
 from commonspace.processing.pieces import KINDS, MARKS, Piece, Pieces
 
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
 
 
+Group = list[Piece]  # pieces of one kind and shape, which are embedded together
+
+
 @dataclass(frozen=True)
 class _Layout:
-    """Where the tokens of a batch stand: index_BL into the groups' tokens one after the other, below 0 at padding."""
+    """Where the entries of a batch stand: index_BS into the groups' entries one after the other, below 0 at padding.
 
-    groups: list[list[Piece]]
-    index_BL: torch.Tensor
-    kind_BL: torch.Tensor
+    An entry is a token; where `whole` media count as one entry each, weight_BS says how many tokens it stands for.
+    """
 
-    def place(self, groups_SD: list[torch.Tensor]) -> torch.Tensor:
-        """Token vectors of all groups in the contents' own order [B, L, D], zero at padding at the end."""
-        return torch.cat(groups_SD)[self.index_BL.clamp(min=0)] * (self.index_BL >= 0).unsqueeze(-1)
+    index_BS: torch.Tensor
+    kind_BS: torch.Tensor
+    weight_BS: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, batch: Sequence[Pieces], groups: Sequence[Group], device: torch.device, *, whole: bool = False
+    ) -> _Layout:
+        """The places of `groups`' pieces, each in the content and order it stands in."""
+        first = {}  # by identity; a piece that stands in several places is embedded alike for each
+        entries = 0
+        for group in groups:
+            for piece in group:
+                first[id(piece)] = entries
+                entries += _entries(piece, whole)
+        lengths = [sum(_entries(piece, whole) for piece in pieces.pieces) for pieces in batch]
+        index_BS = np.full((len(batch), max(lengths)), -1)
+        kind_BS, weight_BS = np.full_like(index_BS, -1), np.zeros(index_BS.shape, np.float32)
+        for row, pieces in enumerate(batch):
+            start = 0
+            for piece in pieces.pieces:
+                count = _entries(piece, whole)
+                place = slice(start, start + count)
+                index_BS[row, place] = np.arange(first[id(piece)], first[id(piece)] + count)
+                kind_BS[row, place] = KINDS.index(piece.kind)
+                weight_BS[row, place] = piece.tokens / count
+                start += count
+        return cls(*(torch.from_numpy(array).to(device) for array in (index_BS, kind_BS, weight_BS)))
+
+    def place(self, groups_ND: list[torch.Tensor]) -> torch.Tensor:
+        """Vectors of all groups in the contents' own order [B, S, D], zero at padding at the end."""
+        return torch.cat(groups_ND)[self.index_BS.clamp(min=0)] * (self.index_BS >= 0).unsqueeze(-1)
+
+
+def _entries(piece: Piece, whole: bool) -> int:
+    return 1 if whole and piece.kind in ("image", "audio") else piece.tokens
+
+
+def _groups(batch: Sequence[Pieces]) -> list[Group]:
+    """All pieces of a batch by kind and shape."""
+    groups: dict[tuple, Group] = defaultdict(list)
+    for pieces in batch:
+        for piece in pieces.pieces:
+            shape = (piece.tokens, *piece.value.shape) if piece.kind in ("image", "audio") else ()
+            groups[piece.kind, piece.is_feature, shape].append(piece)
+    return list(groups.values())
 
 
 class CompactBackbone(Backbone):
@@ -79,51 +124,29 @@ class CompactBackbone(Backbone):
         return list(self.text.encoder.layer)
 
     def forward(self, batch: Sequence[Pieces]) -> TokenStates:
-        layout = self._layout(batch)
-        made = [self._embed_group(group) for group in layout.groups]
+        self._check_lengths(batch)
+        groups, device = _groups(batch), self.marks.weight.device
+        made = [self._embed_group(group) for group in groups]
+        layout = _Layout.of(batch, groups, device)
         input_BLD = layout.place([tokens_SD for tokens_SD, _ in made])
-        mask_BL = layout.kind_BL >= 0
+        mask_BL = layout.kind_BS >= 0
         full = bool(mask_BL.all())  # no padding: the faster attention path, the same result
         states = self.text(inputs_embeds=input_BLD, attention_mask=None if full else mask_BL.long())
-        summary_BLD = layout.place([summary_SD for _, summary_SD in made])
-        return TokenStates(states.last_hidden_state, summary_BLD, layout.kind_BL)
+        summaries = self._summaries(batch, groups, [summary_SD for _, summary_SD in made])
+        return TokenStates(states.last_hidden_state, layout.kind_BS, summaries)
 
-    def summaries(self, batch: Sequence[Pieces]) -> tuple[torch.Tensor, torch.Tensor]:
-        """`summary_BLD` and `kind_BL` of `TokenStates`, without the transformer and without media's tokens."""
-        layout = self._layout(batch)
-        summary_BLD = layout.place([self._embed_group(group, tokens=False)[1] for group in layout.groups])
-        return summary_BLD, layout.kind_BL
+    def summaries(self, batch: Sequence[Pieces]) -> Summaries:
+        """What the contents bring, without the transformer and without media's tokens."""
+        groups = _groups(batch)
+        return self._summaries(batch, groups, [self._embed_group(group, tokens=False)[1] for group in groups])
 
-    def _layout(self, batch: Sequence[Pieces]) -> _Layout:
-        """Pieces by kind and shape, which are embedded together, and the place of each token in the batch."""
-        self._check_lengths(batch)
-        groups: dict[tuple, list[tuple[int, int, Piece]]] = defaultdict(list)
-        lengths = []
-        for row, pieces in enumerate(batch):
-            start = 0
-            for piece in pieces.pieces:
-                shape = tuple(piece.value.shape) if piece.kind in ("image", "audio") else ()
-                groups[piece.kind, piece.is_feature, piece.tokens if shape else 0, shape].append((row, start, piece))
-                start += piece.tokens
-            lengths.append(start)
-        index_BL = np.full((len(batch), max(lengths)), -1)
-        kinds, count = [], 0
-        for (kind, *_), members in groups.items():
-            for row, start, piece in members:
-                index_BL[row, start : start + piece.tokens] = np.arange(count, count + piece.tokens)
-                count += piece.tokens
-            kinds.append(np.full(count - sum(map(len, kinds)), KINDS.index(kind)))
-        kind_BL = np.where(index_BL >= 0, np.concatenate(kinds)[index_BL], -1)
-        device = self.marks.weight.device
-        return _Layout(
-            [[piece for _, _, piece in members] for members in groups.values()],
-            torch.from_numpy(index_BL).to(device),
-            torch.from_numpy(kind_BL).to(device),
-        )
+    def _summaries(self, batch: Sequence[Pieces], groups: list[Group], made_ND: list[torch.Tensor]) -> Summaries:
+        layout = _Layout.of(batch, groups, self.marks.weight.device, whole=True)
+        return Summaries(layout.place(made_ND), layout.kind_BS, layout.weight_BS)
 
-    def _embed_group(self, pieces: list[Piece], tokens: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens [S, D] of pieces of one kind and shape, one after the other, and what pooling reads before the
-        transformer, which is the same but for media. Without `tokens` media get their summaries only.
+    def _embed_group(self, pieces: Group, tokens: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens [S, D] of a group's pieces, one after the other, and their summaries: of media one [D] a piece, else
+        the tokens themselves. Without `tokens` media get their summaries only.
         """
         kind, is_feature, device = pieces[0].kind, pieces[0].is_feature, self.marks.weight.device
         values = [piece.value.to(device) for piece in pieces]
@@ -147,8 +170,8 @@ class CompactBackbone(Backbone):
                 f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector makes {count}: "
                 "preprocessing, features and model disagree on grid or frame rate"
             )
-        summary_SD = connector.summary(rows_NRC).repeat_interleave(count, dim=0)
-        return (connector(rows_NRC).flatten(0, 1) if tokens else summary_SD), summary_SD
+        summary_ND = connector.summary(rows_NRC)
+        return (connector(rows_NRC).flatten(0, 1) if tokens else summary_ND), summary_ND
 
     def _tower(self, kind: str) -> nn.Module:
         tower = self.vision if kind == "image" else self.audio
