@@ -164,12 +164,16 @@ def _replace(path: Path, data: bytes) -> None:
     os.replace(partial, path)
 
 
+# What decides a figure; not the results and notes that a recipe's own run changes.
+DECIDES = tuple(f":(top){name}" for name in ("src", "configs", "data_prep", "pyproject.toml", "requirements.lock"))
+
+
 def current_commit(folder: Path | None = None) -> str | None:
-    """Short commit of the working tree, with "+" where it has changes; None outside git."""
+    """Short commit of the working tree, with "+" where what decides a figure has changes; None outside git."""
     where = folder or Path(__file__).parent
     try:
         sha = _git(where, "rev-parse", "--short=12", "HEAD").strip()
-        changed = _git(where, "status", "--porcelain", "--untracked-files=no").strip()
+        changed = _git(where, "status", "--porcelain", "--untracked-files=no", "--", *DECIDES).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
     return sha + ("+" if changed else "")
