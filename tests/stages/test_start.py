@@ -15,19 +15,45 @@ def options(embedder, **changes) -> dict:
         "pooling": "mean",
         "head_init": "identity",
         "vision_trainable_stages": 0,
+        "backbone": "multilingual-e5-small",
+        "vision": "efficientnet-lite0",
+        "audio": "whisper-tiny.en",
         **changes,
     }
 
 
 def test_options_that_say_what_the_folder_says_pass():
     embedder = tiny_embedder()
-    _check_against_folder(embedder, options(embedder), "models/x")
+    _check_against_folder(embedder, options(embedder), "models/x", "package")
 
 
 @pytest.mark.parametrize(
-    "changes", [{"head_init": "random"}, {"vision_trainable_stages": 1}, {"pooling": "last"}, {"image_grid": 3}]
+    "changes",
+    [
+        {"head_init": "random"},
+        {"vision_trainable_stages": 1},
+        {"pooling": "last"},
+        {"image_grid": 3},
+        {"backbone": "another"},
+        {"vision": None},
+        {"audio": "another"},
+    ],
 )
 def test_options_that_cannot_take_effect_are_refused(changes):
     embedder = tiny_embedder()
     with pytest.raises(ConfigError, match="models/x"):
-        _check_against_folder(embedder, options(embedder, **changes), "models/x")
+        _check_against_folder(embedder, options(embedder, **changes), "models/x", "package")
+
+
+def test_a_folder_without_a_tower_goes_with_a_config_without_it():
+    embedder = tiny_embedder()
+    embedder.backbone.vision = None
+    _check_against_folder(embedder, options(embedder, vision=None), "models/x", "package")
+    with pytest.raises(ConfigError, match="model.vision"):
+        _check_against_folder(embedder, options(embedder), "models/x", "package")
+
+
+def test_a_source_of_weights_beside_a_folder_is_refused():
+    embedder = tiny_embedder()
+    with pytest.raises(ConfigError, match="weights=hub"):
+        _check_against_folder(embedder, options(embedder), "models/x", "hub")

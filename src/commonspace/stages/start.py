@@ -21,8 +21,8 @@ _ADAPTED = (
     r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
 )
 
-# Options that only building a model reads, with the values that say nothing.
-_SET_WHEN_BUILT = {"head_init": "identity", "vision_trainable_stages": 0}
+# Options that only building a model reads; the defaults say nothing.
+_SET_WHEN_BUILT = ("backbone", "head_init", "vision_trainable_stages")
 
 
 def starting_model(plain: Mapping[str, Any]) -> Embedder:
@@ -33,7 +33,7 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
     model = plain["model"]
     if plain["init"] is not None:
         embedder = Embedder.load(plain["init"])
-        _check_against_folder(embedder, model, plain["init"])
+        _check_against_folder(embedder, model, plain["init"], plain["weights"])
     else:
         embedder = build_compact(
             CompactOptions.of(model),
@@ -51,18 +51,22 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
     return embedder
 
 
-def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: str) -> None:
+def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: str, weights: str) -> None:
+    defaults, towers = CompactOptions(), embedder.backbone.towers()
+    idle = {f"model.{name}": (model[name], getattr(defaults, name)) for name in _SET_WHEN_BUILT}
+    for name, tower in (("vision", "image"), ("audio", "audio")):  # null where the folder has none
+        idle[f"model.{name}"] = (model[name], getattr(defaults, name) if tower in towers else None)
+    for name, (given, kept) in {**idle, "weights": (weights, "package")}.items():
+        if given != kept:
+            raise ConfigError(
+                f"{name}={given} has no effect with init={folder}: it is set when a model is built; leave it at {kept}"
+            )
     pairs = {
         "embedding_size": (embedder.embedding_size, model["embedding_size"]),
         "matryoshka_sizes": (list(embedder.matryoshka_sizes), list(model["matryoshka_sizes"])),
         "pooling": (embedder.pooling, model["pooling"]),
         "preprocessing": (embedder.processor.preprocessing.to_json(), Preprocessing.of(model).to_json()),
     }
-    for name, kept in _SET_WHEN_BUILT.items():
-        if model[name] != kept:
-            raise ConfigError(
-                f"model.{name}={model[name]} has no effect with init={folder}: it is set when a model is built"
-            )
     for name, (have, want) in pairs.items():
         if have != want:
             raise ConfigError(f"init={folder} has {name} {have}, the config asks for {want}; a stage cannot change it")
