@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 2.0  # counting shared pages walks the page tables of children that hold gigabytes
 _GRACE_SECONDS = 30  # for a child to save itself when the recipe is interrupted
 _TAIL_LINES = 15
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
