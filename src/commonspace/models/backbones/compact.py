@@ -21,7 +21,6 @@ from commonspace.processing.pieces import KINDS, MARKS, Piece, Pieces
 
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
 
-
 Group = list[Piece]  # pieces of one kind and shape, which are embedded together
 
 
