@@ -159,10 +159,11 @@ def raw_text(
 
 @dataclass(frozen=True)
 class Try:
-    """One setting tuned on dev: its primary score there."""
+    """One setting tuned on dev: the model it trained from the first seed, and its primary score there."""
 
     settings: Settings
     score: float
+    model: LateFusion
 
 
 def family_suite(suite: Suite, family: Family) -> Suite:
@@ -171,14 +172,15 @@ def family_suite(suite: Suite, family: Family) -> Suite:
 
 
 def tune(
-    rows: TrainingRows, dev: Suite, features: FrozenFeatures, family: Family, tries: int, seed: int = 0
+    rows: TrainingRows, dev: Suite, features: FrozenFeatures, family: Family, tries: int, seed: int
 ) -> list[Try]:
     """Train the first `tries` settings of the grid and score each on dev; best first. Ties keep the grid's order."""
     tried = []
     dev = replace(dev, tasks=tuple(task for task in dev.tasks if not task.grouped))
     for settings in family.grid(tries):
         model = LateFusion(train_heads(rows, settings, seed, family.fusion), features)
-        tried.append(Try(settings, dev_score(evaluate(model, dev, Scored("try", "baseline"), draws=1))))
+        score = dev_score(evaluate(model, dev, Scored("try", "baseline"), draws=1))
+        tried.append(Try(settings, score, model))
     return sorted(tried, key=lambda one: -one.score)
 
 
@@ -216,14 +218,14 @@ def late_fusion(
         return []
     rows = training_rows(features, records, progress=progress)
     name = MODEL_OF_FUSION[family.fusion]
-    best = family.grid(1)[0]
+    best, trained = family.grid(1)[0], {}
     if dev.tasks:
-        tried = tune(rows, dev, features, family, tries)
-        best = tried[0].settings
+        tried = tune(rows, dev, features, family, tries, seeds[0])
+        best, trained = tried[0].settings, {seeds[0]: tried[0].model}
         _write_log(log, name, family, tried)
     done = []
     for seed in seeds:
-        model = LateFusion(train_heads(rows, best, seed, family.fusion, progress), features)
+        model = trained.get(seed) or LateFusion(train_heads(rows, best, seed, family.fusion, progress), features)
         scored = Scored(name, "baseline", seed=seed)
         done.append(evaluate(model, heldout, scored, near_duplicates=near_duplicates, draws=draws))
     return done

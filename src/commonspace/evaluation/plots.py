@@ -114,8 +114,11 @@ def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
 
 
 def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
-    """From pretraining over fine-tuning to the soup: one line a task through the models that are no baselines."""
-    models = [m for m in rows.models if any(r.model == m and r.stage != "baseline" for r in rows.rows)]
+    """From pretraining over fine-tuning to the soup: one line a task through the models that are no baselines.
+
+    Models that were only aligned, specialists of one task among them, are no stage of the recipe's line.
+    """
+    models = [m for m in rows.models if any(r.model == m and r.stage not in ("baseline", "align") for r in rows.rows)]
     cells = rows.headline(metric, subset)
     lines = {
         name: [cell.get(m) for m in models] for name, cell in sorted(cells.items()) if any(m in cell for m in models)

@@ -112,7 +112,7 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
     yield "MRR@10, every query", _EVERY + task_table(rows, "MRR@10", "all", every_query=True), ""
     composed = [one for one in found if one.task in COMPOSED]
     yield "Composed queries", _COMPOSED + comparison_table(composed), "composed"
-    yield "Stages, and the soup against its ingredients", _soup_text(found), "stages"
+    yield "The soup against its ingredients, earlier stages and specialists", _soup_text(found), "stages"
     sized = _shown(rows)
     yield f"Matryoshka sizes of {sized}", "Share of NDCG@10 at full size.\n\n" + retention_table(rows, sized), "sizes"
     for task, ways in _LANGUAGE_TASKS:
