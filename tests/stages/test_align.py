@@ -56,7 +56,17 @@ def test_texts_have_the_vectors_the_whole_model_gives_them():
     embedder = tiny_embedder(pooling="input_and_last")
     stage, batch = make_stage(embedder), make_batch(embedder, negatives=False)
     for _ in range(2):  # the second time from what was kept
-        torch.testing.assert_close(stage._text_vectors(batch), embedder.pool(batch.positive))
+        found = stage._text_vectors(batch.task, batch.positive_ids, batch.positive)
+        torch.testing.assert_close(found, embedder.pool(batch.positive))
+
+
+def test_pairs_of_texts_move_the_head_alone():
+    embedder = tiny_embedder(pooling="input_and_last")
+    stage, batch = make_stage(embedder), make_batch(embedder, negatives=False)
+    batch.query, batch.query_ids = batch.positive[::-1], batch.positive_ids.flip(0)
+    stage.backward_batch(batch)
+    touched = {name for name, p in embedder.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    assert touched and all(name.startswith("head.") for name in touched)
 
 
 def test_a_medium_has_its_input_half_and_the_output_it_is_given():
@@ -83,8 +93,8 @@ def test_what_cannot_be_aligned_is_refused():
     batch.query, batch.positive = batch.positive, batch.query
     with pytest.raises(ConfigError, match="to a text"):
         stage.backward_batch(batch)
-    batch.positive = batch.query
-    with pytest.raises(ConfigError, match="no media"):
+    batch.query, batch.positive = [batch.positive[0], *batch.query[1:]], batch.query
+    with pytest.raises(ConfigError, match="has no media and other queries have"):
         stage.backward_batch(batch)
 
 

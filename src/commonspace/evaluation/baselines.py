@@ -171,9 +171,7 @@ def family_suite(suite: Suite, family: Family) -> Suite:
     return replace(suite, tasks=tuple(task for task in suite.tasks if task.name in family.answers))
 
 
-def tune(
-    rows: TrainingRows, dev: Suite, features: FrozenFeatures, family: Family, tries: int, seed: int
-) -> list[Try]:
+def tune(rows: TrainingRows, dev: Suite, features: FrozenFeatures, family: Family, tries: int, seed: int) -> list[Try]:
     """Train the first `tries` settings of the grid and score each on dev; best first. Ties keep the grid's order."""
     tried = []
     dev = replace(dev, tasks=tuple(task for task in dev.tasks if not task.grouped))

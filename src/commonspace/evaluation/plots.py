@@ -49,12 +49,14 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list
 
 
 def tasks(rows: Rows, metric: str, subset: str) -> Figure | None:
-    """Every task's value by model with its interval: a row of dots a task."""
+    """Every task's value by model with its interval: a row of dots a task. Fine-tunes are left to `stages`."""
     cells = rows.headline(metric, subset)
     if not cells:
         return None
     names = sorted(cells, reverse=True)
+    stage_of = {row.model: row.stage for row in rows.rows}
     models = [model for model in rows.models if any(model in cell for cell in cells.values())]
+    models = [model for model in models if stage_of[model] != "finetune"] if "soup" in models else models
     palette = colours(rows.models)
     with matplotlib.rc_context(_STYLE):
         figure, (axis,) = _figure(9, 1.2 + max(0.34, 0.07 * len(models)) * len(names))
@@ -66,7 +68,7 @@ def tasks(rows: Rows, metric: str, subset: str) -> Figure | None:
         axis.set_ylim(-0.6, len(names) - 0.4)
         axis.set_xlim(left=0)
         axis.set_xlabel(metric)
-        axis.set_title(f"{metric} by task, held-out, {_words(subset)}", loc="left")
+        figure.suptitle(f"{metric} by task, held-out, {_words(subset)}", x=0.01, ha="left")
         for row in range(0, len(names), 2):
             axis.axhspan(row - 0.5, row + 0.5, color="#f4f4f4", zorder=0, lw=0)
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
@@ -114,14 +116,16 @@ def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
 
 
 def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
-    """From pretraining over fine-tuning to the soup: one line a task through the models that are no baselines.
+    """From pretraining over fine-tuning to the soup: a line for each task that several of these models were asked.
 
     Models that were only aligned, specialists of one task among them, are no stage of the recipe's line.
     """
     models = [m for m in rows.models if any(r.model == m and r.stage not in ("baseline", "align") for r in rows.rows)]
     cells = rows.headline(metric, subset)
     lines = {
-        name: [cell.get(m) for m in models] for name, cell in sorted(cells.items()) if any(m in cell for m in models)
+        name: [cell.get(m) for m in models]
+        for name, cell in sorted(cells.items())
+        if sum(m in cell for m in models) > 1
     }
     if len(models) < 2 or not lines:
         return None

@@ -8,6 +8,8 @@ the tower, so many epochs are cheap. This stage is ours, not the paper's; docs/l
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -15,14 +17,16 @@ from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import summary_pool
+from commonspace.processing.pieces import Pieces
 from commonspace.stages.contrastive import ContrastiveStage
 
 
 class AlignStage(ContrastiveStage):
-    """Trains connectors and head on tasks from a medium to a text; everything else is frozen.
+    """Trains connectors and head on tasks from a medium, or a text, to a text; everything else is frozen.
 
     A medium's output half is held at the batch's mean of texts: the untrained path says nothing yet. Texts are encoded
-    once each. Needs pooling input_and_last; a batch without media, or with media for a target, raises ConfigError.
+    once each; tasks between texts keep the head from forgetting what they need. Needs pooling input_and_last; media for
+    a target, or beside queries that have none, raise ConfigError.
     """
 
     has_negatives = False
@@ -47,34 +51,46 @@ class AlignStage(ContrastiveStage):
             connector.dropout.p = 0.0
 
     def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Gradients of connectors and head on one batch of media and their texts."""
-        text_BP = self._text_vectors(batch)
-        media_BP = self._media_vectors(batch, text_BP[:, -self.embedder.backbone.width :].mean(0))
-        mean_P = self.embedder.pooled_mean_P
-        text_BP = mean_P + nn.functional.dropout(text_BP - mean_P, self.settings.dropout, self.training)
-        vectors_BE = self.embedder.project(torch.cat([media_BP, text_BP])).float()
+        """Gradients of connectors and head on one batch of media, or texts, and their texts."""
+        positive_BP = self._text_vectors(batch.task, batch.positive_ids, batch.positive)
+        if _has_media(batch):
+            query_BP = self._media_vectors(batch, positive_BP[:, -self.embedder.backbone.width :].mean(0))
+        else:
+            query_BP = self._dropped(self._text_vectors(batch.task, batch.query_ids, batch.query))
+        vectors_BE = self.embedder.project(torch.cat([query_BP, self._dropped(positive_BP)])).float()
         loss, report = self.loss_of(batch, vectors_BE)
         loss.backward()
         return loss.detach(), report
 
+    def _dropped(self, text_BP: torch.Tensor) -> torch.Tensor:
+        """Texts [B, P] with some coordinates at their means: connectors drop what they read, the head what it does."""
+        mean_P = self.embedder.pooled_mean_P
+        return mean_P + nn.functional.dropout(text_BP - mean_P, self.settings.dropout, self.training)
+
     def _media_vectors(self, batch: Batch, output_D: torch.Tensor) -> torch.Tensor:
         """What each query brings to the transformer, beside the given output [B, 2 D]."""
-        for source, pieces in zip(batch.sources, batch.query, strict=True):
-            if not any(piece.kind in ("image", "audio") for piece in pieces.pieces):
-                raise ConfigError(f"task {batch.task}: {source} has no media to align; use pretrain")
         entered_BD = summary_pool(*self.embedder.backbone.summaries(batch.query))
         return torch.cat([entered_BD, output_D.expand_as(entered_BD)], dim=1)
 
     @torch.no_grad()
-    def _text_vectors(self, batch: Batch) -> torch.Tensor:
-        """Pooled vectors [B, 2 D] of the targets from the frozen encoder, each distinct text encoded once."""
-        ids = batch.positive_ids.tolist()
-        new = {key: pieces for key, pieces in zip(ids, batch.positive, strict=True) if key not in self._texts}
+    def _text_vectors(self, task: str, ids_B: torch.Tensor, contents: Sequence[Pieces]) -> torch.Tensor:
+        """Pooled vectors [B, 2 D] of texts from the frozen encoder, each distinct text encoded once."""
+        ids = ids_B.tolist()
+        new = {key: pieces for key, pieces in zip(ids, contents, strict=True) if key not in self._texts}
         if any(piece.kind != "text" for pieces in new.values() for piece in pieces.pieces):
-            raise ConfigError(f"task {batch.task}: alignment goes from a medium to a text; take the task out")
+            raise ConfigError(f"task {task}: alignment goes from a medium or a text to a text; take the task out")
         keys, contents = list(new), list(new.values())
         self.embedder.backbone.text.eval()
         for rows in token_batches([pieces.tokens for pieces in contents], self.settings.cache_tokens):
             pooled = self.embedder.pool([contents[row] for row in rows])
             self._texts.update((keys[row], vector) for row, vector in zip(rows, pooled, strict=True))
         return torch.stack([self._texts[key] for key in ids])
+
+
+def _has_media(batch: Batch) -> bool:
+    """Whether the queries bring media: all of them or none."""
+    with_media = [any(piece.kind in ("image", "audio") for piece in pieces.pieces) for pieces in batch.query]
+    if any(with_media) and not all(with_media):
+        source = batch.sources[with_media.index(False)]
+        raise ConfigError(f"task {batch.task}: {source} has no media and other queries have; use pretrain")
+    return all(with_media)
