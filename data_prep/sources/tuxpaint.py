@@ -19,6 +19,7 @@ from data_prep.keys import record_key
 from data_prep.languages import KNOWN_LANGUAGES, LANGUAGE_NAMES
 from data_prep.pictures import encode_picture, open_picture
 from data_prep.sketches import sketch_pairs, style_of
+from data_prep.sounds import sound_record, usable_sounds
 from data_prep.source import Package, Source
 from data_prep.split import concept
 from data_prep.svg import render_svg
@@ -29,8 +30,9 @@ _CAPTION = re.compile(r"([A-Za-z_@]+)\.utf8=(.*)")
 _SPOKEN = re.compile(r"(.+)_desc(?:_([A-Za-z_@]+))?$")
 # Of the languages that caption nearly every stamp: many scripts and families rather than the twenty largest counts.
 _ASKED = "fr de es pt it nl sv da pl cs ru uk el ka hu fi tr ja ko ca".split()
-# Noises of a spinning top whose files are read-out letters.
-_SPOKEN_SOUNDS = ("seasonal/hanukkah/",)
+# Noises of a spinning top whose files are read-out letters, and what was said on the moon.
+_SPOKEN_SOUNDS = ("seasonal/hanukkah/", "space/apollo_lander")
+_FACES = "symbols/faces/"  # of all signs only they call out: "Happy!" is a whoop
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Stamp:
 
 def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
     """`image_caption`, `stamp_language`, `speech`, `sound` and `sketch` records, stamp by stamp, sketches last."""
-    root = folders["tuxpaint-stamps-default"] / _ROOT
+    yield from usable_sounds(_records(folders["tuxpaint-stamps-default"] / _ROOT, drops), drops)
+
+
+def _records(root: Path, drops: Counter) -> Iterator[Record]:
     sounds = find_sounds(root)
     heard: set[bytes] = set()
     captioned = []
@@ -69,7 +74,7 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
         yield captioned[-1]
         yield from _asked(stamp)
         yield from _audible(stamp, sounds.pop(_loose(name), {}), heard, drops)
-    drops["sound without a stamp"] += sum(len(found) for found in sounds.values())
+    yield from _without_stamp(sounds, drops)
     yield from sketch_pairs(captioned)
 
 
@@ -177,9 +182,23 @@ def _audible(stamp: Stamp, sounds: dict[str, Path], heard: set[bytes], drops: Co
         )
 
 
+def _without_stamp(sounds: dict[str, dict[str, Path]], drops: Counter) -> Iterator[Record]:
+    """Noises that their files name. What is spoken for no stamp has no text: a word, or a letter or number read out."""
+    for stamp, found in sounds.items():
+        for language, path in found.items():
+            if language:
+                drops["speech without a stamp"] += 1
+            elif stamp.startswith("symbols/"):
+                drops["letter or number read out for no stamp"] += 1
+            else:
+                name = path.stem.replace("_", " ")
+                place = (*stamp.split("/")[:-1], path.name)
+                yield sound_record("tuxpaint", place, path, name, concept(name), place[0])
+
+
 def _unusable(stamp: Stamp, language: str, path: Path, heard: set[bytes]) -> str | None:
     kind = "speech" if language else "sound"
-    if stamp.is_symbol:
+    if stamp.is_symbol and (language or not stamp.name.startswith(_FACES)):
         return f"{kind} of a letter, coin or sign"
     if not language and stamp.name.startswith(_SPOKEN_SOUNDS):
         return "sound that is speech"

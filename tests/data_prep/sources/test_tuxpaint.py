@@ -86,7 +86,7 @@ def test_every_task_of_a_stamp(stamps: Path, read) -> None:
         "speech of a letter, coin or sign": 1,
         "sound that is speech": 1,
         "stamp without a readable picture or caption": 3,
-        "sound without a stamp": 1,
+        "speech without a stamp": 1,
     }
 
 
@@ -97,6 +97,32 @@ def test_an_empty_recording_is_dropped(write, picture, sound, read, tmp_path: Pa
     records, drops = read(SOURCE, root=tmp_path)
     assert "speech" not in records
     assert sum(count for reason, count in drops.items() if reason.startswith("speech")) == 1
+
+
+def test_noises_of_faces_and_without_a_stamp_are_kept_and_silence_is_not(write, picture, sound, read, tmp_path) -> None:
+    for number, name in enumerate(("symbols/faces/mad", "symbols/math/one", "birds/rhea", "birds/crow", "birds/rook")):
+        write(f"{_ROOT}/{name}.txt", _stamp(f"{name.rpartition('/')[2]}!"))
+        write(f"{_ROOT}/{name}.png", picture(seed=number))
+    crow = sound(pitch=300)
+    for name, data in {
+        "symbols/faces/mad": sound(pitch=200),
+        "symbols/math/one": sound(pitch=250),  # read out
+        "symbols/math/1_fr": sound(pitch=260),  # read out, and no stamp
+        "birds/rhea": sound(pitch=0),
+        "birds/crow": crow,
+        "birds/rook": crow + b"a tag",  # the same samples in another file
+        "insects/wood_wasp": sound(pitch=350),
+    }.items():
+        write(f"{_ROOT}/{name}.ogg", data)
+    records, drops = read(SOURCE, root=tmp_path)
+    found = {record.concept: record.positives[0].content.parts[0].text for record in records["sound"]}
+    assert found == {"mad": "mad!", "crow": "crow!", "wood wasp": "wood wasp"}
+    assert drops == {
+        "sound of a letter, coin or sign": 1,
+        "letter or number read out for no stamp": 1,
+        "sound that is silent": 1,
+        "sound that repeats another one, sample for sample": 1,
+    }
 
 
 def test_captions_need_english_and_keep_the_first_of_a_language(write, tmp_path: Path) -> None:
