@@ -1,4 +1,7 @@
-"""Flare's enemies: sprite animations labelled by creature, action and direction, with the game's own sounds."""
+"""Flare's enemies: sprite animations labelled by creature, action and direction, with the game's own sounds.
+
+All its sound effects, those of the clips too, are rows of their own as well.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from commonspace.content import Content, Video
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
 from data_prep.clips import encode_clip, encode_sound
+from data_prep.flare_sounds import effect_records
 from data_prep.keys import record_key
 from data_prep.pictures import open_picture
+from data_prep.sounds import usable_sounds
 from data_prep.source import Package, Source
+from data_prep.split import is_fixed
 from data_prep.sprites import DIRECTIONS, Animation, crop_clip, parse_animations, sound_effects
 
 _ROOT = "usr/share/games/flare/mods"
@@ -41,9 +47,15 @@ _ADJECTIVES = ("small", "elite", "weak", "adult", "high", "dark", "air", "fire",
 
 
 def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
-    """`video` records, one per creature, action and direction, rendered to mp4 at the game's own frames and rate."""
+    """`video` records, one per creature, action and direction, and `sound` records of the effects."""
     mods = [folders["flare-game"] / _ROOT / name for name in _MODS]
     effects = sound_effects(mods)
+    yield from _clips(mods, effects, drops)
+    yield from usable_sounds(effect_records(mods, sound_families(effects), drops), drops)
+
+
+def _clips(mods: list[Path], effects: Mapping[str, Mapping[str, Path]], drops: Counter) -> Iterator[Record]:
+    """Clips rendered to mp4 at the game's own frames and rate."""
     encoded = cache(encode_sound)  # one coding per sound file, for all clips that share it
     played: set[tuple[Any, ...]] = set()
     for path in [path for mod in mods for path in sorted((mod / "animations/enemies").glob("*.txt"))]:
@@ -71,6 +83,17 @@ def creature_name(stem: str) -> str:
 def family_of(stem: str) -> str:
     """The mesh family of a creature; its own name where it shares its mesh with none."""
     return next((family for family in _FAMILIES if family in stem), stem)
+
+
+def sound_families(effects: Mapping[str, Mapping[str, Path]]) -> dict[Path, str]:
+    """Sound file -> mesh family in whose clips it plays; of several one whose side is set by hand goes first."""
+    found: dict[Path, str] = {}
+    for animation, sounds in effects.items():
+        family = family_of(Path(animation).stem)
+        for path in sounds.values():
+            both = {found.get(path, family), family}
+            found[path] = min(both, key=lambda name: (not is_fixed(f"flare:{name}"), name))
+    return found
 
 
 def _sheet(mods: list[Path], image: str | None, drops: Counter) -> PILImage.Image | None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from data_prep.sources.flare import SOURCE, creature_name, family_of
+from commonspace.data.sample import Record
+from data_prep.sources.flare import SOURCE, creature_name, family_of, sound_families
 from data_prep.split import split_of
 
 _ROOT = "usr/share/games/flare/mods"
@@ -67,6 +68,7 @@ def test_clips_are_rendered_with_their_own_frames_rate_and_sound(write, read, so
         "action critdie": 1,
         "file that only recolours or extends another creature": 1,
         "creature without a readable sheet": 1,
+        "sound that no name describes": 1,
     }
     swing = clips["swing"]
     assert swing.positives[0].content.parts[0].text == "a fire wyvern striking, facing north"
@@ -83,6 +85,56 @@ def test_clips_are_rendered_with_their_own_frames_rate_and_sound(write, read, so
             reds = [frame.to_image().getpixel((64, 64))[0] for frame in file.decode(video=0)]
         assert len(reds) == count
         assert reds == sorted(reds) or action == "hit"
+
+
+def test_sounds_of_creatures_lie_on_the_side_of_their_family(write, read, sound, tmp_path: Path) -> None:
+    base, campaign = f"{_ROOT}/fantasycore", f"{_ROOT}/empyrean_campaign"
+    played = {
+        "wyvern": {"die": "enemies/wyvern_die", "hit": "enemies/wyvern_hit"},
+        "cursed_grave": {"swing": "enemies/grave_attack"},
+        "zombie_dark": {"cast": "enemies/zombie_ment"},
+        "boulder": {"die": "environment/falling_rocks"},
+    }
+    for creature, sounds in played.items():
+        lines = [f"sfx_attack={action},soundfx/{path}.ogg" for action, path in sounds.items()]
+        write(f"{base}/enemies/{creature}.txt", "\n".join([f"animations=animations/enemies/{creature}.txt", *lines]))
+    files = [path for sounds in played.values() for path in sounds.values()]
+    others = ["enemies/dragon_die", "steps/step_cloth1", "steps/step_cloth2", "level_up", "npcs/male_merchant_01"]
+    for number, path in enumerate([*files, *others]):
+        write(f"{base}/soundfx/{path}.ogg", sound(pitch=200 + 50 * number))
+    write(f"{base}/soundfx/environment/rain.ogg", sound(0))
+    write(f"{campaign}/soundfx/environment/rain.ogg", sound(pitch=150))
+    records, drops = read(SOURCE, root=tmp_path)
+    found = {record.queries[0].content.parts[0].name: record for record in records["sound"]}
+    assert {name.removeprefix("flare/soundfx/"): (_text(row), row.concept) for name, row in found.items()} == {
+        "enemies/grave_attack.ogg": ("a cursed grave attacking", "flare:grave"),
+        "enemies/wyvern_die.ogg": ("a wyvern dying", "flare:wyvern"),
+        "enemies/wyvern_hit.ogg": ("a wyvern being hit", "flare:wyvern"),
+        "enemies/zombie_ment.ogg": ("a zombie casting a spell", "flare:zombie"),
+        "environment/falling_rocks.ogg": ("falling rocks", "flare:boulder"),
+        "environment/rain.ogg": ("rain", "rain"),
+        "steps/step_cloth1.ogg": ("footsteps in cloth shoes", "footsteps in cloth shoes"),
+        "steps/step_cloth2.ogg": ("footsteps in cloth shoes", "footsteps in cloth shoes"),
+    }
+    sides = {row.queries[0].content.parts[0].source.stem: split_of(row.concept) for row in records["sound"]}
+    assert [sides[name] for name in ("wyvern_die", "wyvern_hit", "grave_attack")] == ["heldout"] * 3
+    assert sides["zombie_ment"] == "dev"
+    assert drops == {
+        "sound of a creature without a mesh family": 1,
+        "sound that no name describes": 1,
+        "sound that is speech": 1,
+    }
+
+
+def _text(record: Record) -> str:
+    return record.positives[0].content.parts[0].text
+
+
+def test_a_sound_of_several_families_lies_where_the_one_with_a_fixed_side_does() -> None:
+    roar = Path("roar.ogg")
+    effects = {f"animations/enemies/{name}.txt": {"hit": roar} for name in ("ant", "wyvern_air", "goblin")}
+    assert sound_families(effects) == {roar: "wyvern"}
+    assert sound_families({"animations/enemies/ice_ant.txt": {"hit": roar}}) == {roar: "ant"}
 
 
 def test_names_and_families() -> None:
