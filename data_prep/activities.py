@@ -14,12 +14,12 @@ _FOLDER = "gcompris/src/activities"
 
 
 class Activity:
-    """The files of one activity, by their path inside it."""
+    """The files of one activity, by their path inside it; `folder` is where its resource keeps it."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, folder: str | None = None) -> None:
         self.name = name
         self._resource = QtResource(root / f"{name}.rcc")
-        self._prefix = f"{_FOLDER}/{name}/"
+        self._prefix = f"{folder or _FOLDER}/{name}/"
 
     def files(self, pattern: str) -> list[str]:
         """Paths that match the pattern, sorted."""

@@ -11,16 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from commonspace.content import Audio, Content, Image
+from commonspace.content import Content, Image
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
 from data_prep.activities import Activity
+from data_prep.gcompris_sounds import activity_sound, effect_records
 from data_prep.keys import record_key
 from data_prep.languages import KNOWN_LANGUAGES
 from data_prep.paintings import assemble_painting
 from data_prep.pictures import encode_picture, open_picture
 from data_prep.qml import qml_objects, qml_properties
 from data_prep.sketches import sketch_pairs
+from data_prep.sounds import usable_sounds
 from data_prep.source import Package, Source
 from data_prep.split import concept
 
@@ -63,13 +65,17 @@ _ARTISTS = {"Katsushika Hokusa": "Katsushika Hokusai", "Pieter Brugel": "Pieter 
 def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
     """`image_caption`, `sketch`, `sound`, and the zero-shot `painting` and `fish` records."""
     root = folders["gcompris-qt-data"] / _ROOT
+    yield from usable_sounds(_records(root, drops), drops, music=frozenset({_MUSIC}))
+
+
+def _records(root: Path, drops: Counter) -> Iterator[Record]:
     captioned: list[Record] = []
     for reader in (_words, _boards, _instruments, _categories, _planets, _sights):
         for record in reader(root, drops):
             captioned.append(record)
             yield record
     yield from sketch_pairs(captioned)
-    yield from _memory_sounds(root)
+    yield from effect_records(root, drops)
     yield from _paintings(root, drops)
     yield from _fish(root, drops)
 
@@ -134,7 +140,7 @@ def _boards(root: Path, drops: Counter) -> Iterator[Record]:
                     yield from _captioned(activity, path, captions, drops)
             if entry.get("audio"):
                 text = entry["text"] if name == _MUSIC else entry["title"]
-                yield _sound(activity, entry["audio"].replace("$CA", "ogg"), text, entry["title"])
+                yield activity_sound(activity, entry["audio"].replace("$CA", "ogg"), text, entry["title"])
 
 
 def _instruments(root: Path, drops: Counter) -> Iterator[Record]:
@@ -145,7 +151,7 @@ def _instruments(root: Path, drops: Counter) -> Iterator[Record]:
         if name and entry["image"] not in done:
             done.add(entry["image"])
             yield from _captioned(activity, entry["image"], [("en", name)], drops)
-            yield _sound(activity, entry["audio"].replace("$CA", "ogg"), name, name)
+            yield activity_sound(activity, entry["audio"].replace("$CA", "ogg"), name, name)
 
 
 def _categories(root: Path, drops: Counter) -> Iterator[Record]:
@@ -185,28 +191,6 @@ def _details(activity: Activity) -> Iterator[tuple[str, str]]:
         title = qml_properties(text).get("instruction")
         if background and title:
             yield title.rstrip("."), f"resource/{background}"
-
-
-def _sound(activity: Activity, path: str, text: str, title: str) -> Record:
-    name = f"gcompris/{activity.name}/{Path(path).name}"
-    return Record(
-        key=record_key("gcompris", activity.name, Path(path).stem, "sound"),
-        task="sound",
-        source="gcompris",
-        concept=concept(title),
-        queries=(Variant(Content(Audio(activity.read(path), name=name))),),
-        positives=(Variant(Content(text), "en"),),
-        extra={"category": activity.name},
-    )
-
-
-def _memory_sounds(root: Path) -> Iterator[Record]:
-    activity = Activity(root, "memory-sound")
-    for path in activity.files(r"resource/(LR|guitar_melody).*\.ogg"):
-        words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", re.sub(r"^LR|_?LA|_?[Cc]ut\b|\d+", "", Path(path).stem))
-        name = " ".join(words.replace("Cut", "").casefold().split())
-        if name and name not in ("weird", "hits", "pause short", "fireballs"):
-            yield _sound(activity, path, name, name)
 
 
 def _paintings(root: Path, drops: Counter) -> Iterator[Record]:

@@ -75,7 +75,8 @@ def data(tmp_path: Path, picture, sound) -> Path:
         music: {
             "resource/board/b.qml": _board(*keyed),
             "resource/key.svg": _SVG,
-            **{f"resource/{t}.ogg": sound() for t in "AB"},
+            "resource/A.ogg": sound(pitch=300),
+            "resource/B.ogg": sound(31 * 16000),
         },
         "explore_world_animals": {},
         "explore_monuments": {},
@@ -88,7 +89,7 @@ def data(tmp_path: Path, picture, sound) -> Path:
                 }
             ),
             "resource/harp.svg": _SVG,
-            "resource/harp.ogg": sound(),
+            "resource/harp.ogg": sound(pitch=500),
         },
         tools: {
             "resource/images/tools/screwDriver3.webp": photo(2),
@@ -109,7 +110,16 @@ def data(tmp_path: Path, picture, sound) -> Path:
             "resource/image/tower.webp": photo(7),
             "resource/image/g.webp": photo(8),
         },
-        "memory-sound": {"resource/LRRain_in_garden_01_LA_cut.ogg": sound(), "resource/LRWeird_1_LA.ogg": sound()},
+        "memory-sound": {
+            "resource/LRRain_in_garden_01_LA_cut.ogg": sound(pitch=600),
+            "resource/LRDoor_Open_2_LA.ogg": sound(pitch=650),
+            "resource/guitar_son1.ogg": sound(pitch=700),
+            "resource/LRWeird_1_LA.ogg": sound(pitch=750),
+        },
+        "core": {"resource/sounds/bleep.wav": sound(pitch=800), "resource/sounds/win.wav": sound(pitch=850)},
+        "erase": {"resource/eraser1.wav": sound(pitch=900), "resource/eraser2.wav": sound(pitch=900)},
+        "morse_code": {"resource/silence.wav": sound(pitch=0), "resource/dot.wav": sound(0)},
+        "ballcatch": {"resource/youcannot.wav": sound(pitch=950)},
         "paintings": {
             "resource/board/b1.qml": _board(size, *tile, instruction="Pieter Brugel, The Halves - 1565"),
             "resource/board/b2.qml": _board(
@@ -124,7 +134,8 @@ def data(tmp_path: Path, picture, sound) -> Path:
     for name, files in activities.items():
         # The writer makes one folder called "top": the path inside the activity follows in the file's name.
         named = {f"{path}": (content, "zlib") for path, content in files.items()}
-        write_resource(folder / f"{name}.rcc", named, folder=f"gcompris/src/activities/{name}")
+        place = "gcompris/src/core" if name == "core" else f"gcompris/src/activities/{name}"
+        write_resource(folder / f"{name}.rcc", named, folder=place)
     return tmp_path
 
 
@@ -139,13 +150,18 @@ def test_every_activity_gives_its_records(data: Path, read) -> None:
     assert {(record.concept, record.extra["drawing_source"]) for record in records["sketch"]} == {("cow", "gcompris")}
     assert len(records["sketch"]) == 2  # the word's drawing and the board's, each with the photo
     sounds = sorted(record.positives[0].content.parts[0].text for record in records["sound"])
-    assert sounds == ["Music of A.", "Music of B.", "harp", "rain in garden"]
+    assert sounds == ["Music of A.", "bleep", "door opening", "eraser", "guitar", "harp", "rain in garden"]
     assert drops == {
         "musicians under the name of their country": 2,
         "picture without a name": 1,
         "picture that cannot be read": 1,
         "fish without a name": 1,
         "painting that cannot be put together": 1,
+        "music longer than 30 s": 1,
+        "sound that no name describes": 3,
+        "sound that is silent": 1,
+        "sound without samples": 1,
+        "sound that repeats another one, sample for sample": 1,
     }
 
 
