@@ -118,7 +118,7 @@ def test_a_typing_error_in_an_experiment_is_found() -> None:
 
 
 def test_schema_is_what_the_files_say() -> None:
-    assert schema("train")["stage"]["temperature"] == [0.05, 0.02]  # align and pretrain
+    assert schema("train")["stage"]["temperature"] == [0.03, 0.02]  # align and pretrain
     assert "embedder" in schema("evaluate") and "stage" not in schema("evaluate")
 
 

@@ -29,7 +29,9 @@ def tiny_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def tiny_embedder(*, seed: int = 0, towers: tuple[str, ...] = ("image", "audio"), pooling: str = "mean") -> Embedder:
+def tiny_embedder(
+    *, seed: int = 0, towers: tuple[str, ...] = ("image", "audio"), pooling: str = "mean", head_hidden: int = 0
+) -> Embedder:
     """Width 32, two layers, 32 pixels a side; all parts random."""
     torch.manual_seed(seed)
     tokenizer = tiny_tokenizer()
@@ -57,8 +59,9 @@ def tiny_embedder(*, seed: int = 0, towers: tuple[str, ...] = ("image", "audio")
         image_size=64, image_grid=2, document_grid=2, frame_grid=1, max_tokens=128, max_text_tokens=64
     )
     return Embedder(
-        backbone, Processor(preprocessing, tokenizer), embedding_size=32, matryoshka_sizes=(8, 16, 32), pooling=pooling
-    ).eval()
+        backbone, Processor(preprocessing, tokenizer), embedding_size=32, matryoshka_sizes=(8, 16, 32), pooling=pooling,
+        head_hidden=head_hidden,
+    ).eval()  # fmt: skip
 
 
 def picture(seed: int = 0, size: int = 40) -> Image:

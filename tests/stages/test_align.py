@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from commonspace.errors import ConfigError
 from commonspace.objectives.nce_options import NCEOptions
@@ -50,6 +51,46 @@ def test_a_connector_learns_its_texts_and_nothing_else_but_the_head_moves(kind, 
     moved = {name for name, p in embedder.named_parameters() if not torch.equal(p, before[name])}
     assert any(f"{kind}_connector" in name for name in moved) and ("head.weight" in moved) == head
     assert all(f"{kind}_connector" in name or name.startswith("head.") for name in moved)
+
+
+def test_the_feed_forward_layer_trains_with_the_head_and_rests_with_it():
+    for freeze, trains in ((FROZEN, True), ((*FROZEN, "head"), False)):
+        embedder = tiny_embedder(pooling="input_and_last", head_hidden=8)
+        make_stage(embedder, freeze, dropout=0.3).backward_batch(make_batch(embedder, negatives=False))
+        assert (embedder.feed_forward.contract.weight.grad is not None) == trains
+        assert embedder.feed_forward.dropout.p == (0.3 if trains else 0.0)
+
+
+def test_a_teacher_takes_the_place_of_the_labels_of_its_task(tmp_path):
+    embedder = tiny_embedder(pooling="input_and_last")
+    batch = make_batch(embedder, negatives=False)
+    ids = torch.cat([batch.query_ids, batch.positive_ids]).unique()
+    save_file({"ids": ids, "vectors": torch.randn(len(ids), 64).half()}, tmp_path / f"{batch.task}.safetensors")
+    stage = make_stage(embedder, teacher=str(tmp_path))
+    optimiser, _ = make_optimiser(embedder, stage.settings, 40)
+    losses, agreement = [], []
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss, report = stage.backward_batch(batch)
+        optimiser.step()
+        losses.append(float(loss))
+        agreement.append(float(report["agreement"]))
+    assert losses[-1] < 0.5 * losses[0] and agreement[-1] > agreement[0]
+    batch.task = "another"
+    assert "accuracy" in stage.backward_batch(batch)[1]
+
+
+def test_what_the_head_sees_of_a_text_is_dropped_by_task():
+    embedder = tiny_embedder(pooling="input_and_last")
+    stage = make_stage(embedder, dropout=0.9, text_dropout=0.2, task_text_dropout={"speech": 0.5})
+    embedder.pooled_mean_P.fill_(1.0)
+    text_BP = torch.full((400, 64), 3.0)
+    for task, share in (("speech", 0.5), ("image_caption", 0.2)):
+        dropped = stage._dropped(task, text_BP)
+        assert abs((dropped == 1).float().mean() - share) < 0.02
+        torch.testing.assert_close(
+            dropped[dropped != 1], torch.tensor(1 + 2 / (1 - share)).expand((dropped != 1).sum())
+        )
 
 
 def test_texts_have_the_vectors_the_whole_model_gives_them():
@@ -103,6 +144,9 @@ def test_what_cannot_be_aligned_is_refused():
     [
         ("align", {"learning_rate": 1e-5, "tower_learning_rate": 0.0}, "trains no pretrained part"),
         ("align", {"learning_rate": 0.0}, "trains no pretrained part"),
+        ("pretrain", {"teacher": "models/x"}, "read by align alone"),
+        ("pretrain", {"text_dropout": 0.1}, "read by align alone"),
+        ("pretrain", {"teacher_temperature": 0.1}, "no effect without"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(name, options, message):

@@ -30,6 +30,8 @@ class CompactOptions:
 
     vision, audio     None leaves the tower out: a specialist for the other modalities
     head_init         "identity": the encoder's own directions; "random": as the paper
+    head_hidden       width of the feed-forward layer before the head; 0: none, as the paper
+    connector_hidden  width of the connectors' hidden layer
     """
 
     backbone: str = "multilingual-e5-small"
@@ -41,6 +43,8 @@ class CompactOptions:
     matryoshka_sizes: Sequence[int] = (64, 128, 256, 384)
     pooling: str = "mean"
     head_init: str = "identity"
+    head_hidden: int = 0
+    connector_hidden: int = 768
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> CompactOptions:
@@ -71,6 +75,7 @@ def build_compact(
         else None,
         AudioTower.from_weights(folders[options.audio]) if options.audio else None,
         image_tokens=options.image_grid**2,
+        connector_hidden=options.connector_hidden,
     )
     processor = Processor(preprocessing, TextTokenizer.from_folder(text_folder))
     embedder = Embedder(
@@ -79,6 +84,7 @@ def build_compact(
         embedding_size=options.embedding_size,
         matryoshka_sizes=tuple(options.matryoshka_sizes),
         pooling=options.pooling,
+        head_hidden=options.head_hidden,
     )
     initialise_head(embedder, options.head_init)
     return embedder.eval()

@@ -17,6 +17,7 @@ from torch import nn
 from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.models.backbones.base import Backbone
+from commonspace.models.feed_forward import FeedForward
 from commonspace.models.pooling import input_and_last_pool, pool, pooled_width, summary_pool
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import Processor
@@ -27,7 +28,8 @@ _OPEN = 0.25  # of the gate at the start: an aligned connector's tokens leave an
 class Embedder(nn.Module):
     """One backbone, one pooling, one linear head; Matryoshka sizes are prefixes of the output.
 
-    `embedding_size` is E; `matryoshka_sizes` are the prefix lengths trained for, the last one E itself.
+    `embedding_size` is E; `matryoshka_sizes` are the prefix lengths trained for, the last one E itself. `head_hidden`
+    above 0 puts a feed-forward layer of that width before the head, the same for all modalities.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Embedder(nn.Module):
         embedding_size: int,
         matryoshka_sizes: Sequence[int],
         pooling: str = "mean",
+        head_hidden: int = 0,
     ) -> None:
         super().__init__()
         if list(matryoshka_sizes) != sorted(set(matryoshka_sizes)) or matryoshka_sizes[-1] != embedding_size:
@@ -51,6 +54,7 @@ class Embedder(nn.Module):
         self.register_buffer("pooled_mean_P", torch.zeros(pooled))
         self.register_buffer("pooled_scale_P", torch.ones(pooled))
         self.media_gate = nn.Parameter(torch.tensor(_OPEN)) if pooling == "input_and_last" else None
+        self.feed_forward = FeedForward(pooled, head_hidden) if head_hidden else None
         self.head = nn.Linear(pooled, embedding_size)
         self.embedding_size = embedding_size
         self.matryoshka_sizes = tuple(matryoshka_sizes)
@@ -105,7 +109,8 @@ class Embedder(nn.Module):
 
         The constants (see `standardise`) are part of the linear map; kept apart, they leave the head well conditioned.
         """
-        return self.head((pooled_NP - self.pooled_mean_P) * self.pooled_scale_P)
+        standard_NP = (pooled_NP - self.pooled_mean_P) * self.pooled_scale_P
+        return self.head(standard_NP if self.feed_forward is None else self.feed_forward(standard_NP))
 
     @torch.no_grad()
     def embed_pieces(self, batch: Sequence[Pieces], *, batch_tokens: int = 8192) -> torch.Tensor:

@@ -37,7 +37,7 @@ from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
 
-FORMAT = 1
+FORMAT = 2
 _TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
 
 
@@ -76,6 +76,7 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
         AudioTower(WhisperConfig(**config["audio"])) if "audio" in kept else None,
         image_tokens=config["image_tokens"],
         audio_merge=config["audio_merge"],
+        connector_hidden=config["connector_hidden"],
     )
     preprocessing = Preprocessing.from_json(read_json(folder / "preprocessing.json"))
     embedder = Embedder(
@@ -84,6 +85,7 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
         embedding_size=config["embedding_size"],
         matryoshka_sizes=tuple(config["matryoshka_sizes"]),
         pooling=config["pooling"],
+        head_hidden=config["head_hidden"],
     )
     _load_tensors(embedder, folder / "model.safetensors", dropped={"image", "audio"} - kept)
     return embedder.eval()
@@ -100,6 +102,8 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "embedding_size": embedder.embedding_size,
         "matryoshka_sizes": list(embedder.matryoshka_sizes),
         "pooling": embedder.pooling,
+        "head_hidden": embedder.feed_forward.expand.out_features if embedder.feed_forward else 0,
+        "connector_hidden": next((c.expand.out_features for c in backbone.connectors()), None),
         "image_tokens": len(backbone.image_connector.positions) if backbone.vision else 0,
         "audio_merge": backbone.audio_connector.merge if backbone.audio else 1,
         "text": backbone.text.config.to_diff_dict(),

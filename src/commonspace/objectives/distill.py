@@ -1,4 +1,6 @@
-"""Learning from a teacher: its vectors (EmbedDistill, as in EmbeddingGemma 2509.20354), or a reranker's scores."""
+"""Learning from a teacher: its vectors (EmbedDistill, as in EmbeddingGemma 2509.20354), its scores of the batch's own
+targets, or a reranker's scores of a row's documents.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,51 @@ def embedding_match(student_BE: tuple[Tensor, ...], teacher_BF: tuple[Tensor, ..
     return loss, {"loss": loss.detach(), "cosine": cosine.mean().detach()}
 
 
+def in_batch_score_match(
+    query_BE: Tensor,
+    positive_BE: Tensor,
+    *,
+    teacher_query_BF: Tensor,
+    teacher_positive_BF: Tensor,
+    temperature: float | Tensor,
+    teacher_temperature: float,
+    query_ids: Tensor | None = None,
+    positive_ids: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """KL(teacher || student) over the batch's targets for each query, plus over its queries for each target.
+
+    Scores are cosines of the student divided by `temperature`, and of the teacher divided by `teacher_temperature`.
+    Pairs with equal ids but their own count on neither side, as in equation 3. The teacher gets no gradient.
+
+    Report: `loss`, and `agreement`, how often both rank the same target first. Relations: with a teacher sure of each
+    pair, `bidirectional_nce`; with one query's targets written out, `score_match`.
+    """
+    wide = torch.promote_types(query_BE.dtype, torch.float32)
+    with torch.autocast(query_BE.device.type, enabled=False):
+        student_BB = _cosines(query_BE.to(wide), positive_BE.to(wide)) / temperature
+        teacher_BB = _cosines(teacher_query_BF.to(wide), teacher_positive_BF.to(wide)).detach() / teacher_temperature
+        equal_BB = torch.zeros_like(teacher_BB, dtype=torch.bool)
+        for ids in (query_ids, positive_ids):
+            if ids is not None:
+                equal_BB |= ids[:, None] == ids[None]
+        equal_BB.fill_diagonal_(False)
+        student_BB, teacher_BB = (scores.masked_fill(equal_BB, -math.inf) for scores in (student_BB, teacher_BB))
+        loss = _divergence(teacher_BB, student_BB) + _divergence(teacher_BB.T, student_BB.T)
+    agree = (student_BB.argmax(1) == teacher_BB.argmax(1)).to(wide).mean()
+    return loss, {"loss": loss.detach(), "agreement": agree.detach()}
+
+
+def _cosines(query_BE: Tensor, positive_BE: Tensor) -> Tensor:
+    return F.normalize(query_BE, dim=-1) @ F.normalize(positive_BE, dim=-1).T
+
+
+def _divergence(teacher_BT: Tensor, student_BT: Tensor) -> Tensor:
+    """Mean over rows of KL(teacher || student) of logits; where both are -inf nothing counts."""
+    log_teacher, log_student = teacher_BT.log_softmax(1), student_BT.log_softmax(1)
+    gap_BT = (log_teacher - log_student).masked_fill(teacher_BT == -math.inf, 0)
+    return (log_teacher.exp() * gap_BT).sum(1).mean()
+
+
 def score_match(
     query_BE: Tensor,
     positive_BE: Tensor,
@@ -65,9 +112,7 @@ def score_match(
         keep_BT = torch.ones_like(teacher_BT, dtype=torch.bool)
         if negative_mask_BK is not None:
             keep_BT[:, 1:] = negative_mask_BK
-        log_student = student_BT.masked_fill(~keep_BT, -math.inf).log_softmax(dim=1)
-        log_teacher = teacher_BT.masked_fill(~keep_BT, -math.inf).log_softmax(dim=1)
-        gap = (log_teacher - log_student).masked_fill(~keep_BT, 0)
-        loss = (log_teacher.exp() * gap).sum(dim=1).mean()
-    agree = (log_student.argmax(1) == log_teacher.argmax(1)).to(wide).mean()
+        student_BT, teacher_BT = (scores.masked_fill(~keep_BT, -math.inf) for scores in (student_BT, teacher_BT))
+        loss = _divergence(teacher_BT, student_BT)
+    agree = (student_BT.argmax(1) == teacher_BT.argmax(1)).to(wide).mean()
     return loss, {"loss": loss.detach(), "agreement": agree.detach()}

@@ -19,6 +19,7 @@ from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import summary_pool
 from commonspace.processing.pieces import Pieces
 from commonspace.stages.contrastive import ContrastiveStage
+from commonspace.stages.teacher import Teacher
 
 
 class AlignStage(ContrastiveStage):
@@ -38,34 +39,56 @@ class AlignStage(ContrastiveStage):
                 "set model.pooling=input_and_last or go straight to pretrain"
             )
         super().__init__(embedder, *arguments, **options)
+        head = [embedder.head, embedder.feed_forward] if embedder.feed_forward else [embedder.head]
+        trained = [*embedder.backbone.connectors(), *([] if "head" in self.settings.freeze else head)]
         embedder.requires_grad_(False)
-        embedder.head.requires_grad_("head" not in self.settings.freeze)
-        for connector in embedder.backbone.connectors():
-            connector.requires_grad_(True)
-            connector.dropout.p = self.settings.dropout
+        nn.ModuleList(trained).requires_grad_(True)
+        self._dropouts = [module.dropout for module in trained if not isinstance(module, nn.Linear)]
+        for dropout in self._dropouts:
+            dropout.p = self.settings.dropout
+        self.teacher = Teacher(self.settings.teacher) if self.settings.teacher else None
         self._texts: dict[int, torch.Tensor] = {}
 
     def on_train_end(self) -> None:
         """Later stages train without this one's dropout."""
-        for connector in self.embedder.backbone.connectors():
-            connector.dropout.p = 0.0
+        for dropout in self._dropouts:
+            dropout.p = 0.0
 
     def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Gradients of connectors and head on one batch of media, or texts, and their texts."""
-        positive_BP = self._text_vectors(batch.task, batch.positive_ids, batch.positive)
-        if _has_media(batch):
-            query_BP = self._media_vectors(batch, positive_BP[:, -self.embedder.backbone.width :].mean(0))
-        else:
-            query_BP = self._dropped(self._text_vectors(batch.task, batch.query_ids, batch.query))
-        vectors_BE = self.embedder.project(torch.cat([query_BP, self._dropped(positive_BP)])).float()
-        loss, report = self.loss_of(batch, vectors_BE)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            positive_BP = self._text_vectors(batch.task, batch.positive_ids, batch.positive)
+            if _has_media(batch):
+                query_BP = self._media_vectors(batch, positive_BP[:, -self.embedder.backbone.width :].mean(0))
+            else:
+                query_BP = self._text_vectors(batch.task, batch.query_ids, batch.query)
+                query_BP = self._dropped(batch.task, query_BP)
+            pooled_NP = torch.cat([query_BP, self._dropped(batch.task, positive_BP)])
+            vectors_NE = self.embedder.project(pooled_NP).float()
+        loss, report = self.loss_of(batch, vectors_NE)
         loss.backward()
         return loss.detach(), report
 
-    def _dropped(self, text_BP: torch.Tensor) -> torch.Tensor:
+    def loss_of(self, batch: Batch, vectors_NE: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The objective, or for a task that the teacher has, how far the batch's scores are from the teacher's."""
+        if self.teacher is None or batch.task not in self.teacher.tasks:
+            return super().loss_of(batch, vectors_NE)
+        return self.objective.distil(
+            *vectors_NE.chunk(2),
+            teacher_query_BF=self.teacher.vectors(batch.task, batch.query_ids, batch.sources),
+            teacher_positive_BF=self.teacher.vectors(batch.task, batch.positive_ids, batch.sources),
+            temperature=self.temperature(batch.task),
+            teacher_temperature=self.settings.teacher_temperature,
+            query_ids=batch.query_ids.to(vectors_NE.device),
+            positive_ids=batch.positive_ids.to(vectors_NE.device),
+        )
+
+    def _dropped(self, task: str, text_BP: torch.Tensor) -> torch.Tensor:
         """Texts [B, P] with some coordinates at their means: connectors drop what they read, the head what it does."""
-        mean_P = self.embedder.pooled_mean_P
-        return mean_P + nn.functional.dropout(text_BP - mean_P, self.settings.dropout, self.training)
+        mean_P, settings = self.embedder.pooled_mean_P, self.settings
+        text_dropout = settings.dropout if settings.text_dropout is None else settings.text_dropout
+        share = settings.task_text_dropout.get(task, text_dropout)
+        return mean_P + nn.functional.dropout(text_BP - mean_P, share, self.training)
 
     def _media_vectors(self, batch: Batch, output_D: torch.Tensor) -> torch.Tensor:
         """What each query brings to the transformer, beside the given output [B, 2 D]."""
@@ -82,7 +105,7 @@ class AlignStage(ContrastiveStage):
         keys, contents = list(new), list(new.values())
         self.embedder.backbone.text.eval()
         for rows in token_batches([pieces.tokens for pieces in contents], self.settings.cache_tokens):
-            pooled = self.embedder.pool([contents[row] for row in rows])
+            pooled = self.embedder.pool([contents[row] for row in rows]).float()
             self._texts.update((keys[row], vector) for row, vector in zip(rows, pooled, strict=True))
         return torch.stack([self._texts[key] for key in ids])
 

@@ -30,6 +30,11 @@ class StageSettings:
                         push the pretrained transformer about
     clip_norm           largest gradient norm, applied once per step after all accumulation
     cache_tokens        most tokens encoded with a graph at a time; a larger batch goes by gradient caching
+    dropout             of the text encoder's layers; in alignment of connectors and feed-forward layer
+    text_dropout        alignment only: of what the head sees of a text; None: as `dropout`. `task_text_dropout` sets
+                        single tasks apart
+    teacher             alignment only: folder of tables (stages/teacher.py); the tasks it has learn its scores, divided
+                        by `teacher_temperature`, in place of the batch's labels
     freeze              parts that never train: "words" (the word embeddings), "text", "vision", "audio", "head"
     dev_every           share of the steps between two retrievals on dev; 0 scores at the end only
     dev_limit           dev records a task scored while training (soups take all of them)
@@ -55,6 +60,10 @@ class StageSettings:
     learn_temperature: bool = False
     freeze: tuple[str, ...] = ("words",)
     dropout: float = 0.0
+    text_dropout: float | None = None
+    task_text_dropout: Mapping[str, float] = field(default_factory=dict)
+    teacher: str | None = None
+    teacher_temperature: float = 0.07
     average: str = "none"
     average_decay: float = 0.99
     average_share: float = 0.25
@@ -64,6 +73,8 @@ class StageSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "freeze", tuple(self.freeze))
         object.__setattr__(self, "task_temperatures", dict(self.task_temperatures))
+        object.__setattr__(self, "task_text_dropout", dict(self.task_text_dropout))
+        texts = [p for p in (self.text_dropout, *self.task_text_dropout.values()) if p is not None]
         checks = {
             f"stage.name must be one of {sorted(STAGE_MODALITIES)}": self.name in STAGE_MODALITIES,
             "set exactly one of stage.steps and stage.token_budget": (self.steps is None)
@@ -80,7 +91,14 @@ class StageSettings:
                 self.name != "align" or self.learning_rate == self.tower_learning_rate == 0
             ),
             "stage.layer_decay lies in (0, 1]": 0 < self.layer_decay <= 1,
-            "stage.dropout lies in [0, 1)": 0 <= self.dropout < 1,
+            "stage.dropout, text_dropout and task_text_dropout lie in [0, 1)": all(
+                0 <= p < 1 for p in (self.dropout, *texts)
+            ),
+            "stage.text_dropout, task_text_dropout and teacher are read by align alone": self.name == "align"
+            or not (texts or self.teacher),
+            "stage.teacher_temperature must be above 0": self.teacher_temperature > 0,
+            "stage.teacher_temperature has no effect without stage.teacher": self.teacher is not None
+            or self.teacher_temperature == type(self).teacher_temperature,
             "stage.cache_tokens and stage.dev_limit must be at least 1": min(self.cache_tokens, self.dev_limit) >= 1,
             "stage.layer_decay has no effect when the text encoder is frozen": self.layer_decay == 1
             or "text" not in self.freeze,

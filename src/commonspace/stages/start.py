@@ -11,11 +11,12 @@ from commonspace.errors import ConfigError
 from commonspace.models.adapters import Lora, attach
 from commonspace.models.build import CompactOptions, build_compact
 from commonspace.models.embedder import Embedder
+from commonspace.models.folder import describe
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 
 # What stays fully trained beside adapters: everything that starts untrained.
-_UNTRAINED = r"head\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
+_UNTRAINED = r"head\..*|feed_forward\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
 _ADAPTED = (
     r"backbone\.text\.encoder\.layer\.\d+\."
     r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
@@ -61,10 +62,13 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
             raise ConfigError(
                 f"{name}={given} has no effect with init={folder}: it is set when a model is built; leave it at {kept}"
             )
+    built = describe(embedder)
     pairs = {
         "embedding_size": (embedder.embedding_size, model["embedding_size"]),
         "matryoshka_sizes": (list(embedder.matryoshka_sizes), list(model["matryoshka_sizes"])),
         "pooling": (embedder.pooling, model["pooling"]),
+        "head_hidden": (built["head_hidden"], model["head_hidden"]),
+        "connector_hidden": (built["connector_hidden"], model["connector_hidden"] if towers else None),
         "preprocessing": (embedder.processor.preprocessing.to_json(), Preprocessing.of(model).to_json()),
     }
     for name, (have, want) in pairs.items():

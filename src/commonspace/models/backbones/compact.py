@@ -94,6 +94,7 @@ class CompactBackbone(Backbone):
         *,
         image_tokens: int = 9,
         audio_merge: int = 2,
+        connector_hidden: int | None = None,
     ) -> None:
         super().__init__()
         self.width = text.config.hidden_size
@@ -105,9 +106,11 @@ class CompactBackbone(Backbone):
         words_VD = text.embeddings.word_embeddings.weight.detach()
         nn.init.normal_(self.marks.weight, std=words_VD.std().item() if words_VD.device.type != "meta" else 0.02)
         if vision is not None:
-            self.image_connector = Connector(vision.width, self.width, positions=image_tokens)
+            self.image_connector = Connector(vision.width, self.width, positions=image_tokens, hidden=connector_hidden)
         if audio is not None:
-            self.audio_connector = Connector(audio.width, self.width, positions=AUDIO_POSITIONS, merge=audio_merge)
+            self.audio_connector = Connector(
+                audio.width, self.width, positions=AUDIO_POSITIONS, merge=audio_merge, hidden=connector_hidden
+            )
         for connector in self.connectors():
             connector.match_scale(words_VD)
 

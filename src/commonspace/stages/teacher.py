@@ -1,0 +1,67 @@
+"""A teacher's vectors, looked up by content: what a stage distils from without holding the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from commonspace.errors import DataError
+
+
+class Teacher:
+    """The tables of a folder, one `<task>.safetensors` a task it teaches, read when first asked for.
+
+    A table holds `ids` int64 [N], sorted content hashes (`Content.digest`), and `vectors` float16 [N, F]; only inner
+    products between rows of one table mean anything. `commonspace evaluate embedder=baselines teachers=FOLDER` writes
+    such tables of late fusion.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.tasks = sorted(path.stem for path in self.folder.glob("*.safetensors"))
+        if not self.tasks:
+            raise DataError(
+                f"{folder}: holds no <task>.safetensors; `commonspace evaluate embedder=baselines teachers={folder}` "
+                "writes them, stage.teacher=null goes without"
+            )
+        self._tables = {task: _Table(self.folder / f"{task}.safetensors") for task in self.tasks}
+
+    def vectors(self, task: str, ids_B: torch.Tensor, sources: Sequence[str]) -> torch.Tensor:
+        """float32 [B, F] of contents by their ids; DataError names the first sample whose content it does not know."""
+        table = self._tables[task]
+        rows_B = torch.searchsorted(table.ids, ids_B.cpu()).clamp(max=len(table.ids) - 1)
+        if (unknown_B := table.ids[rows_B] != ids_B.cpu()).any():
+            raise DataError(
+                f"{table.path}: does not know a content of {sources[int(unknown_B.nonzero()[0])]}; "
+                "it was written for other shards: write it again"
+            )
+        return table.vectors[rows_B].float().to(ids_B.device)
+
+
+class _Table:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        try:
+            tensors = load_file(self.path)
+            ids, vectors = tensors["ids"], tensors["vectors"]
+        except (OSError, SafetensorError, KeyError) as error:
+            raise DataError(f"{self.path}: is no table of a teacher ({error}); write it again") from error
+        if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or not (ids[1:] > ids[:-1]).all():
+            raise DataError(f"{self.path}: ids must rise and pair up with vectors; write it again")
+        return {"ids": ids, "vectors": vectors}
+
+    @property
+    def ids(self) -> torch.Tensor:
+        return self._tensors["ids"]
+
+    @property
+    def vectors(self) -> torch.Tensor:
+        return self._tensors["vectors"]

@@ -1,0 +1,35 @@
+"""The feed-forward layer before the head: nothing at first, then the plain formula, for every modality alike."""
+
+import torch
+import torch.nn.functional as F
+
+from commonspace import Content, Embedder
+from commonspace.models.feed_forward import FeedForward
+from tests.models.tiny import picture, tiny_embedder
+
+
+def test_an_untrained_layer_changes_nothing():
+    pooled_NP = torch.randn(3, 5)
+    assert torch.equal(FeedForward(5, 7)(pooled_NP), pooled_NP)
+
+
+def test_a_trained_layer_is_the_plain_formula():
+    layer = FeedForward(5, 7).double()
+    torch.nn.init.normal_(layer.contract.weight)
+    x = torch.randn(3, 5, dtype=torch.float64)
+    hidden = F.gelu(x @ layer.expand.weight.T + layer.expand.bias)
+    torch.testing.assert_close(layer(x), x + hidden @ layer.contract.weight.T + layer.contract.bias)
+
+
+def test_it_acts_on_texts_and_media_and_lies_in_the_model_folder(tmp_path):
+    embedder = tiny_embedder(pooling="input_and_last", head_hidden=8)
+    contents = [Content("a red fox"), Content(picture()), Content("a", picture(1))]
+    before = embedder.embed(contents)
+    torch.nn.init.normal_(embedder.feed_forward.contract.weight, std=0.5)
+    after = embedder.embed(contents)
+    assert (abs(after - before).max(1) > 1e-3).all()
+    embedder.save(tmp_path / "model")
+    loaded = Embedder.load(tmp_path / "model")
+    assert abs(loaded.embed(contents) - after).max() < 1e-6
+    embedder.feed_forward = None
+    assert abs(embedder.embed(contents) - before).max() < 1e-6
