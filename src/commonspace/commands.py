@@ -99,5 +99,8 @@ COMMANDS: dict[str, Command] = {
 # Commands that only look at this machine: their own options, no config.
 PLAIN: dict[str, tuple[str, str]] = {
     "runs": ("commonspace.tracking.runs:main", "list the runs on this disk, filtered"),
-    "doctor": ("commonspace.doctor:main", "what this machine has, what is missing, and how to get it"),
+    "doctor": (
+        "commonspace.doctor:main",
+        "what this machine has, what is missing, how to get it; or check model folders",
+    ),
 }
