@@ -88,6 +88,15 @@ def test_experiments_run_under_every_logger(name: str, choice: str, tmp_path: Pa
     assert plain["tags"] == list(OmegaConf.load(path).get("tags", []))
 
 
+@pytest.mark.parametrize("tier", ["mini", "tiny"])
+def test_the_mixture_ablation_changes_what_it_says(tier: str) -> None:
+    """Sound, speech and video twice as often, nothing else: then what differs comes from the media."""
+    base, media = (compose("train", [f"experiment={tier}/finetune_{name}"]) for name in ("base", "media"))
+    for name, task in base.data.tasks.items():
+        assert media.data.tasks[name].rate == task.rate * (2 if name in ("sound", "speech", "video") else 1), name
+    assert media.stage == base.stage and media.model == base.model
+
+
 TRAIN_CHOICES = [
     f"{group}={name}"
     for group in ("model", "data", "objective", "stage", "trainer", "callbacks", "logger", "launcher", "paths")
