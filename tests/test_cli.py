@@ -127,3 +127,14 @@ def test_an_error_of_the_work_is_one_line(tmp_path: Path) -> None:
     done = run("data", "build", "own", "absent.jsonl", cwd=tmp_path, env={**os.environ, "COLUMNS": "200"})
     assert done.returncode == 1
     assert "absent.jsonl" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("flag", [["--cfg", "job"], ["-c", "job"], ["--cfg=job"]])
+def test_the_config_of_several_jobs_is_refused_in_one_line(flag: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", "seed=1,2", "name=base_${seed}", *flag]) == 1
+    assert "--cfg prints the config of one job" in capsys.readouterr().err
+
+
+def test_a_sweep_whose_jobs_overwrite_one_another_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", "experiment=mini/finetune_base", "seed=1,2"]) == 1
+    assert "models/mini/finetune_base" in capsys.readouterr().err

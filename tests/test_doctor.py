@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from commonspace import doctor
+from commonspace.cli import main
+from tests.models.tiny import tiny_embedder
 
 
 def test_every_finding_has_a_value_and_says_what_to_do(tmp_path: Path) -> None:
@@ -42,3 +44,21 @@ def test_a_missing_package_names_the_set_up(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_missing_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "CODECS", {"decode": ("no_such_codec",), "encode": ()})
     assert "no_such_codec (decode)" in doctor.media().advice
+
+
+def test_a_model_folder_gives_the_vectors_it_was_saved_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_embedder().save(tmp_path / "first")
+    tiny_embedder(towers=()).save(tmp_path / "second")
+    assert main(["doctor", str(tmp_path / "first"), str(tmp_path / "second")]) == 0
+    text = capsys.readouterr().out
+    assert "gives its 5 golden vectors" in text and "gives its 2 golden vectors" in text and "GFLOP/s" not in text
+
+
+def test_a_model_folder_that_changed_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_embedder().save(tmp_path / "model")
+    tiny_embedder(seed=1).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other/model.safetensors", tmp_path / "model/model.safetensors")
+    assert main(["doctor", str(tmp_path / "model")]) == 1
+    assert f"{tmp_path}/model: golden input 'english'" in capsys.readouterr().err
+    assert main(["doctor", str(tmp_path / "absent")]) == 1
+    assert "absent/config.json" in capsys.readouterr().err

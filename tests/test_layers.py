@@ -27,7 +27,7 @@ FLOORS = (
     {"stages"},
     {"fingerprints", "child", "contradictions", "commands"},
     {"configuration"},
-    {"recipe_view", "doctor", "planning"},
+    {"recipe_view", "doctor", "multirun", "planning"},
     {"recipe", "cli"},
 )
 

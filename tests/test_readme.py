@@ -10,10 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from commonspace.cli import command_help, overrides_of, split_command
 from commonspace.commands import COMMANDS, PLAIN
 from commonspace.configuration import compose
+from commonspace.multirun import check_multirun, jobs
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "slurm/README.md")
@@ -46,12 +48,44 @@ def test_commands_compose(page: str, line: str) -> None:
     if "--help" in rest:
         assert command_help(command)
         return
-    multirun = "-m" in rest
+    check_multirun(COMMANDS[command], overrides_of(command, rest))
     flags = {"-m", "--cfg", "job"}
-    overrides = overrides_of(command, [word for word in rest if word not in flags])
-    if multirun:  # each sweep value in turn is what hydra composes; here the first of each
-        overrides = [re.sub(r"^([^=]+=[^,\[]+),.*$", r"\1", word) for word in overrides]
-    assert compose(COMMANDS[command].root, overrides) is not None
+    for job in jobs(overrides_of(command, [word for word in rest if word not in flags])):
+        assert compose(COMMANDS[command].root, job) is not None
+
+
+def test_each_step_finds_what_those_before_it_left() -> None:
+    """From an empty checkout, top to bottom; `data` commands leave the tier's shards."""
+    (block,) = (block for block in blocks("README.md", "bash") if "commonspace mine" in block)
+    made: set[str] = set()
+    for line in block.splitlines():
+        command, rest = split_command(shlex.split(line)[1:])
+        if command in PLAIN:
+            continue
+        config = compose(COMMANDS[command].root, overrides_of(command, rest))
+        needs = [config.get("init"), config.get("embedder"), *config.get("ingredients", [])]
+        needs = [name for name in needs if name and str(name).startswith(config.paths.models)]
+        assert set(needs) <= made, f"{line}: nothing before it makes {set(needs) - made}"
+        assert config.get("output") not in made, f"{line}: overwrites {config.output}"
+        if command in ("train", "soup"):
+            made.add(config.output)
+
+
+def test_an_option_typed_in_the_readme_changes_something() -> None:
+    for page, line in commands():
+        command, rest = split_command(shlex.split(line)[1:])
+        if command != "train" or "-m" in rest or "--help" in rest or len(rest) < 2 or "--cfg" in rest:
+            continue
+        experiment = [word for word in rest if word.startswith("experiment=")]
+        before = compose("train", experiment)
+        for word in set(rest) - set(experiment):
+            key, _, value = word.partition("=")
+            assert str(OmegaConf.select(before, key)) != value, f"{page}: {line}: {key} is {value} already"
+
+
+def test_archives_are_taken_with_the_weights() -> None:
+    lines = [line for _, line in commands() if line.startswith("commonspace data fetch")]
+    assert any("--archives" in line for line in lines) and all("weights=true" in line for line in lines)
 
 
 @pytest.mark.parametrize("page, line", [pair for pair in commands() if pair[1].startswith("make")])

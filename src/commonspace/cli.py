@@ -70,7 +70,9 @@ def run_hydra(command: Command, overrides: list[str]) -> int:
     import hydra
 
     from commonspace.configuration import check_config, config_folder
+    from commonspace.multirun import check_multirun
 
+    check_multirun(command, overrides)
     typed = list(sys.argv)
 
     def work(config: DictConfig) -> Any:

@@ -19,13 +19,15 @@ Calls = list[dict[str, Any]]  # keyword arguments of each call
 @dataclass(frozen=True)
 class Command:
     """`target` is "module:function"; it is called with the composed config, or, where `calls` is given, once with
-    each of the keyword arguments that it makes of the config. `positional` names the options that bare words fill."""
+    each of the keyword arguments that it makes of the config. `positional` names the options that bare words fill;
+    `leaves` those that together say where the work is left, so that two jobs of a sweep do not share a place."""
 
     root: str
     target: str
     help: str
     calls: Callable[[DictConfig], Calls] | None = None
     positional: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
 
 
 def _only(config: DictConfig) -> list[str] | None:
@@ -68,7 +70,12 @@ COMMANDS: dict[str, Command] = {
     "data fetch": Command("data_fetch", "data_prep.cli:fetch", "download a tier's packages, and the towers", _fetch),
     "data build": Command("data_build", "data_prep.cli:build", "make shards of what was fetched", _build),
     "data build own": Command(
-        "data_build_own", "data_prep.cli:build_own", "make shards of your own PAIRS.jsonl", _build_own, ("pairs",)
+        "data_build_own",
+        "data_prep.cli:build_own",
+        "make shards of your own PAIRS.jsonl",
+        _build_own,
+        ("pairs",),
+        leaves=("paths.data", "name"),
     ),
     "data features": Command("data_features", "commonspace.data.features:main", "cache what frozen towers give"),
     "data report": Command("data_report", "data_prep.cli:report", "write what each source gives to data.md", _report),
@@ -76,14 +83,24 @@ COMMANDS: dict[str, Command] = {
     "data unpack": Command(
         "data_unpack", "data_prep.cli:unpack_packed", "unpack and verify such a tar", _unpack, ("archive",)
     ),
-    "train": Command("train", "commonspace.stages.train:train", "one stage: pretrain or fine-tune"),
-    "mine": Command("mine", "commonspace.mining.run:main", "find hard negatives with a model"),
-    "soup": Command("soup", "commonspace.stages.soup:soup", "average models, uniformly and greedily on dev"),
-    "evaluate": Command("evaluate", "commonspace.evaluation.run:main", "score a model or a baseline"),
-    "embed": Command("embed", "commonspace.embed:main", "vectors of your own contents"),
+    "train": Command("train", "commonspace.stages.train:train", "one stage: pretrain or fine-tune", leaves=("output",)),
+    "mine": Command("mine", "commonspace.mining.run:main", "find hard negatives with a model", leaves=("output",)),
+    "soup": Command(
+        "soup", "commonspace.stages.soup:soup", "average models: all, and greedily on dev", leaves=("output",)
+    ),
+    "evaluate": Command(
+        "evaluate",
+        "commonspace.evaluation.run:main",
+        "score a model or a baseline",
+        leaves=("output", "name", "embedder"),
+    ),
+    "embed": Command("embed", "commonspace.embed:main", "vectors of your own contents", leaves=("output",)),
 }
 # Commands that only look at this machine: their own options, no config.
 PLAIN: dict[str, tuple[str, str]] = {
     "runs": ("commonspace.tracking.runs:main", "list the runs on this disk, filtered"),
-    "doctor": ("commonspace.doctor:main", "what this machine has, what is missing, and how to get it"),
+    "doctor": (
+        "commonspace.doctor:main",
+        "what this machine has, what is missing, how to get it; or check model folders",
+    ),
 }

@@ -162,6 +162,13 @@ def _soup(config: Config) -> Iterable[str]:
         yield f"ingredients: {len(ingredients)} given; a soup takes at least two model folders"
     if len(set(ingredients)) != len(ingredients):
         yield "ingredients: a folder is named twice"
+    weights = config.get("weights")
+    if weights is None:
+        return
+    if not isinstance(weights, list) or len(weights) != len(ingredients):
+        yield f"weights: {weights} is no list of {len(ingredients)} numbers, one an ingredient"
+    elif not all(isinstance(weight, (int, float)) and 0 < weight < float("inf") for weight in weights):
+        yield f"weights: {weights} must be positive numbers; leave an ingredient out to give it none"
 
 
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (

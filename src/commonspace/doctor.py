@@ -1,4 +1,4 @@
-"""`commonspace doctor`: what this machine has, what is missing, and the command that gets it."""
+"""`commonspace doctor`: what this machine has, what is missing and how to get it; or whether model folders hold."""
 
 from __future__ import annotations
 
@@ -37,11 +37,15 @@ class Finding:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print all findings; the exit status is 1 where something the recipe needs is missing."""
+    """Print all findings; the exit status is 1 where something the recipe needs is missing, or a model has changed.
+
+    Raises WeightsError for a model folder that is missing, damaged, or gives other vectors than it was saved with.
+    """
     parser = argparse.ArgumentParser("commonspace doctor", description="What this machine has, and what is missing.")
+    parser.add_argument("models", nargs="*", help="model folders: check these instead, against their golden vectors")
     parser.add_argument("--folder", default=".", help="where data, cache, runs and models will lie")
     options = parser.parse_args(list(arguments))
-    looked = list(examine(Path(options.folder)))
+    looked = [model(Path(name)) for name in options.models] or list(examine(Path(options.folder)))
     width = max(len(finding.what) for finding in looked)
     for finding in looked:
         print(f"{'!' if finding.advice else ' '} {finding.what:<{width}}  {finding.found}")
@@ -59,6 +63,16 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield media()
     yield from programs()
     yield disk(folder)
+
+
+def model(folder: Path) -> Finding:
+    """A model folder against its own golden vectors; WeightsError where they differ or it cannot be read."""
+    from commonspace.models.embedder import Embedder
+    from commonspace.models.folder import check_golden, read_json
+
+    worst = check_golden(Embedder.load(folder), folder)
+    count = len(read_json(folder / "golden.json"))
+    return Finding(str(folder), f"gives its {count} golden vectors, to within {worst:.1e}")
 
 
 def packages() -> Finding:

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from commonspace.errors import ConfigError, WeightsError
-from commonspace.models.averaging import RunningAverage, average_files, average_tensors, greedy, interpolate
+from commonspace.models.averaging import RunningAverage, average_files, average_tensors, greedy
 
 WEIGHTS = [[1, 1, 1], [2, 1, 7], [0.1, 0.1, 0.7]]
 
@@ -124,16 +124,6 @@ def test_a_truncated_file_is_named(files, tmp_path):
 def test_impossible_weights_are_refused(files, tmp_path, weights):
     with pytest.raises(ConfigError, match="weights"):
         average_files(files, tmp_path / "soup.safetensors", weights)
-
-
-def test_interpolation_runs_from_one_model_to_the_other():
-    start, end = ingredient(0), ingredient(1)
-    for share, model in ((0, start), (1, end)):
-        assert all(bits(t) == bits(model[name]) for name, t in interpolate(start, end, share).items())
-    third = interpolate(start, end, 1 / 3)["layer.weight"]
-    torch.testing.assert_close(third, torch.lerp(start["layer.weight"], end["layer.weight"], 1 / 3))
-    with pytest.raises(ConfigError, match=r"\[0, 1\]"):
-        interpolate(start, end, 1.5)
 
 
 def test_greedy_keeps_what_does_not_hurt():

@@ -10,7 +10,7 @@ from commonspace.tracking.identity import Identity
 from commonspace.tracking.logger import make_loggers
 
 IDENTITY = Identity("abcd-1", "abcd", "1", 0.0)
-OFFLINE = {"mode": "offline", "project": "commonspace", "group": "tiny", "tags": ["one"]}
+OFFLINE = {"mode": "offline", "project": "commonspace", "group": "tiny"}
 
 
 def test_the_config_says_which_loggers_there_are(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_the_config_says_which_loggers_there_are(tmp_path: Path) -> None:
         (True, True): [CSVLogger, WandbLogger],
     }
     for (csv, wandb), expected in kinds.items():
-        config = {"name": "x", "logger": {"csv": csv, "wandb": OFFLINE if wandb else None}}
+        config = {"name": "x", "tags": ["one"], "logger": {"csv": csv, "wandb": OFFLINE if wandb else None}}
         assert [type(logger) for logger in make_loggers(tmp_path, config, IDENTITY)] == expected
 
 
@@ -30,5 +30,24 @@ def test_no_logger_at_all_is_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_before_something_is_logged(tmp_path: Path) -> None:
-    make_loggers(tmp_path, {"name": "x", "logger": {"csv": True, "wandb": OFFLINE}}, IDENTITY)
+    make_loggers(tmp_path, {"name": "x", "tags": [], "logger": {"csv": True, "wandb": OFFLINE}}, IDENTITY)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wandb", [OFFLINE, None])
+def test_tags_are_the_runs_own_whatever_logs_it(tmp_path: Path, wandb: dict | None) -> None:
+    config = {"name": "x", "tags": ["one"], "logger": {"csv": True, "wandb": wandb}}
+    loggers = make_loggers(tmp_path, config, IDENTITY)
+    tags = [logger._wandb_init["tags"] for logger in loggers if isinstance(logger, WandbLogger)]
+    assert tags == ([["one"]] if wandb else [])
+
+
+def test_a_second_job_in_one_process_logs_a_run_of_its_own(tmp_path: Path) -> None:
+    ids = []
+    for name in ("first", "second"):
+        config = {"name": name, "tags": [], "logger": {"csv": False, "wandb": OFFLINE}}
+        (logger,) = make_loggers(tmp_path / name, config, Identity(name, "abcd", "1", 0.0))
+        logger.log_metrics({"loss": 1.0}, step=0)
+        ids.append(logger.experiment.id)
+    logger.experiment.finish()
+    assert ids == ["first", "second"]

@@ -62,19 +62,6 @@ def average_tensors(
         yield name, _average_one(name, ingredients, shares, labels)
 
 
-def interpolate(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """`start + share (end - start)`: a point between two models, as in the paper's table 6 (share 0.5 is 1:1).
-
-    0 gives `start` and 1 `end`, bit for bit; a share outside [0, 1] raises ConfigError.
-    """
-    if not 0 <= share <= 1:
-        raise ConfigError(f"share {share} is not between the models; choose one in [0, 1]")
-    if share in (0, 1):
-        _check_names([start, end], ["start", "end"])
-        return {name: tensor.clone() for name, tensor in (end if share else start).items()}
-    return dict(average_tensors([start, end], [1 - share, share], ["start", "end"]))
-
-
 @dataclass(frozen=True)
 class Trial(Generic[Candidate]):
     """One average that was scored, and whether its last member stayed."""

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.stages.contrastive import ContrastiveStage
+from commonspace.stages.sources import card_sources, drawn_sources, merged, sources_section
 
 # float32 values a transformer layer keeps for its backward pass, per token and width: inputs of its six products,
 # its norms and its activation, counted on BERT's layer
@@ -62,6 +63,9 @@ def print_arithmetic(arithmetic: Mapping[str, Any], console: Console) -> None:
 def model_card(plain: Mapping[str, Any], run_id: str, scores: Mapping[str, float]) -> str:
     """README.md of a model folder: what it is, how it was made, dev figures, how to use it, licences."""
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if not name.endswith(" gap"))
+    drawn = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0]
+    before = card_sources(Path(plain["init"])) if plain["init"] else {}
+    sources = merged([before, drawn_sources(Path(plain["paths"]["data"]) / plain["data"]["tier"], drawn)])
     return f"""# {plain["name"]}
 
 A commonspace embedder after stage `{plain["stage"]["name"]}` on tier `{plain["data"]["tier"]}`: text, images, audio,
@@ -73,7 +77,7 @@ Prefixes of {", ".join(map(str, plain["model"]["matryoshka_sizes"]))} numbers ar
     model.embed([Content("a red fox", Image("fox.jpg"))])
 
 Run `{run_id}`, seed {plain["seed"]}, started from {plain["init"] or "the pretrained towers"}, tasks
-{", ".join(plain["data"]["tasks"])}.
+{", ".join(drawn)}.
 
 MRR@10 on dev (at most {plain["stage"]["dev_limit"]} records a task; dev chooses, it does not report):
 
@@ -81,7 +85,4 @@ MRR@10 on dev (at most {plain["stage"]["dev_limit"]} records a task; dev chooses
 |---|---|
 {rows}
 
-Trained on data under several licences, GPL and CC-BY-SA among them: docs/data.md lists them and says what that means
-for these weights. Pretrained parts: multilingual-e5-small (MIT), whisper-tiny.en (MIT), EfficientNet-Lite0
-(Apache-2.0).
-"""
+{sources_section(sources)}"""

@@ -1,7 +1,8 @@
-"""Stage 3: average the weights of fine-tuned models, uniformly and greedily on dev (paper, section 3.3).
+"""Stage 3: average the weights of fine-tuned models, all of them and greedily on dev (paper, section 3.3).
 
 *The* soup is the greedy one. By construction it scores at least as well on dev as its best ingredient; what that is
-worth on held-out data is for the evaluation to say.
+worth on held-out data is for the evaluation to say. `weights` are ratios of the ingredients, kept in every average that
+is tried; without them all count alike.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from commonspace.models.embedder import Embedder
 from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
 from commonspace.processing.processor import Processor
 from commonspace.stages.dev import DevRetrieval
+from commonspace.stages.sources import Source, card_sources, merged, sources_section
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.logger import make_loggers
 
@@ -42,17 +44,26 @@ class SoupStage(pl.LightningModule):
     stream over the ingredients' files, so memory holds one model and one tensor however many ingredients there are.
     """
 
-    def __init__(self, embedder: Embedder, ingredients: Sequence[Path], dev: DevRetrieval, batch_tokens: int) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        ingredients: Sequence[Path],
+        dev: DevRetrieval,
+        batch_tokens: int,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.embedder = embedder
         self.ingredients = [Path(folder) for folder in ingredients]
         self.dev = dev
         self.batch_tokens = batch_tokens
+        self.weights = weights
         self.scores: dict[str, float] = {}
 
     def put(self, members: Sequence[int], scratch: Path) -> None:
-        """Load the uniform average of some ingredients into the embedder."""
-        average_files([self.ingredients[member] / WEIGHTS for member in members], scratch)
+        """Load the average of some ingredients, at their ratios, into the embedder."""
+        files = [self.ingredients[member] / WEIGHTS for member in members]
+        average_files(files, scratch, _of(self.weights, members))
         with safe_open(scratch, framework="pt") as opened:
             self.embedder.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
 
@@ -69,7 +80,7 @@ class SoupStage(pl.LightningModule):
 
 
 def soup(config: DictConfig) -> float:
-    """Make the uniform and the greedy soup of `ingredients`, save both, return the greedy one's mean dev MRR@10."""
+    """Make the soup of all `ingredients` and the greedy one, save both, return the greedy one's mean dev MRR@10."""
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
     folders = [Path(folder) for folder in plain["ingredients"]]
     check_ingredients(folders)
@@ -82,7 +93,8 @@ def soup(config: DictConfig) -> float:
     suite = build_suite(
         Path(plain["paths"]["data"]) / plain["data"]["tier"], "dev", plain["data"]["tasks"], plain["data"]["limit"]
     )
-    stage = SoupStage(embedder, folders, DevRetrieval(suite, embedder.processor), plain["batch_tokens"])
+    weights = plain["weights"]
+    stage = SoupStage(embedder, folders, DevRetrieval(suite, embedder.processor), plain["batch_tokens"], weights)
 
     run = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
     identity = run_identity(run, plain)
@@ -105,12 +117,15 @@ def soup(config: DictConfig) -> float:
         everyone = tuple(range(len(folders)))
         chosen = greedy(everyone, score)
         score(everyone)
-        for members, output, kind in ((everyone, "uniform_output", "uniform"), (chosen.members, "output", "greedy")):
+        whole = "weighted" if weights else "uniform"
+        for members, output, kind in ((everyone, "uniform_output", whole), (chosen.members, "output", "greedy")):
             stage.put(members, Path(scratch) / WEIGHTS)
             recipe = soup_recipe(
-                kind, [folders[m] for m in members], by_task[members], chosen, folders, identity.run_id
-            )
-            save_soup(stage.embedder, Path(scratch) / WEIGHTS, folders[0], Path(plain[output]), recipe)
+                kind, [folders[m] for m in members], by_task[members], chosen, folders, identity.run_id,
+                _of(weights, members),
+            )  # fmt: skip
+            sources = merged([card_sources(folders[m]) for m in members])
+            save_soup(stage.embedder, Path(scratch) / WEIGHTS, folders[0], Path(plain[output]), recipe, sources)
             console.print(f"{plain[output]}: saved the {kind} soup of {', '.join(folders[m].name for m in members)}")
     for logger in loggers:
         logger.finalize("success")
@@ -142,12 +157,13 @@ def soup_recipe(
     chosen: GreedySoup[int],
     folders: Sequence[Path],
     run_id: str,
+    weights: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """soup.json: ingredients with their hashes, dev scores of the result, and every trial of the greedy search."""
     trials = [{**asdict(t), "members": [folders[m].name for m in t.members]} for t in chosen.trials]
     return {
         "kind": kind,
-        "weights": "equal",
+        "weights": "equal" if weights is None else list(weights),
         "ingredients": [{"name": f.name, "sha256": _sha256(f / WEIGHTS)} for f in members],
         "dev": dict(scores),
         "trials": trials,
@@ -155,7 +171,14 @@ def soup_recipe(
     }
 
 
-def save_soup(embedder: Embedder, weights: Path, like: Path, output: Path, recipe: Mapping[str, Any]) -> None:
+def save_soup(
+    embedder: Embedder,
+    weights: Path,
+    like: Path,
+    output: Path,
+    recipe: Mapping[str, Any],
+    sources: Mapping[str, Source],
+) -> None:
     """A model folder like the ingredients', with the averaged weights, new golden vectors and the soup's recipe."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
@@ -166,14 +189,24 @@ def save_soup(embedder: Embedder, weights: Path, like: Path, output: Path, recip
         shutil.copyfile(weights, target / WEIGHTS)
         write_json(target / "golden.json", golden_vectors(embedder.eval()))
         write_json(target / "soup.json", recipe)
-        names = ", ".join(entry["name"] for entry in recipe["ingredients"])
-        (target / "README.md").write_text(
-            f"# {output.name}\n\nThe {recipe['kind']} soup (equal weights) of {names}; dev MRR@10 "
-            f"{recipe['dev']['mean']:.3f}.\n`soup.json` has every trial and the hashes of the ingredients; run "
-            f"`{recipe['run_id']}`.\n\n"
-            "Trained on data under several licences, GPL and CC-BY-SA among them (docs/data.md).\n"
-        )
+        (target / "README.md").write_text(soup_card(output.name, recipe, sources))
         replace_folder(target, output)
+
+
+def soup_card(name: str, recipe: Mapping[str, Any], sources: Mapping[str, Source]) -> str:
+    """README.md of a soup: what is in it, and all that its ingredients were trained on."""
+    names = ", ".join(entry["name"] for entry in recipe["ingredients"])
+    weights = "equal weights" if recipe["weights"] == "equal" else f"weights {recipe['weights']}"
+    return f"""# {name}
+
+The {recipe["kind"]} soup ({weights}) of {names}; dev MRR@10 {recipe["dev"]["mean"]:.3f}.
+`soup.json` has every trial and the hashes of the ingredients; run `{recipe["run_id"]}`.
+
+{sources_section(sources)}"""
+
+
+def _of(weights: Sequence[float] | None, members: Sequence[int]) -> list[float] | None:
+    return None if weights is None else [weights[member] for member in members]
 
 
 def _sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from commonspace.errors import DataError
 
 # Where a run lies and how it is watched does not change what it computes.
-UNRELATED = ("paths", "logger", "callbacks", "resume", "output", "hydra")
+UNRELATED = ("paths", "logger", "tags", "callbacks", "resume", "output", "hydra")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ def _wandb_logger(
 ) -> WandbLogger:
     import wandb
 
+    if wandb.run is not None:  # of an earlier job of a local multirun; Lightning would go on logging into it
+        wandb.finish()
     offline = options["mode"] == "offline"
     return WandbLogger(
         save_dir=str(folder),
@@ -60,7 +62,7 @@ def _wandb_logger(
         name=config.get("name"),
         project=options["project"],
         group=options["group"],
-        tags=list(options["tags"]),
+        tags=list(config["tags"]),
         offline=offline,
         config=dict(facts),
         # Offline there is nothing to resume from: a second log with the same id is joined by the reader, or on sync.
