@@ -27,6 +27,7 @@ from commonspace.models.averaging import GreedySoup, average_files, greedy
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
 from commonspace.processing.processor import Processor
+from commonspace.stages.callbacks import close
 from commonspace.stages.dev import DevRetrieval
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.logger import make_loggers
@@ -38,8 +39,9 @@ WEIGHTS = "model.safetensors"
 class SoupStage(pl.LightningModule):
     """Scores averages of ingredients by dev retrieval; trains nothing.
 
-    Candidates are tuples of ingredient numbers; `trainer.validate(stage)` scores the one that was put in last. Averages
-    stream over the ingredients' files, so memory holds one model and one tensor however many ingredients there are.
+    Candidates are tuples of ingredient numbers; `trainer.validate(stage)` scores the one that was put in last, and logs
+    it as a step of its own: dev/<task>, and soup/<ingredient> 1 for those in it. Averages stream over the ingredients'
+    files, so memory holds one model and one tensor however many ingredients there are.
     """
 
     def __init__(self, embedder: Embedder, ingredients: Sequence[Path], dev: DevRetrieval, batch_tokens: int) -> None:
@@ -49,9 +51,12 @@ class SoupStage(pl.LightningModule):
         self.dev = dev
         self.batch_tokens = batch_tokens
         self.scores: dict[str, float] = {}
+        self.members: frozenset[int] = frozenset()
+        self.scored = 0
 
     def put(self, members: Sequence[int], scratch: Path) -> None:
         """Load the uniform average of some ingredients into the embedder."""
+        self.members = frozenset(members)
         average_files([self.ingredients[member] / WEIGHTS for member in members], scratch)
         with safe_open(scratch, framework="pt") as opened:
             self.embedder.load_state_dict({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
@@ -59,7 +64,11 @@ class SoupStage(pl.LightningModule):
     def validation_step(self, batch: Any, index: int) -> None:
         """One pass over dev; the whole suite is one batch, because a pool is ranked as a whole."""
         self.scores = self.dev.scores(self.embedder, batch_tokens=self.batch_tokens)
-        self.log_dict({f"dev/{name}": value for name, value in self.scores.items()}, batch_size=1)
+        values = {f"dev/{name}": value for name, value in self.scores.items()}
+        values |= {f"soup/{folder.name}": float(n in self.members) for n, folder in enumerate(self.ingredients)}
+        # Lightning takes a value called step for the step; without training every candidate would be step 0.
+        self.log_dict({**values, "step": float(self.scored)}, batch_size=1)
+        self.scored += 1
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader([0])
@@ -112,8 +121,7 @@ def soup(config: DictConfig) -> float:
             )
             save_soup(stage.embedder, Path(scratch) / WEIGHTS, folders[0], Path(plain[output]), recipe)
             console.print(f"{plain[output]}: saved the {kind} soup of {', '.join(folders[m].name for m in members)}")
-    for logger in loggers:
-        logger.finalize("success")
+    close(loggers)
     return chosen.score
 
 
