@@ -20,8 +20,8 @@ from data_prep.source import Source
 from data_prep.split import concept
 from data_prep.staging import stage
 
-_FIELDS = frozenset({"query", "positive", "negatives", "concept", "task", "language", "key"})
-_TASK = "own"
+_FIELDS = frozenset({"query", "positive", "negatives", "concept", "language", "key"})
+_TASK = "own"  # the one name that configs/task and the evaluation know for pairs of a user's own
 _SHOWN_ERRORS = 10
 _CONCEPT_CHARACTERS = 200
 
@@ -29,7 +29,7 @@ _CONCEPT_CHARACTERS = 200
 def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
     """Build `<data>/<name>` from a file of pairs, one JSON object a line, and return its manifest.
 
-    A row is {"query": CONTENT, "positive": CONTENT} and optionally "negatives" (list of CONTENT), "concept", "task",
+    A row is {"query": CONTENT, "positive": CONTENT} and optionally "negatives" (list of CONTENT), "concept",
     "language" and "key". Media paths are relative to the file. Rows of one concept lie on one side of the split; the
     concept is by default the positive's text, or its file name.
 
@@ -65,7 +65,7 @@ def _rows(pairs: Path, name: str) -> list[Record]:
         except (CommonspaceError, ValueError, TypeError) as error:
             problems.append(f"line {number}: {error}")
             continue
-        other = keys.setdefault((record.task, record.key), number)
+        other = keys.setdefault(record.key, number)
         if other != number:
             problems.append(f"line {number}: its key is that of line {other}")
         records.append(record)
@@ -84,18 +84,15 @@ def _record(row: Any, folder: Path, name: str, number: int) -> Record:
         raise DataError('a row is an object with "query" and "positive"')
     if unknown := row.keys() - _FIELDS:
         raise DataError(f"unknown field {', '.join(sorted(unknown))}; fields are {', '.join(sorted(_FIELDS))}")
-    for field in ("concept", "task", "language", "key"):
+    for field in ("concept", "language", "key"):
         if field in row and not (isinstance(row[field], str) and row[field].strip()):
             raise DataError(f'"{field}" is {row[field]!r}, not a text')
-    task = row.get("task", _TASK)
-    if not task.replace("_", "").replace("-", "").isalnum() or not task.isascii():
-        raise DataError(f'"task" is {task!r}; it names a folder, so use letters, digits, - and _')
     if not isinstance(row.get("negatives", []), list):
         raise DataError('"negatives" is not a list of contents')
     positive = _content(row["positive"], folder)
     return Record(
         key=record_key(name, row.get("key", f"line {number:07d}")),
-        task=task,
+        task=_TASK,
         source=name,
         concept=concept(row.get("concept") or _default_concept(positive))[:_CONCEPT_CHARACTERS],
         queries=(Variant(_content(row["query"], folder), row.get("language")),),

@@ -123,6 +123,11 @@ def _tasks(config: Config) -> Iterable[str]:
     tasks = _get(config, "data.tasks")
     if not isinstance(tasks, dict) or "stage" not in config:
         return
+    if absent := [name for name, task in tasks.items() if not isinstance(task, dict) or "name" not in task]:
+        for name in absent:
+            known = ", ".join(sorted(set(tasks) - set(absent)))
+            yield f"data.tasks.{name}: no task of this mixture; it has {known}"
+        return
     if not any(task["rate"] > 0 for task in tasks.values()):
         yield "data.tasks: no task has a rate above 0; nothing would train"
     for name, task in tasks.items():

@@ -97,6 +97,37 @@ def test_the_mixture_ablation_changes_what_it_says(tier: str) -> None:
     assert media.stage == base.stage and media.model == base.model
 
 
+def trained() -> list[str]:
+    """The experiments that train a stage."""
+    paths = {name: (FOLDER / "experiment" / name).with_suffix(".yaml") for name in files("experiment")}
+    return [name for name, path in paths.items() if opening_command(path).startswith("commonspace train ")]
+
+
+@pytest.mark.parametrize("name", trained())
+def test_every_experiment_can_be_overfitted(name: str) -> None:
+    """debug=overfit finds the first task of any mixture, and needs neither mined negatives nor a batch of rows."""
+    from commonspace.stages.train import chosen_tasks
+
+    config = compose("train", [f"experiment={name}", "debug=overfit"])
+    drawn = [task for task, entry in chosen_tasks(config.data).items() if entry["rate"] > 0]
+    assert drawn == [next(task for task, entry in config.data.tasks.items() if entry.rate > 0)]
+    assert config.data.shrink and config.data.limit == 32 and config.data.negatives is None
+    assert (config.stage.dropout, config.stage.average, config.stage.steps) == (0.0, "none", 60)
+
+
+@pytest.mark.parametrize("name", trained())
+def test_pretraining_takes_large_batches(name: str) -> None:
+    config = compose("train", [f"experiment={name}"])
+    if config.stage.name == "pretrain":
+        sizes = {task: entry.batch_size for task, entry in config.data.tasks.items() if entry.rate > 0}
+        assert min(sizes.values()) >= 512, sizes
+
+
+def test_own_pairs_are_fine_tuned_as_the_mini_tier_is() -> None:
+    own, mini = (compose("train", [f"experiment={name}"]).stage for name in ("own/finetune", "mini/finetune_base"))
+    assert {key for key in own if own[key] != mini[key]} <= {"token_budget", "dev_every"}
+
+
 TRAIN_CHOICES = [
     f"{group}={name}"
     for group in ("model", "data", "objective", "stage", "trainer", "callbacks", "logger", "launcher", "paths")
@@ -174,5 +205,5 @@ def test_every_option_of_data_reaches_the_datamodule() -> None:
 
     from commonspace.data.datamodule import CommonspaceDataModule
 
-    taken = set(inspect.signature(CommonspaceDataModule).parameters) | {"tier", "features"}
+    taken = set(inspect.signature(CommonspaceDataModule).parameters) | {"tier", "features", "first_only"}
     assert set(compose("train").data) <= taken

@@ -48,6 +48,7 @@ def changed(overrides: list[str]) -> DictConfig:
         (["data.workers=-1"], "data.workers: -1 is outside"),
         (["data.tasks.code.batch_size=1"], "data.tasks.code.batch_size: 1 leaves no wrong target"),
         (["data.tasks.code.rate=-1"], "data.tasks.code.rate: -1"),
+        (["+data.tasks.speech.rate=1"], "data.tasks.speech: no task of this mixture; it has .*code"),
         (["data.tasks.code.name=other"], "data.tasks.code.name: is 'other'"),
         (["model.matryoshka_sizes=[256,128,384]"], "model.matryoshka_sizes: .* must rise"),
         (["model.matryoshka_sizes=[64,128]"], "model.matryoshka_sizes: .* must rise"),

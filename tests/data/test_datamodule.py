@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -249,3 +250,26 @@ def test_kill_9_loses_nothing(two_tasks, processor, whole, tmp_path):
     again = make(two_tasks, processor, workers=2)
     again.load_state_dict(json.loads((tmp_path / "state").read_text()))
     assert [told(batch) for batch in again.loader()] == whole[step + 1 :]
+
+
+def test_a_batch_tells_how_long_it_was_waited_for(two_tasks, processor, monkeypatch):
+    """The loader's own time counts; what happens between two batches does not."""
+    loader = make(two_tasks, processor, steps=3).loader()
+    slow = loader.dataset.batch
+    monkeypatch.setattr(loader.dataset, "batch", lambda plan: time.sleep(0.2) or slow(plan))
+    waits = []
+    for batch in loader:
+        waits.append(batch.waited)
+        time.sleep(0.4)
+    assert all(0.2 <= waited < 0.4 for waited in waits)
+
+
+def test_few_records_make_a_smaller_batch_only_where_that_is_asked_for(two_tasks, processor):
+    tasks = {"image_caption": {"batch_size": 100, "rate": 1.0}}
+    with pytest.raises(ConfigError, match="60 records, too few for one batch of 100"):
+        make(two_tasks, processor, tasks=tasks).setup()
+    module = make(two_tasks, processor, tasks=tasks, shrink=True, steps=2)
+    assert [len(batch) for batch in module.loader()] == [60, 60]
+    assert module.shrunk == {"image_caption": (100, 60)}
+    with pytest.raises(DataError, match="image_caption: 1 record to train on, and a batch needs a wrong target"):
+        make(two_tasks, processor, tasks=tasks, shrink=True, limit=1).setup()

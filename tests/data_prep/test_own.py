@@ -35,16 +35,16 @@ def test_every_kind_of_row(tmp_path, pairs):
         {"query": [{"image": "fox.png"}, "French"], "positive": "un renard", "language": "fr", "concept": "Fox"},
         "",
         {"query": "page", "positive": {"document": ["above", {"image": "fox.png"}]}, "negatives": ["no", ["not this"]]},
-        {"query": "other task", "positive": "yes", "task": "faq", "key": "first question"},
+        {"query": "a question", "positive": "yes", "key": "first question"},
     )
     manifest = build_own(path, tmp_path / "data")
-    assert {task: sum(tally.values()) for task, tally in manifest["tasks"].items()} == {"faq": 1, "own": 3}
+    assert {task: sum(tally.values()) for task, tally in manifest["tasks"].items()} == {"own": 4}
     own = records(tmp_path / "data/own/own")
     assert own[1].concept == "fox" and own[2].concept == "fox"  # the file's name, and the one given
     assert own[4].concept == "above" and len(own[4].negatives) == 2
     assert own[2].positives[0].language == "fr"
     assert own[1].positives[0].content.parts[0].source == (tmp_path / "media/fox.png").read_bytes()
-    assert list(records(tmp_path / "data/own/faq")) == [5]
+    assert own[5].key.startswith("own-first-question-") and {record.task for record in own.values()} == {"own"}
 
 
 def test_rows_are_split_by_concept(tmp_path, pairs):
@@ -66,7 +66,7 @@ def test_bad_rows_are_named_by_line(tmp_path, pairs):
         {"query": "q", "positive": {"picture": "fox.png"}},
         {"query": "q", "positive": "p", "positve": "typo"},
         {"query": "  ", "positive": "p"},
-        {"query": "q", "positive": "p", "task": "../up"},
+        {"query": "q", "positive": "p", "task": "faq"},
         {"query": "q", "positive": "p", "language": 3},
         {"query": "q", "positive": "p", "negatives": "no list"},
         ["no", "object"],
@@ -76,7 +76,7 @@ def test_bad_rows_are_named_by_line(tmp_path, pairs):
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("11 rows cannot be used")
     expected = ["", '"query" and "positive"', "missing.png: no such file", "empty.png: the file is empty", "is no part",
-                "unknown field positve", "is blank", "names a folder", '"language" is 3', "not a list"]  # fmt: skip
+                "unknown field positve", "is blank", "unknown field task", '"language" is 3', "not a list"]  # fmt: skip
     for number, (line, word) in enumerate(zip(lines[1:], expected, strict=False), start=2):
         assert line.startswith(f"line {number}: ") and word in line
     assert lines[-1] == "... and 1 more"
@@ -99,7 +99,7 @@ def test_a_file_without_rows_is_refused(tmp_path, content):
 
 
 def test_building_again_replaces_the_rows(tmp_path, pairs):
-    build_own(pairs({"query": "a", "positive": "b"}, {"query": "c", "positive": "d", "task": "old"}), tmp_path / "data")
+    build_own(pairs({"query": "a", "positive": "b"}, {"query": "c", "positive": "d"}), tmp_path / "data")
     build_own(pairs({"query": "a", "positive": "b"}), tmp_path / "data")
     assert [path.name for path in (tmp_path / "data/own").iterdir() if path.is_dir()] == ["own"]
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["own"]  # no staging left behind

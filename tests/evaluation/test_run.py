@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from commonspace.content import Audio, Content, Image
-from commonspace.errors import DataError
+from commonspace.errors import ContentError, DataError
 from commonspace.evaluation import report
 from commonspace.evaluation.results import read_geometry, read_ranks, read_rows
 from commonspace.evaluation.run import Place, evaluate_baseline, evaluate_folder, training_of
@@ -78,3 +78,16 @@ def test_whose_model_a_folder_is(tmp_path: Path) -> None:
 def test_no_shards_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="commonspace data build"):
         _ = Place(tmp_path, tmp_path, tmp_path).suite
+
+
+def test_a_file_that_cannot_be_read_ends_the_evaluation_with_its_name(place: Place, tmp_path: Path) -> None:
+    """Training skips and counts bad samples; a figure over fewer queries than it names would be another figure."""
+    object.__setattr__(place, "near_duplicates", {})
+    whole = picture_bytes(np.random.default_rng(9).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    bad = record("cut", "image_caption", "owl", Content(Image(whole[: len(whole) // 2])), ("en", Content("an owl")))
+    good = record("i1", "image_caption", "fox", Content(Image(whole)), ("en", Content("a fox")))
+    write(place.data, "image_caption", [good, bad])
+    tiny_embedder().save(tmp_path / "models" / "m")
+    with pytest.raises(ContentError, match=r"heldout-00000\.tar:cut\.0\.png"):
+        evaluate_folder(place, tmp_path / "models" / "m")
+    assert not list(place.output.glob("*.jsonl"))

@@ -1,73 +1,91 @@
-"""`commonspace soup` on small random models: what is averaged, at which ratios, and what the cards say of the data."""
+"""Soups on dev: every candidate is scored and logged as a step of its own, and both soups are model folders."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from commonspace import Content
-from commonspace.configuration import compose
-from commonspace.errors import ConfigError
-from commonspace.stages.soup import soup
-from commonspace.stages.sources import Source, card_sources, sources_section
-from tests.evaluation.made import record, write
-from tests.models.tiny import WORDS, tiny_embedder
+from commonspace.errors import ConfigError, WeightsError
+from commonspace.models.embedder import Embedder
+from commonspace.models.folder import check_golden
+from commonspace.stages.soup import SoupStage, check_ingredients, soup
+from tests.models.tiny import tiny_embedder
+from tests.stages.training import settings, start_model, write_pairs
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Dev rows of one task and two ingredients, each with a card of its own."""
-    rows = [
-        record(f"s{i}", "summary", f"{word} concept", Content(f"query {word}"), ("en", Content(f"text {word}")))
-        for i, word in enumerate(WORDS[:6])
-    ]
-    write(tmp_path / "data/mini", "summary", rows, "dev")
-    for seed, source in ((1, "openmoji"), (2, "gnome")):
-        card = sources_section({source: Source("CC-BY-SA-4.0", 2000 * seed, "a | b")})
-        tiny_embedder(seed=seed).save(tmp_path / f"models/{seed}", card=card)
+    """Dev shards and three ingredients: a model, one a little off and one far off."""
+    write_pairs(tmp_path / "data/made", train=2, dev=12)
+    embedder = tiny_embedder()
+    for name, size in (("near", 0.0), ("beside", 0.02), ("far", 2.0)):
+        folder = start_model(tmp_path / name)
+        weights = load_file(folder / "model.safetensors")
+        torch.manual_seed(len(name))
+        parts = {key for key, value in embedder.named_parameters()}
+        moved = {k: v + size * torch.randn_like(v) if k in parts else v for k, v in weights.items()}
+        save_file(moved, folder / "model.safetensors")
     return tmp_path
 
 
-def made(place: Path, *overrides: str) -> None:
-    paths = [f"paths.{name}={place}/{name}" for name in ("data", "runs", "models", "cache")]
-    given = [f"ingredients=[{place}/models/1,{place}/models/2]", "data.features=false", "logger=csv"]
-    soup(compose("soup", [*paths, *given, *overrides]))
+def cook(place: Path, *more: str) -> float:
+    named = f"ingredients=[{place / 'near'},{place / 'beside'},{place / 'far'}]"
+    return soup(settings(place, named, "data.tier=made", "data.features=false", "logger=csv", *more, root="soup"))
 
 
-def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+def test_every_candidate_is_a_step_of_its_own(place: Path) -> None:
+    score = cook(place)
+    (file,) = (place / "runs").rglob("metrics.csv")
+    rows = [row for row in csv.DictReader(file.open()) if row["dev/mean"]]
+    recipe = json.loads((place / "models/made/soup/soup.json").read_text())
+    assert [int(row["step"]) for row in rows] == list(range(len(rows))) and len(rows) >= 4
+    members = [tuple(name for name in ("near", "beside", "far") if float(row[f"soup/{name}"])) for row in rows]
+    assert len(set(members)) == len(members), "no candidate is scored twice"
+    assert members[-1] == ("near", "beside", "far") or members[-1] in {tuple(t["members"]) for t in recipe["trials"]}
+    assert max(float(row["dev/mean"]) for row in rows) == pytest.approx(score)
+    assert all("dev/image_caption image->text gap" in row for row in rows)
 
 
-def test_weights_are_ratios_of_the_ingredients(place: Path) -> None:
-    made(place, "weights=[3,1]")
-    whole, first, second = (tensors(place / "models" / name) for name in ("mini/soup_uniform", "1", "2"))
-    for name, tensor in whole.items():
-        if tensor.is_floating_point():
-            torch.testing.assert_close(tensor, 0.75 * first[name] + 0.25 * second[name])
-    recipe = json.loads((place / "models/mini/soup_uniform/soup.json").read_text())
-    assert (recipe["kind"], recipe["weights"]) == ("weighted", [3, 1])
-    assert "The weighted soup (weights [3, 1]) of 1, 2" in (place / "models/mini/soup_uniform/README.md").read_text()
+def test_the_greedy_soup_is_at_least_its_best_ingredient_and_both_load(place: Path) -> None:
+    score = cook(place)
+    for name, kind in (("soup", "greedy"), ("soup_uniform", "uniform")):
+        folder = place / "models/made" / name
+        recipe = json.loads((folder / "soup.json").read_text())
+        check_golden(Embedder.load(folder), folder)
+        assert recipe["kind"] == kind and {len(entry["sha256"]) for entry in recipe["ingredients"]} == {64}
+    singles = [t["score"] for t in recipe["trials"] if len(t["members"]) == 1]
+    assert score >= max(singles) and len(recipe["ingredients"]) == 3
 
 
-def test_without_weights_all_count_alike_and_the_card_has_every_source(place: Path) -> None:
-    made(place)
-    whole, first, second = (tensors(place / "models" / name) for name in ("mini/soup_uniform", "1", "2"))
-    torch.testing.assert_close(whole["head.weight"], (first["head.weight"] + second["head.weight"]) / 2)
-    assert json.loads((place / "models/mini/soup_uniform/soup.json").read_text())["weights"] == "equal"
-    assert card_sources(place / "models/mini/soup_uniform") == {
-        "gnome": Source("CC-BY-SA-4.0", 4000, "a | b"),
-        "openmoji": Source("CC-BY-SA-4.0", 2000, "a | b"),
-    }
+class Dev:
+    """Stands in for dev retrieval."""
+
+    def scores(self, embedder: Embedder, *, batch_tokens: int) -> dict[str, float]:
+        return {"mean": float(embedder.head.weight.mean()), "batch_tokens": float(batch_tokens)}
 
 
-@pytest.mark.parametrize(
-    "weights, message",
-    [("[1]", "no list of 2 numbers"), ("3", "no list of 2"), ("[1,0]", "must be positive"), ("[1,x]", "positive")],
-)
-def test_weights_that_make_no_average(weights: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=f"weights: .*{message}"):
-        compose("soup", ["ingredients=[a,b]", f"weights={weights}"])
+def test_a_candidate_is_the_uniform_average(place: Path, tmp_path: Path) -> None:
+    stage = SoupStage(Embedder.load(place / "near"), [place / "near", place / "far"], Dev(), 64)
+    weights = [load_file(place / name / "model.safetensors") for name in ("near", "far")]
+    stage.put((0, 1), tmp_path / "scratch.safetensors")
+    for name, value in stage.embedder.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, (weights[0][name] + weights[1][name]) / 2)
+    stage.put((1,), tmp_path / "scratch.safetensors")
+    assert torch.equal(stage.embedder.head.weight, weights[1]["head.weight"]) and stage.members == {1}
+
+
+def test_ingredients_that_do_not_go_together_are_named(place: Path) -> None:
+    with pytest.raises(ConfigError, match="1 given"):
+        check_ingredients([place / "near"])
+    start_model(place / "other", pooling="input_and_last")
+    with pytest.raises(ConfigError, match="other/config.json differs from .*near's in .*pooling"):
+        check_ingredients([place / "near", place / "other"])
+    (place / "far/model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="far: has no model.safetensors"):
+        check_ingredients([place / "near", place / "far"])

@@ -25,6 +25,7 @@ class Batch:
     sources      "<folder>/<tar>:<key>" of each row
     reverse      the objective is also taken target to query
     skipped      one message for each sample that could not be used and was replaced
+    waited       seconds the training process waited for this batch
     """
 
     task: str
@@ -37,6 +38,7 @@ class Batch:
     step: int
     reverse: bool = False
     skipped: list[str] = field(default_factory=list)
+    waited: float = 0.0
 
     def __len__(self) -> int:
         return len(self.query)

@@ -38,6 +38,8 @@ class CommonspaceDataModule(pl.LightningDataModule):
     skip_budget     consecutive bad samples before training stops
     memory          megabytes of records and processed contents each worker keeps, for runs of many epochs
     limit           use only the first so many records of a task
+    shrink          a task with fewer records than its batch_size: True takes all of them for a batch (`shrunk` names
+                    such tasks), False refuses
     temperature     samples by size of the task instead of by rate (see mixture.py)
 
     Raises `ConfigError` or `DataError` in `setup` for what could not be trained on.
@@ -61,6 +63,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         skip_budget: int = 16,
         memory: int = 0,
         limit: int | None = None,
+        shrink: bool = False,
         temperature: float | None = None,
         probes: int = 32,
     ) -> None:
@@ -74,8 +77,10 @@ class CommonspaceDataModule(pl.LightningDataModule):
         self.negatives = Path(negatives) if negatives is not None else None
         self.memory = memory
         self.negative_count, self.limit, self.temperature = negative_count, limit, temperature
+        self.shrink = shrink
         self.data: dict[str, TaskData] = {}
         self.plans: list[TaskPlan] = []
+        self.shrunk: dict[str, tuple[int, int]] = {}
         self.tokens_per_sample: dict[str, float] = {}
         self._loader: MixtureLoader | None = None
         self._state: dict[str, Any] | None = None
@@ -114,7 +119,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         return TaskPlan(
             name=name,
             length=data.length,
-            batch_size=int(config["batch_size"]),
+            batch_size=self._batch_size(name, int(config["batch_size"]), data.length),
             rate=config.get("rate") if self.temperature is None else None,
             reverse=bool(config.get("reverse", False)),
             tokens=data.reader.column("tokens")[: data.length],
@@ -122,6 +127,18 @@ class CommonspaceDataModule(pl.LightningDataModule):
             bucket=self.bucket,
             fingerprint=data.reader.fingerprint,
         )
+
+    def _batch_size(self, name: str, asked: int, records: int) -> int:
+        """The size asked for, or, where `shrink` lets it, all the records there are; of one nothing can be learnt."""
+        if not self.shrink or records >= asked:
+            return asked
+        if records < 2:
+            raise DataError(
+                f"{self.root / name}: {records} record to train on, and a batch needs a wrong target beside the right "
+                "one; add pairs of other concepts (the split goes by concept)"
+            )
+        self.shrunk[name] = (asked, records)
+        return records
 
     def _steps_for_budget(self) -> int:
         """Steps that spend the token budget, from the processed length of a few samples of each task."""
@@ -160,6 +177,12 @@ class CommonspaceDataModule(pl.LightningDataModule):
         """What each task gets out of the run: see `Mixture.schedule`."""
         self.setup()
         return Mixture(self.plans, seed=self.seed, steps=self.steps, temperature=self.temperature).schedule()
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Samples of each task that could not be used so far, those before a restart included; no task without any."""
+        counts = self._loader.skipped if self._loader is not None else {}
+        return {name: count for name, count in counts.items() if count}
 
     def dev_readers(self) -> dict[str, ShardReader]:
         """Readers of the dev splits of the tasks in the mixture that have one."""

@@ -7,6 +7,7 @@ any number of workers, and what is in flight when a run dies is simply planned a
 from __future__ import annotations
 
 import logging
+import time
 from collections import ChainMap, Counter
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -133,7 +134,8 @@ class MixtureLoader:
     """Batches of a mixture from where it stands to its last step; `len` is all its steps.
 
     state_dict counts batches handed out: saved between two batches it is exact, whatever the workers have in flight.
-    It also carries how many samples were skipped, by task.
+    It also carries how many samples were skipped, by task. The wait a batch tells is that for the loader alone:
+    whoever takes the batches may score, save or log between two of them.
     """
 
     def __init__(self, dataset: MixtureDataset, mixture: Mixture, *, workers: int = 0, prefetch: int = 2) -> None:
@@ -152,13 +154,16 @@ class MixtureLoader:
             collate_fn=_as_it_is,
             prefetch_factor=self.prefetch if self.workers else None,
         )
+        asked = time.perf_counter()
         for item in loader:
             batch = unpack(item) if isinstance(item, PackedBatch) else item
+            batch.waited = time.perf_counter() - asked
             for message in batch.skipped:
                 log.warning("step %d, task %s: sample skipped: %s", batch.step, batch.task, message)
             self.skipped[batch.task] += len(batch.skipped)
             self.mixture.step = batch.step + 1
             yield batch
+            asked = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Primitives only, well under a kilobyte a task."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from commonspace.models.averaging import RunningAverage
 from commonspace.stages.contrastive import ContrastiveStage
@@ -30,7 +32,7 @@ class DevScores(Callback):
         if step % self.every and step != stage.steps:
             return
         scores = self.dev.scores(stage.embedder)
-        stage.log_dict({f"dev/{name}": value for name, value in scores.items()}, batch_size=1)
+        stage.log_now({f"dev/{name}": value for name, value in scores.items()})
         stage.log("dev", scores["mean"], prog_bar=True, logger=False, batch_size=1)
 
 
@@ -85,6 +87,14 @@ def checkpoints(folder: Path, every: int, keep: int) -> ModelCheckpoint:
         enable_version_counter=False,
         auto_insert_metric_name=True,
     )
+
+
+def close(loggers: Iterable[Logger]) -> None:
+    """End the logs. W&B's run must end with the stage: a sweep's next job, in the same process, would log into it."""
+    for logger in loggers:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def progress_bar() -> RichProgressBar:

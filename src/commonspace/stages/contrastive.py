@@ -53,7 +53,6 @@ class ContrastiveStage(pl.LightningModule):
         for module in embedder.backbone.text.modules():
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
-        self._step_ended = time.perf_counter()
 
     @property
     def group(self) -> dist.ProcessGroup | None:
@@ -76,7 +75,6 @@ class ContrastiveStage(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> None:
         """One optimiser step on one single-task batch; logs what a spike would have to be traced with."""
         started = time.perf_counter()
-        waited = started - self._step_ended
         optimiser = self.optimizers()
         optimiser.zero_grad(set_to_none=True)
         loss, report = self.backward_batch(batch)
@@ -87,8 +85,7 @@ class ContrastiveStage(pl.LightningModule):
         )
         optimiser.step()
         self.lr_schedulers().step()
-        self._step_ended = time.perf_counter()
-        self._log_step(batch, loss, report, norm, waited, self._step_ended - started)
+        self._log_step(batch, loss, report, norm, time.perf_counter() - started)
 
     def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Gradients of the objective on the whole batch, by caching where it has more tokens than `cache_tokens`."""
@@ -130,24 +127,36 @@ class ContrastiveStage(pl.LightningModule):
         loss: torch.Tensor,
         report: dict[str, torch.Tensor],
         norm: torch.Tensor,
-        waited: float,
         spent: float,
     ) -> None:
-        tokens = sum(p.tokens for p in chain(batch.query, batch.positive, *batch.negatives))
+        """Log one step; its time is the wait for its batch and the step itself, not what callbacks do after it."""
+        seconds = batch.waited + spent
         values = {
             "loss": loss,
             f"loss/{batch.task}": loss,
             f"gradient_norm/{batch.task}": norm,
             "gradient_norm": norm,
             "temperature": self.temperature(batch.task),
-            "tokens_per_second": tokens / (waited + spent),
-            "samples_per_second": len(batch.query) / (waited + spent),
-            "wait_share": waited / (waited + spent),
+            "tokens_per_second": batch.tokens / seconds,
+            "samples_per_second": len(batch) / seconds,
+            "wait_seconds": batch.waited,
+            "wait_share": batch.waited / seconds,
+            "skipped": len(batch.skipped),
             "learning_rate": self.lr_schedulers().get_last_lr()[0],
             **{f"{name}/{batch.task}": value for name, value in report.items()},
         }
-        self.log_dict({f"train/{key}": float(value) for key, value in values.items()}, batch_size=len(batch.query))
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:
+            self.log_now({f"train/{key}": float(value) for key, value in values.items()})
         self.log("loss", float(loss), prog_bar=True, logger=False, batch_size=len(batch.query))
+
+    def log_now(self, values: Mapping[str, float]) -> None:
+        """Log values for the step just taken and no other.
+
+        Lightning's own `log` says a value again at every later step: one task's loss beside the batches of all others.
+        """
+        for logger in self.loggers:
+            logger.log_metrics(dict(values), step=self.trainer.global_step - 1)
+            logger.save()
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep only what trains: frozen weights come back from the model the stage started from."""

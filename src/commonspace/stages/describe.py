@@ -60,6 +60,25 @@ def print_arithmetic(arithmetic: Mapping[str, Any], console: Console) -> None:
     console.print(table)
 
 
+def shrunk_batches(datamodule: CommonspaceDataModule) -> list[str]:
+    """One line for each task whose batch holds all its records because it has fewer than a batch."""
+    return [
+        f"task {name}: {records} records to train on, so batches of {records} where {asked} were asked for: "
+        f"{records - 1} wrong targets a query; more pairs help more than more steps"
+        for name, (asked, records) in datamodule.shrunk.items()
+    ]
+
+
+def closing_line(output: str, scores: Mapping[str, float], run_id: str, skipped: Mapping[str, int]) -> str:
+    """Where the model lies and what it scores on dev; skipped samples where there were any."""
+    mean = f"dev MRR@10 {scores['mean']:.3f}" if "mean" in scores else "not scored: no dev pairs"
+    line = f"{output}: saved; {mean}, run {run_id}"
+    if skipped:
+        by_task = ", ".join(f"{name} {count}" for name, count in sorted(skipped.items()))
+        line += f"; {sum(skipped.values())} samples skipped ({by_task}), each named in the log"
+    return line
+
+
 def model_card(plain: Mapping[str, Any], run_id: str, scores: Mapping[str, float]) -> str:
     """README.md of a model folder: what it is, how it was made, dev figures, how to use it, licences."""
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if not name.endswith(" gap"))

@@ -28,6 +28,7 @@ from commonspace.models.averaging import GreedySoup, average_files, greedy
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
 from commonspace.processing.processor import Processor
+from commonspace.stages.callbacks import close
 from commonspace.stages.dev import DevRetrieval
 from commonspace.stages.sources import Source, card_sources, merged, sources_section
 from commonspace.tracking.identity import run_identity
@@ -40,8 +41,9 @@ WEIGHTS = "model.safetensors"
 class SoupStage(pl.LightningModule):
     """Scores averages of ingredients by dev retrieval; trains nothing.
 
-    Candidates are tuples of ingredient numbers; `trainer.validate(stage)` scores the one that was put in last. Averages
-    stream over the ingredients' files, so memory holds one model and one tensor however many ingredients there are.
+    Candidates are tuples of ingredient numbers; `trainer.validate(stage)` scores the one that was put in last, and logs
+    it as a step of its own: dev/<task>, and soup/<ingredient> 1 for those in it. Averages stream over the ingredients'
+    files, so memory holds one model and one tensor however many ingredients there are.
     """
 
     def __init__(
@@ -59,9 +61,12 @@ class SoupStage(pl.LightningModule):
         self.batch_tokens = batch_tokens
         self.weights = weights
         self.scores: dict[str, float] = {}
+        self.members: frozenset[int] = frozenset()
+        self.scored = 0
 
     def put(self, members: Sequence[int], scratch: Path) -> None:
         """Load the average of some ingredients, at their ratios, into the embedder."""
+        self.members = frozenset(members)
         files = [self.ingredients[member] / WEIGHTS for member in members]
         average_files(files, scratch, _of(self.weights, members))
         with safe_open(scratch, framework="pt") as opened:
@@ -70,7 +75,11 @@ class SoupStage(pl.LightningModule):
     def validation_step(self, batch: Any, index: int) -> None:
         """One pass over dev; the whole suite is one batch, because a pool is ranked as a whole."""
         self.scores = self.dev.scores(self.embedder, batch_tokens=self.batch_tokens)
-        self.log_dict({f"dev/{name}": value for name, value in self.scores.items()}, batch_size=1)
+        values = {f"dev/{name}": value for name, value in self.scores.items()}
+        values |= {f"soup/{folder.name}": float(n in self.members) for n, folder in enumerate(self.ingredients)}
+        # Lightning takes a value called step for the step; without training every candidate would be step 0.
+        self.log_dict({**values, "step": float(self.scored)}, batch_size=1)
+        self.scored += 1
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader([0])
@@ -127,8 +136,7 @@ def soup(config: DictConfig) -> float:
             sources = merged([card_sources(folders[m]) for m in members])
             save_soup(stage.embedder, Path(scratch) / WEIGHTS, folders[0], Path(plain[output]), recipe, sources)
             console.print(f"{plain[output]}: saved the {kind} soup of {', '.join(folders[m].name for m in members)}")
-    for logger in loggers:
-        logger.finalize("success")
+    close(loggers)
     return chosen.score
 
 

@@ -24,9 +24,9 @@ from commonspace.models.embedder import Embedder
 from commonspace.models.precision import resolve_precision
 from commonspace.objectives.nce_options import NCEOptions
 from commonspace.stages.align import AlignStage
-from commonspace.stages.callbacks import DevScores, WeightAverage, checkpoints, progress_bar
+from commonspace.stages.callbacks import DevScores, WeightAverage, checkpoints, close, progress_bar
 from commonspace.stages.contrastive import ContrastiveStage
-from commonspace.stages.describe import batch_arithmetic, model_card, print_arithmetic
+from commonspace.stages.describe import batch_arithmetic, closing_line, model_card, print_arithmetic, shrunk_batches
 from commonspace.stages.dev import DevRetrieval
 from commonspace.stages.finetune import FinetuneStage
 from commonspace.stages.objective import Objective
@@ -55,6 +55,7 @@ for _message in (
 def train(config: DictConfig) -> float:
     """Train one stage and save its model folder; returns the mean dev MRR@10, which a sweeper can maximise."""
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain["data"]["tasks"] = chosen_tasks(plain["data"])
     settings = StageSettings.from_config(plain["stage"])
     STAGES[settings.name].check_tasks(settings.name, task_modalities(plain["data"]["tasks"]))
     folder = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
@@ -72,6 +73,8 @@ def train(config: DictConfig) -> float:
         standardise(embedder, some_texts(datamodule))
     arithmetic = {**batch_arithmetic(stage, datamodule, plain), "precision": precision}
     print_arithmetic(arithmetic, console)
+    for line in shrunk_batches(datamodule):
+        console.print(line)
 
     dev = dev_retrieval(plain, embedder)
     average = WeightAverage(settings, datamodule.steps) if settings.average != "none" else None
@@ -84,7 +87,7 @@ def train(config: DictConfig) -> float:
     embedder.train()
     last = run / "checkpoints" / "last.ckpt"
     trainer.fit(stage, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    return finish(stage, average, dev, plain, identity.run_id, trainer)
+    return finish(stage, average, dev, plain, identity.run_id, trainer, datamodule.skipped)
 
 
 def finish(
@@ -94,6 +97,7 @@ def finish(
     plain: Mapping[str, Any],
     run_id: str,
     trainer: pl.Trainer,
+    skipped: Mapping[str, int],
 ) -> float:
     """Average, merge adapters, score on dev and save; only the first process writes."""
     if trainer.interrupted:
@@ -107,7 +111,7 @@ def finish(
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, step=stage.steps)
-            logger.finalize("success")
+        close(trainer.loggers)
         training = {
             "stage": plain["stage"]["name"],
             "seed": plain["seed"],
@@ -116,8 +120,15 @@ def finish(
             "dev": scores,
         }
         stage.embedder.save(plain["output"], card=model_card(plain, run_id, scores), training=training)
-        console.print(f"{plain['output']}: saved; dev MRR@10 {scores.get('mean', float('nan')):.3f}, run {run_id}")
+        console.print(closing_line(plain["output"], scores, run_id, skipped))
     return scores.get("mean", float("nan"))
+
+
+def chosen_tasks(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The tasks of a `data` group; with `first_only` the first that is drawn keeps its rate and all others get 0."""
+    drawn = [name for name, task in data["tasks"].items() if task["rate"] > 0]
+    kept = drawn[:1] if data["first_only"] else drawn
+    return {name: {**task, "rate": task["rate"] if name in kept else 0.0} for name, task in data["tasks"].items()}
 
 
 def task_modalities(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
@@ -145,6 +156,7 @@ def make_datamodule(plain: Mapping[str, Any], embedder: Embedder, settings: Stag
         skip_budget=data["skip_budget"],
         memory=data["memory"],
         limit=data["limit"],
+        shrink=data["shrink"],
     )
 
 

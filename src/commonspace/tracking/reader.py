@@ -9,6 +9,7 @@ a record: everything before it counts.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,9 +21,14 @@ import pandas as pd
 
 from commonspace.errors import DataError
 
+log = logging.getLogger(__name__)
 _BLOCK = 32768
 _HEADER = struct.Struct("<IHB")
 _WHOLE, _FIRST, _MIDDLE, _LAST = 1, 2, 3, 4
+
+
+class EmptyLogError(DataError):
+    """A log that was cut before it says whose it is."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,11 @@ def read_runs(folder: str | Path) -> list[Run]:
     """Every run below a folder, oldest first; the logs of a restarted run are one run."""
     joined: dict[str, Run] = {}
     for path in find_logs(folder):
-        run = read_log(path)
+        try:
+            run = read_log(path)
+        except EmptyLogError as error:  # killed in its first seconds; the other runs can be read all the same
+            log.warning("left out: %s", error)
+            continue
         joined[run.run_id] = _join(joined[run.run_id], run) if run.run_id in joined else run
     return sorted(joined.values(), key=lambda run: (run.started, run.run_id))
 
@@ -102,7 +112,7 @@ def read_log(path: str | Path) -> Run:
         elif kind == "exit":
             state = "finished" if record.exit.exit_code == 0 else "failed"
     if about is None:
-        raise DataError(f"{path}: holds no run; it was cut before its first record, or is still being started")
+        raise EmptyLogError(f"{path}: holds no run; it was cut before its first record, or is still being started")
     config.pop("_wandb", None)
     return Run(
         run_id=about.run_id,
