@@ -25,6 +25,7 @@ from commonspace.evaluation.baselines import (
 from commonspace.evaluation.bm25 import score_pool, tokenise
 from commonspace.evaluation.metrics import per_query
 from commonspace.evaluation.ranking import Ranks
+from commonspace.evaluation.specs import COMPOSED
 from commonspace.evaluation.suite import build_suite
 from tests.evaluation.made import MadeFeatures, captions, picture, record, write
 
@@ -98,6 +99,9 @@ def test_the_raw_encoder_sees_texts_with_its_own_prefixes() -> None:
 def test_families_share_no_task_but_where_they_are_two_forms_of_one() -> None:
     answers = [(task, family.fusion) for family in FAMILIES for task in family.answers]
     assert len(set(answers)) == len(answers)
+    composed = {family.trains for family in FAMILIES if family.name == "composed"}
+    assert composed == {("stamp_language", "emoji_language")}, "trained on what it is asked, food apart"
+    assert all(set(family.answers) == set(COMPOSED) for family in FAMILIES if family.name == "composed")
     assert [len(family.grid(8)) for family in FAMILIES] == [8, 8, 2, 2, 8, 8]
     assert {settings.batch_size for family in FAMILIES if family.small for settings in family.grid(8)} == {256}
     with pytest.raises(ConfigError, match="tries=9"):
@@ -109,7 +113,7 @@ def test_late_fusion_is_tuned_on_dev_and_scored_once_a_seed(tier: Path, tmp_path
     write(tier, "image_caption", captions(), "dev")
     log = tmp_path / "tries.jsonl"
     family = replace(FAMILIES[0], small=True)
-    done = late_fusion(
+    found = late_fusion(
         family,
         captions(),
         MadeFeatures(),
@@ -118,9 +122,11 @@ def test_late_fusion_is_tuned_on_dev_and_scored_once_a_seed(tier: Path, tmp_path
         seeds=(3, 4),
         log=log,  # type: ignore[arg-type]
     )
+    done = found.scored
+    assert len(found.models) == 2 and found.models[0].embed([Content(picture("fruit a"))]).shape == (1, 384)
     assert [part.rows[0].seed for part in done] == [3, 4] and {row.model for row in done[0].rows} == {"late_fusion"}
     tried = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(tried) == 2 and tried[0]["dev"] >= tried[1]["dev"]
     best = next(r.value for r in done[0].rows if (r.metric, r.task, r.suite) == ("MRR@10", "image_caption", "heldout"))
     assert best > 0.9, "it has seen these very pairs"
-    assert late_fusion(FAMILIES[1], captions(), MadeFeatures(), build_suite(tier), build_suite(tier)) == []  # type: ignore[arg-type]
+    assert late_fusion(FAMILIES[1], captions(), MadeFeatures(), build_suite(tier), build_suite(tier)).scored == []  # type: ignore[arg-type]

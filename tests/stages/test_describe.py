@@ -27,7 +27,8 @@ DATA = SimpleNamespace(schedule=lambda: SCHEDULE, steps=4)
 PLAIN = {
     "name": "mine", "seed": 3, "init": None, "output": "models/tiny/mine",
     "stage": {"name": "finetune", "dev_limit": 24},
-    "data": {"tier": "tiny", "tasks": {"image_caption": {}, "speech": {}}},
+    "data": {"tier": "tiny", "tasks": {"image_caption": {"rate": 1.0}, "speech": {"rate": 1.0}}},
+    "paths": {"data": "no-such-folder"},
     "model": {"embedding_size": 32, "matryoshka_sizes": [8, 16, 32]},
     "trainer": {"num_nodes": 2, "devices": 4},
 }  # fmt: skip
