@@ -10,6 +10,10 @@ KNOWN_LANGUAGES = frozenset(
     zh_TW""".split()
 )
 
+# Those that composed queries ask a picture's caption or name in: the languages that caption nearly every stamp of Tux
+# Paint, of many scripts and families rather than the twenty largest counts.
+ASKED_LANGUAGES = tuple("fr de es pt it nl sv da pl cs ru uk el ka hu fi tr ja ko ca".split())
+
 LANGUAGE_NAMES = {
     "as": "Assamese",
     "bn": "Bengali",

@@ -1,10 +1,15 @@
-"""OpenMoji: drawings of emoji and symbols, named in English by OpenMoji and in other languages by Unicode CLDR."""
+"""OpenMoji: drawings of emoji and symbols, named in English by OpenMoji and in other languages by Unicode CLDR.
+
+What a drawing is called in a language that is asked for is a source of its own, `openmoji-languages`, which the tiny
+tier does without.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +17,13 @@ from commonspace.content import Content, Image
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
 from data_prep.keys import record_key
-from data_prep.source import Package, Source
-from data_prep.split import emoji_concept
+from data_prep.languages import ASKED_LANGUAGES, LANGUAGE_NAMES
+from data_prep.source import Package, Reader, Source
+from data_prep.split import emoji_concept, split_of
 from data_prep.svg import render_svg
 
 _NAME = "openmoji"
+_LANGUAGES_NAME = "openmoji-languages"
 _SIDE = 288  # px of the page, of which an emoji fills about 224; the rest is trimmed
 # Languages of the text backbone with over 1,000 names in CLDR, in many scripts and families.
 _CODES = (
@@ -24,6 +31,7 @@ _CODES = (
     "ru sk sl sr sv sw ta te th tr uk ur vi zh"
 )
 LANGUAGES = tuple(_CODES.split())
+_ASKED, _ASKED_HELDOUT = 6, 10  # languages a drawing; more where intervals are to tell models apart
 _VARIATION_SELECTOR = "\ufe0f"  # asks for the coloured form; CLDR names the character without it
 
 _PACKAGES = (
@@ -61,6 +69,38 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
             drops["part of other emoji"] += 1
         elif (record := _record(emoji, package, names, drops)) is not None:
             yield record
+
+
+def asked_records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
+    """`emoji_language` rows: a drawing with a language's name, and what CLDR calls it in that language."""
+    for captioned in records(folders, drops):
+        yield from _asked(captioned)
+
+
+def _asked(captioned: Record) -> Iterator[Record]:
+    """A few languages of each drawing. A name that is the English one again would ask for no language."""
+    english = _text(captioned.positives[0])
+    names = {name.language: name for name in captioned.positives if _text(name) != english}
+    most = _ASKED_HELDOUT if split_of(captioned.concept) == "heldout" else _ASKED
+    for language in [code for code in _languages_of(captioned.concept) if code in names][:most]:
+        yield Record(
+            key=f"{captioned.key.replace(_NAME, _LANGUAGES_NAME, 1)}-{language}",
+            task="emoji_language",
+            source=_LANGUAGES_NAME,
+            concept=captioned.concept,
+            queries=(Variant(Content(*captioned.queries[0].content.parts, LANGUAGE_NAMES[language]), "en"),),
+            positives=(names[language],),
+            extra={"language": language},
+        )
+
+
+def _text(name: Variant) -> str:
+    return name.content.parts[0].text.casefold()
+
+
+def _languages_of(concept: str) -> list[str]:
+    """The languages to ask for, in an order that each concept has of its own, so that each comes about as often."""
+    return sorted(ASKED_LANGUAGES, key=lambda code: blake2b(f"{concept}/{code}".encode(), digest_size=8).digest())
 
 
 def _record(
@@ -115,11 +155,18 @@ def _names(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-SOURCE = Source(
-    name=_NAME,
-    packages=_PACKAGES,
-    licence="CC-BY-SA-4.0 (drawings, English tags), Unicode-3.0 (CLDR names)",
-    provenance="npm openmoji 17.0.0 by HfG Schwaebisch Gmuend and contributors; npm cldr-annotations-full 48.2.0",
-    tiers=frozenset({"tiny", "mini"}),
-    records=records,
+def _source(name: str, tiers: set[str], reader: Reader) -> Source:
+    return Source(
+        name=name,
+        packages=_PACKAGES,
+        licence="CC-BY-SA-4.0 (drawings, English tags), Unicode-3.0 (CLDR names)",
+        provenance="npm openmoji 17.0.0 by HfG Schwaebisch Gmuend and contributors; npm cldr-annotations-full 48.2.0",
+        tiers=frozenset(tiers),
+        records=reader,
+    )
+
+
+SOURCES = (
+    _source(_NAME, {"tiny", "mini"}, records),
+    _source(_LANGUAGES_NAME, {"mini"}, asked_records),
 )

@@ -16,7 +16,7 @@ from commonspace.content import Audio, Content, Image
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
 from data_prep.keys import record_key
-from data_prep.languages import KNOWN_LANGUAGES, LANGUAGE_NAMES
+from data_prep.languages import ASKED_LANGUAGES, KNOWN_LANGUAGES, LANGUAGE_NAMES
 from data_prep.pictures import encode_picture, open_picture
 from data_prep.sketches import sketch_pairs, style_of
 from data_prep.sounds import sound_record, usable_sounds
@@ -28,8 +28,6 @@ _ROOT = "usr/share/tuxpaint/stamps"
 _SIDE = 256  # a stamp is in some twenty records; at the model's 224 px a larger copy would only fill the disk
 _CAPTION = re.compile(r"([A-Za-z_@]+)\.utf8=(.*)")
 _SPOKEN = re.compile(r"(.+)_desc(?:_([A-Za-z_@]+))?$")
-# Of the languages that caption nearly every stamp: many scripts and families rather than the twenty largest counts.
-_ASKED = "fr de es pt it nl sv da pl cs ru uk el ka hu fi tr ja ko ca".split()
 # Noises of a spinning top whose files are read-out letters, and what was said on the moon.
 _SPOKEN_SOUNDS = ("seasonal/hanukkah/", "space/apollo_lander")
 _FACES = "symbols/faces/"  # of all signs only they call out: "Happy!" is a whoop
@@ -151,7 +149,7 @@ def _captioned(stamp: Stamp, drops: Counter) -> Record:
 
 def _asked(stamp: Stamp) -> Iterator[Record]:
     """The stamp with a language's name -> its caption in that language."""
-    for language in _ASKED:
+    for language in ASKED_LANGUAGES:
         if language in stamp.captions and not stamp.is_symbol:
             yield Record(
                 key=record_key("tuxpaint", stamp.name, language),

@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 
 import pytest
 from PIL import Image as PILImage
 
 from commonspace.errors import DataError
-from data_prep.sources.openmoji import LANGUAGES, SOURCE
+from data_prep.languages import ASKED_LANGUAGES, LANGUAGE_NAMES
+from data_prep.sources.openmoji import LANGUAGES, SOURCES
+from data_prep.split import split_of
+
+SOURCE, ASKED = SOURCES
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72"><circle cx="36" cy="36" r="28" fill="red"/></svg>'
 
@@ -89,3 +94,45 @@ def test_a_broken_package_is_named(package, read, write):
     write("package/annotations/fr/annotations.json", "{")
     with pytest.raises(DataError, match=r"annotations.fr.annotations\.json"):
         read(SOURCE, root=root)
+
+
+def every_name(*titles: str) -> tuple[list[dict], dict[str, dict[str, str]]]:
+    """Emojis of these titles, and a name of each in every language."""
+    emojis = [emoji(f"{0x1F400 + number:X}", title) for number, title in enumerate(titles)]
+    return emojis, {code: {item["emoji"]: f"{item['annotation']} {code}" for item in emojis} for code in LANGUAGES}
+
+
+def test_a_drawing_is_asked_for_its_name_in_a_language(package, read):
+    emojis, names = every_name("fox")
+    root = package(*emojis, names=names)
+    captioned = read(SOURCE, root=root)[0]["image_caption"][0]
+    records, _ = read(ASKED, root=root)
+    assert list(records) == ["emoji_language"] and len(records["emoji_language"]) == 6
+    for record in records["emoji_language"]:
+        language = record.extra["language"]
+        drawing, words = record.queries[0].content.parts
+        assert drawing.source == captioned.queries[0].content.parts[0].source
+        assert words.text == LANGUAGE_NAMES[language]
+        assert (record.concept, record.source) == ("fox", "openmoji-languages")
+        assert [(v.language, v.content.parts[0].text) for v in record.positives] == [(language, f"fox {language}")]
+
+
+def test_held_out_concepts_are_asked_in_more_languages_and_all_come_up(package, read):
+    emojis, names = every_name(*(f"thing {number}" for number in range(60)))
+    asked = read(ASKED, root=package(*emojis, names=names))[0]["emoji_language"]
+    counts = Counter(record.concept for record in asked)
+    assert {count for name, count in counts.items() if split_of(name) == "heldout"} == {10}
+    assert {count for name, count in counts.items() if split_of(name) != "heldout"} == {6}
+    languages = Counter(record.extra["language"] for record in asked)
+    assert set(languages) == set(ASKED_LANGUAGES) and max(languages.values()) < 3 * min(languages.values())
+
+
+def test_a_name_that_is_the_english_one_is_not_asked_for(package, read):
+    root = package(emoji("1F916", "robot"), names={"de": {"🤖": "Robot"}, "fr": {"🤖": "visage de robot"}, "no": {}})
+    asked = read(ASKED, root=root)[0]["emoji_language"]
+    assert [record.extra["language"] for record in asked] == ["fr"]
+
+
+def test_only_the_mini_tier_asks_for_languages():
+    assert SOURCE.tiers == {"tiny", "mini"} and ASKED.tiers == {"mini"}
+    assert set(ASKED_LANGUAGES) <= set(LANGUAGES)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from commonspace.errors import DataError
-from data_prep.languages import LANGUAGE_NAMES
-from data_prep.sources.tuxpaint import _ASKED, SOURCE, find_sounds, read_captions
+from data_prep.languages import ASKED_LANGUAGES, LANGUAGE_NAMES
+from data_prep.sources.tuxpaint import SOURCE, find_sounds, read_captions
 
 _ROOT = "usr/share/tuxpaint/stamps"
 _SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><rect width="20" height="30" fill="red"/></svg>'
@@ -143,5 +143,5 @@ def test_sounds_are_found_under_other_spellings(write, tmp_path: Path) -> None:
 
 
 def test_every_language_that_is_asked_for_has_a_name() -> None:
-    assert len(_ASKED) == len(set(_ASKED)) == 20
-    assert set(_ASKED) <= set(LANGUAGE_NAMES)
+    assert len(ASKED_LANGUAGES) == len(set(ASKED_LANGUAGES)) == 20
+    assert set(ASKED_LANGUAGES) <= set(LANGUAGE_NAMES)
