@@ -25,6 +25,7 @@ from commonspace.evaluation.baselines import (
 from commonspace.evaluation.bm25 import score_pool, tokenise
 from commonspace.evaluation.metrics import per_query
 from commonspace.evaluation.ranking import Ranks
+from commonspace.evaluation.specs import COMPOSED
 from commonspace.evaluation.suite import build_suite
 from tests.evaluation.made import MadeFeatures, captions, picture, record, write
 
@@ -98,6 +99,9 @@ def test_the_raw_encoder_sees_texts_with_its_own_prefixes() -> None:
 def test_families_share_no_task_but_where_they_are_two_forms_of_one() -> None:
     answers = [(task, family.fusion) for family in FAMILIES for task in family.answers]
     assert len(set(answers)) == len(answers)
+    composed = {family.trains for family in FAMILIES if family.name == "composed"}
+    assert composed == {("stamp_language", "emoji_language")}, "trained on what it is asked, food apart"
+    assert all(set(family.answers) == set(COMPOSED) for family in FAMILIES if family.name == "composed")
     assert [len(family.grid(8)) for family in FAMILIES] == [8, 8, 2, 2, 8, 8]
     assert {settings.batch_size for family in FAMILIES if family.small for settings in family.grid(8)} == {256}
     with pytest.raises(ConfigError, match="tries=9"):

@@ -11,11 +11,12 @@ import pytest
 
 from commonspace.errors import DataError
 from commonspace.evaluation import report
-from commonspace.evaluation.comparison import compare, primary, read_comparisons
+from commonspace.evaluation.comparison import compare, compare_models, primary, read_comparisons
 from commonspace.evaluation.engine import evaluate, over_seeds, save
 from commonspace.evaluation.geometry import geometry
 from commonspace.evaluation.page import render
-from commonspace.evaluation.results import Scored, read_all, read_ranks, write_geometry
+from commonspace.evaluation.results import Scored, ranks_path, read_all, read_ranks, write_geometry
+from commonspace.evaluation.specs import COMPOSED
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.tables import Rows, figure, markdown, ordered, retention_table
 from tests.evaluation.made import FRUITS, HashModel, make_tier
@@ -118,6 +119,17 @@ def test_of_composed_queries_every_relation_counts(folder: Path) -> None:
     *_, gap = compare(*several, "stamp_language", "MRR@10", "all")
     *_, once = compare(*several, "stamp_language", "MRR@10", "all", direction="image->text")
     assert gap.queries == sum(len(t) for t in several[:1]) / several[0]["dim"].nunique() > once.queries > gap.units
+
+
+def test_holm_covers_the_composed_tasks(folder: Path) -> None:
+    late = read_ranks(folder, "late_fusion")
+    asked = late[late["task"] == "image_caption"]
+    for name, table in (("one", asked), ("two", asked.assign(**{"MRR@10": asked["MRR@10"] * 0.9}))):
+        both = [table.assign(task=task) for task in ("stamp_language", "emoji_language")]
+        pd.concat(both).to_parquet(ranks_path(folder, name))
+    found = compare_models(folder, "one", "two", COMPOSED, subset="all")
+    assert [one.task for one in found] == ["stamp_language", "emoji_language"]
+    assert all(one.p_holm == pytest.approx(min(1, 2 * one.difference.p)) for one in found)
 
 
 def test_models_scored_on_other_queries_are_not_compared(folder: Path) -> None:

@@ -58,13 +58,14 @@ class Family:
         return tuple(replace(one, batch_size=256) for one in GRID[: min(tries, 2)]) if self.small else GRID[:tries]
 
 
+_COMPOSED = ("stamp_language", "emoji_language")
 FAMILIES: tuple[Family, ...] = (
     Family("image", ("image_caption",), ("image_caption", "image_caption_languages", "painting", "fish", "sketch")),
     Family("speech", ("speech",), ("speech", "speech_languages")),
     Family("sound", ("sound",), ("sound",), small=True),
     Family("video", ("video",), ("video", "video_muted", "video_sound", "video_sound_muted"), small=True),
-    Family("composed", ("stamp_language",), ("stamp_language", "food"), "sum"),
-    Family("composed", ("stamp_language",), ("stamp_language", "food"), "mlp"),
+    Family("composed", _COMPOSED, (*_COMPOSED, "food"), "sum"),
+    Family("composed", _COMPOSED, (*_COMPOSED, "food"), "mlp"),
 )
 MODEL_OF_FUSION = {"single": "late_fusion", "sum": "late_fusion_sum", "mlp": "late_fusion_mlp"}
 

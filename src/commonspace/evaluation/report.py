@@ -153,10 +153,11 @@ _EVERY = (
     "intervals resample concepts, not queries.\n\n"
 )
 _COMPOSED = (
-    "An image and a word together ask for one thing: a stamp and a language's name for its caption in that language, a "
-    "food and a kind of name for that name. `late_fusion_sum` adds the parts' vectors, `late_fusion_mlp` reads both "
-    "parts' features at once; both were trained on the composed rows. Food comes from no training source. All "
-    "relations of a concept count, and intervals resample concepts.\n\n"
+    "An image and a word together ask for one thing: a stamp and a language's name for its caption in that language, "
+    "an emoji's drawing and a language's name for its name in that language, a food and a kind of name for that name. "
+    "`late_fusion_sum` adds the parts' vectors, `late_fusion_mlp` reads both parts' features at once; both were "
+    "trained on the composed rows. Food comes from no training source. All relations of a concept count, intervals "
+    "resample concepts, and p values are adjusted by Holm over these tasks.\n\n"
 )
 _LANGUAGES = "Each language is a pool of its own: voices and scripts cannot give an answer away.\n\n"
 

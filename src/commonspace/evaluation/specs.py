@@ -76,6 +76,7 @@ SPECS: tuple[TaskSpec, ...] = (
     TaskSpec("document_part", "document_part", "document->document"),
     TaskSpec("figure", "figure", "image+text->text", match="pair"),
     TaskSpec("stamp_language", "stamp_language", "image+text->text", match="relation"),
+    TaskSpec("emoji_language", "emoji_language", "image+text->text", match="relation", most=1500),
     TaskSpec("food", "food", "image+text->text", match="relation", most=800, zero_shot=True),
     *_both("painting", "painting", "image", "text", zero_shot=True),
     *_both("fish", "fish", "image", "text", zero_shot=True),
