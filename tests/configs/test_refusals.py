@@ -106,6 +106,13 @@ def test_soup(given: str, message: str) -> None:
         compose("soup", [f"ingredients={given}"])
 
 
+@pytest.mark.parametrize("embedder", ["late_fusion", "models/mini/soup"])
+def test_teachers_beside_anything_but_the_baselines(embedder: str) -> None:
+    compose("evaluate", ["embedder=baselines", "teachers=models/teachers"])
+    with pytest.raises(ConfigError, match=f"teachers: embedder={embedder} makes no teachers"):
+        compose("evaluate", [f"embedder={embedder}", "teachers=models/teachers"])
+
+
 def test_all_findings_are_told_at_once() -> None:
     with pytest.raises(ConfigError, match="model.pooling.*data.workers|data.workers.*model.pooling"):
         check_config(changed(["model.pooling=max", "data.workers=-1"]), "train")

@@ -109,7 +109,7 @@ def test_late_fusion_is_tuned_on_dev_and_scored_once_a_seed(tier: Path, tmp_path
     write(tier, "image_caption", captions(), "dev")
     log = tmp_path / "tries.jsonl"
     family = replace(FAMILIES[0], small=True)
-    done = late_fusion(
+    found = late_fusion(
         family,
         captions(),
         MadeFeatures(),
@@ -118,9 +118,11 @@ def test_late_fusion_is_tuned_on_dev_and_scored_once_a_seed(tier: Path, tmp_path
         seeds=(3, 4),
         log=log,  # type: ignore[arg-type]
     )
+    done = found.scored
+    assert len(found.models) == 2 and found.models[0].embed([Content(picture("fruit a"))]).shape == (1, 384)
     assert [part.rows[0].seed for part in done] == [3, 4] and {row.model for row in done[0].rows} == {"late_fusion"}
     tried = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(tried) == 2 and tried[0]["dev"] >= tried[1]["dev"]
     best = next(r.value for r in done[0].rows if (r.metric, r.task, r.suite) == ("MRR@10", "image_caption", "heldout"))
     assert best > 0.9, "it has seen these very pairs"
-    assert late_fusion(FAMILIES[1], captions(), MadeFeatures(), build_suite(tier), build_suite(tier)) == []  # type: ignore[arg-type]
+    assert late_fusion(FAMILIES[1], captions(), MadeFeatures(), build_suite(tier), build_suite(tier)).scored == []  # type: ignore[arg-type]

@@ -58,6 +58,15 @@ def test_texts_are_the_encoder_s_own_and_do_not_feel_their_neighbours(features: 
     np.testing.assert_allclose(together[0], pooled.numpy(), rtol=1e-3, atol=1e-5)
 
 
+def test_bf16_texts_are_near_and_kept_apart(features: FrozenFeatures) -> None:
+    quick = FrozenFeatures(features.embedder, precision="bf16-mixed")
+    contents = [Content("a red fox"), Content("bird")]
+    exact, near = features.vectors(contents, "text"), quick.vectors(contents, "text")
+    np.testing.assert_allclose(near, exact, rtol=0.05, atol=0.05)
+    assert quick.fingerprint("text") != features.fingerprint("text")
+    assert quick.fingerprint("image") == features.fingerprint("image")
+
+
 def test_vectors_are_kept_on_disk_by_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [Content(picture(seed)) for seed in range(3)]
     first = FrozenFeatures(tiny_embedder(), tmp_path).vectors(contents, "image")

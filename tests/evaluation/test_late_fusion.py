@@ -5,19 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from commonspace.content import Content, Text
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.late_fusion import (
     GRID,
+    Dropout,
     LateFusion,
     Settings,
     TrainingRows,
     _batches,
     kinds_of,
+    symmetric_loss,
     train_heads,
     training_rows,
 )
+from commonspace.objectives.nce import bidirectional_nce
 from tests.evaluation.made import MadeFeatures, captions, clip, picture, voice
 
 FAST = Settings(hidden=64, embedding_size=32, steps=200, batch_size=64, dropout=0.0, decay=0.9, learning_rate=3e-3)
@@ -118,6 +122,40 @@ def test_it_embeds_whatever_its_families_ask() -> None:
     np.testing.assert_array_equal(model.embed(contents[::-1])[::-1], vectors)
     with pytest.raises(ConfigError, match="no prefixes"):
         model.embed(contents, task="search result", role="query")
+
+
+def test_bf16_learns_what_float32_learns() -> None:
+    rows, settings = linear_rows(), Settings(steps=20, hidden=64, embedding_size=32)
+    exact, quick = (train_heads(rows, settings, 0, precision=one) for one in ("32-true", "bf16-mixed"))
+    assert {tensor.dtype for tensor in quick.state_dict().values()} == {torch.float32}
+    with torch.no_grad():
+        vectors = [heads({"image": torch.from_numpy(rows.query["image"])}) for heads in (exact, quick)]
+    assert (vectors[0] * vectors[1]).sum(1).mean() > 0.99
+
+
+def test_the_loss_is_that_of_the_model_both_ways() -> None:
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randn(2, 12, 8, generator=generator, requires_grad=True)
+    query, positive = nn.functional.normalize(raw, dim=-1)
+    ids = torch.arange(12) // 2, torch.arange(12) // 5 + 20
+    found = symmetric_loss(query, positive, 0.1, *ids)
+    expected, _ = bidirectional_nce(query, positive, temperature=0.1, query_ids=ids[0], positive_ids=ids[1])
+    torch.testing.assert_close(found, expected)
+    grads = [torch.autograd.grad(loss, raw, retain_graph=True)[0] for loss in (found, expected)]
+    torch.testing.assert_close(*grads)
+
+
+@pytest.mark.parametrize("shape", [(400, 300), (7, 5, 3)])
+def test_dropout_keeps_its_share_and_the_mean(shape: tuple[int, ...]) -> None:
+    dropout, ones = Dropout(0.25), torch.ones(shape)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        out = dropout(ones)
+    assert ((out == 0) | (out == torch.tensor(1 / 0.75))).all()
+    if ones.numel() > 1000:
+        assert out.mean().item() == pytest.approx(1, abs=0.01)
+        assert (out != out.roll(1, 1)).float().mean().item() == pytest.approx(2 * 0.25 * 0.75, abs=0.01)
+    assert torch.equal(dropout.eval()(ones), ones)
 
 
 def test_kinds_of_contents() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from commonspace.evaluation.frozen import FrozenFeatures, texts_of
 from commonspace.evaluation.intervals import DRAWS
 from commonspace.evaluation.late_fusion import (
     GRID,
+    SMALL_GRID,
     Fusion,
     LateFusion,
     Settings,
@@ -55,7 +57,7 @@ class Family:
         """The settings tuned over, in order."""
         if not 1 <= tries <= len(GRID):
             raise ConfigError(f"tries={tries}: the baseline's grid has 1 to {len(GRID)} settings")
-        return tuple(replace(one, batch_size=256) for one in GRID[: min(tries, 2)]) if self.small else GRID[:tries]
+        return (SMALL_GRID if self.small else GRID)[:tries]
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -171,12 +173,20 @@ def family_suite(suite: Suite, family: Family) -> Suite:
     return replace(suite, tasks=tuple(task for task in suite.tasks if task.name in family.answers))
 
 
-def tune(rows: TrainingRows, dev: Suite, features: FrozenFeatures, family: Family, tries: int, seed: int) -> list[Try]:
+@dataclass(frozen=True)
+class Specialist:
+    """One family's late fusion, by seed: the models, and what held-out says of each. Empty where it was not asked."""
+
+    models: list[LateFusion] = field(default_factory=list)
+    scored: list[Evaluated] = field(default_factory=list)
+
+
+def tune(dev: Suite, family: Family, tries: int, fit: Callable[[Settings], LateFusion]) -> list[Try]:
     """Train the first `tries` settings of the grid and score each on dev; best first. Ties keep the grid's order."""
     tried = []
     dev = replace(dev, tasks=tuple(task for task in dev.tasks if not task.grouped))
     for settings in family.grid(tries):
-        model = LateFusion(train_heads(rows, settings, seed, family.fusion), features)
+        model = fit(settings)
         score = dev_score(evaluate(model, dev, Scored("try", "baseline"), draws=1))
         tried.append(Try(settings, score, model))
     return sorted(tried, key=lambda one: -one.score)
@@ -206,27 +216,38 @@ def late_fusion(
     log: Path | None = None,
     draws: int = DRAWS,
     progress: bool = False,
-) -> list[Evaluated]:
+    precision: str = "32-true",
+) -> Specialist:
     """One family's specialist: tuned on dev, then trained and scored on held-out once a seed.
 
-    `log` gets one JSON line a try. Returns nothing where held-out has no task of the family.
+    `log` gets one JSON line a try; `precision` is that of training. Empty where held-out has no task of the family.
     """
     dev, heldout = family_suite(dev, family), family_suite(heldout, family)
     if not heldout.tasks or not records:
-        return []
+        return Specialist()
     rows = training_rows(features, records, progress=progress)
-    name = MODEL_OF_FUSION[family.fusion]
+    fit = partial(_fit, rows, features, family, progress, precision)
     best, trained = family.grid(1)[0], {}
     if dev.tasks:
-        tried = tune(rows, dev, features, family, tries, seeds[0])
+        tried = tune(dev, family, tries, partial(fit, seeds[0]))
         best, trained = tried[0].settings, {seeds[0]: tried[0].model}
-        _write_log(log, name, family, tried)
-    done = []
-    for seed in seeds:
-        model = trained.get(seed) or LateFusion(train_heads(rows, best, seed, family.fusion, progress), features)
-        scored = Scored(name, "baseline", seed=seed)
-        done.append(evaluate(model, heldout, scored, near_duplicates=near_duplicates, draws=draws))
-    return done
+        _write_log(log, MODEL_OF_FUSION[family.fusion], family, tried)
+    models = [trained.get(seed) or fit(seed, best) for seed in seeds]
+    scored = [Scored(MODEL_OF_FUSION[family.fusion], "baseline", seed=seed) for seed in seeds]
+    judge = partial(evaluate, near_duplicates=near_duplicates, draws=draws)
+    return Specialist(models, [judge(model, heldout, one) for model, one in zip(models, scored, strict=True)])
+
+
+def _fit(
+    rows: TrainingRows,
+    features: FrozenFeatures,
+    family: Family,
+    progress: bool,
+    precision: str,
+    seed: int,
+    settings: Settings,
+) -> LateFusion:
+    return LateFusion(train_heads(rows, settings, seed, family.fusion, progress, precision), features)
 
 
 def _write_log(path: Path | None, name: str, family: Family, tried: Sequence[Try]) -> None:

@@ -21,11 +21,11 @@ from commonspace.content import Audio, Content, Document, Image, Text, Video
 from commonspace.errors import ContentError
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.towers.fingerprint import weights_fingerprint
-from commonspace.processing.pieces import Piece
+from commonspace.processing.pieces import Piece, Pieces
 
 Kind = Literal["text", "image", "audio", "video"]
 SEGMENTS = 4  # of a video, each averaged alone: the baseline keeps the order of what happens
-_CHUNK = 512  # contents processed at once
+_CHUNKS: dict[Kind, int] = {"text": 8192, "image": 512, "audio": 512, "video": 512}  # contents processed at once
 _BATCH_TOKENS = 4096
 _PARTS = {"image": Image, "audio": Audio, "video": Video}
 
@@ -43,10 +43,11 @@ class FrozenFeatures:
     """Vectors of single parts, computed once per distinct content and kept on disk where a folder is given.
 
     `embedder` is an untrained model: its backbone's text encoder and towers are used, its head and connectors are not.
+    `precision` is the text encoder's: 32-true or bf16-mixed.
     """
 
-    def __init__(self, embedder: Embedder, folder: Path | None = None) -> None:
-        self.embedder, self.folder = embedder.eval(), folder
+    def __init__(self, embedder: Embedder, folder: Path | None = None, precision: str = "32-true") -> None:
+        self.embedder, self.folder, self.precision = embedder.eval(), folder, precision
         self._vectors: dict[Kind, dict[int, np.ndarray]] = {}
 
     def vectors(self, contents: Sequence[Content], kind: Kind, progress: bool = False) -> np.ndarray:
@@ -58,12 +59,14 @@ class FrozenFeatures:
         video  mean over the grid of each of 4 stretches of frames, then sound   [4 C + 2 A], zeros where it is mute
         Raises ContentError where a content has no such part.
         """
-        known = self._vectors.setdefault(kind, self._load(kind))
+        if kind not in self._vectors:
+            self._vectors[kind] = self._load(kind)
+        known = self._vectors[kind]
         parts = [_only(content, kind) for content in contents]
         digests = [part.digest() for part in parts]
         missing = {digest: part for digest, part in zip(digests, parts, strict=True) if digest not in known}
         todo = list(missing.items())
-        chunks = [todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)]
+        chunks = [todo[start : start + _CHUNKS[kind]] for start in range(0, len(todo), _CHUNKS[kind])]
         for chunk in track(chunks, description=f"frozen {kind} features", disable=not (progress and chunks)):
             rows = self._compute([part for _, part in chunk], kind)
             known.update({digest: row for (digest, _), row in zip(chunk, rows, strict=True)})
@@ -75,10 +78,7 @@ class FrozenFeatures:
     def _compute(self, parts: list[Content], kind: Kind) -> np.ndarray:
         pieces = [self.embedder.processor(part) for part in parts]
         if kind == "text":
-            out_ND = torch.empty(len(pieces), self.embedder.backbone.width)
-            for rows in token_batches([item.tokens for item in pieces], _BATCH_TOKENS):
-                out_ND[rows] = self.embedder.pool([pieces[row] for row in rows]).float().cpu()
-            return out_ND.numpy()
+            return self._encode(pieces)
         images = _rows(self, [piece for item in pieces for piece in item.pieces if piece.kind == "image"])
         sounds = _rows(self, [piece for item in pieces for piece in item.pieces if piece.kind == "audio"])
         vectors = []
@@ -87,6 +87,13 @@ class FrozenFeatures:
             sound = [next(sounds) for piece in item.pieces if piece.kind == "audio"]
             vectors.append(self._pool(kind, frames, sound))
         return np.stack(vectors)
+
+    def _encode(self, texts: list[Pieces]) -> np.ndarray:
+        out_ND = torch.empty(len(texts), self.embedder.backbone.width)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+            for rows in token_batches([item.tokens for item in texts], _BATCH_TOKENS):
+                out_ND[rows] = self.embedder.pool([texts[row] for row in rows]).float().cpu()
+        return out_ND.numpy()
 
     def _pool(self, kind: Kind, frames: list[torch.Tensor], sounds: list[torch.Tensor]) -> np.ndarray:
         if kind == "image":
@@ -105,13 +112,15 @@ class FrozenFeatures:
         return torch.cat([*means, sound]).numpy()
 
     def fingerprint(self, kind: Kind) -> str:
-        """Of the weights and of every number of preprocessing: equal fingerprints, equal vectors."""
+        """Of the weights, of every number of preprocessing and of a text's precision: equal ones, equal vectors."""
         towers = self.embedder.backbone.towers()
         modules = {"text": ["text"], "image": ["image"], "audio": ["audio"], "video": ["image", "audio"]}[kind]
         state = hashlib.blake2b(json.dumps(self.embedder.processor.preprocessing.to_json(), sort_keys=True).encode())
         for name in modules:
             module = self.embedder.backbone.text if name == "text" else towers.get(name)
             state.update((weights_fingerprint(module) if module is not None else "none").encode())
+        if kind == "text" and self.precision != "32-true":
+            state.update(self.precision.encode())
         return state.hexdigest()[:16]
 
     def _path(self, kind: Kind) -> Path | None:

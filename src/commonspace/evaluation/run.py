@@ -24,9 +24,11 @@ from commonspace.evaluation.geometry import geometry
 from commonspace.evaluation.late_fusion import GRID
 from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
 from commonspace.evaluation.suite import Suite, build_suite
+from commonspace.evaluation.teachers import TASKS, write_teacher
 from commonspace.models.build import CompactOptions, build_compact
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import read_json
+from commonspace.models.precision import resolve_precision
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 
@@ -59,7 +61,10 @@ def main(config: DictConfig) -> None:
             raise ConfigError(f"name and dims have no effect on {plain['embedder']}; leave them out")
         names = BASELINES if plain["embedder"] == "baselines" else (plain["embedder"],)
         for name in names:
-            evaluate_baseline(place, name, seed=plain["seed"], seeds=plain["seeds"], tries=plain["tries"])
+            evaluate_baseline(
+                place, name, seed=plain["seed"], seeds=plain["seeds"], tries=plain["tries"],
+                teachers=Path(plain["teachers"]) if plain["teachers"] else None,
+            )  # fmt: skip
     else:
         evaluate_folder(
             place,
@@ -115,6 +120,16 @@ class Place:
         options, numbers = CompactOptions.of(self.model), Preprocessing.of(self.model)
         embedder = build_compact(options, numbers, weights=self.weights, cache=self.cache)
         return FrozenFeatures(self.prepare(embedder), self.cache / "features")
+
+    @cached_property
+    def late_fusion_precision(self) -> str:
+        """Of late fusion's training and the captions it reads: whichever this machine is faster in."""
+        return resolve_precision("auto", "cpu")
+
+    @cached_property
+    def fusion_features(self) -> FrozenFeatures:
+        """What late fusion reads: `frozen`, its captions encoded in `late_fusion_precision`."""
+        return FrozenFeatures(self.frozen.embedder, self.frozen.folder, self.late_fusion_precision)
 
     @cached_property
     def near_duplicates(self) -> dict[int, str]:
@@ -188,20 +203,25 @@ def training_of(folder: Path) -> dict[str, Any]:
     return {"stage": "model", "seed": None, "run_id": None}
 
 
-def evaluate_baseline(place: Place, name: str, *, seed: int = 1, seeds: int = 5, tries: int = len(GRID)) -> None:
-    """Score one baseline. Late fusion is tuned on dev, then trained `seeds` times from `seed` on."""
+def evaluate_baseline(
+    place: Place, name: str, *, seed: int = 1, seeds: int = 5, tries: int = len(GRID), teachers: Path | None = None
+) -> None:
+    """Score one baseline. Late fusion is tuned on dev, then trained `seeds` times from `seed` on.
+
+    `teachers` is a folder for its tables of training contents (`teachers.py`); None writes none.
+    """
     score: dict[str, Callable[[], None]] = {
         "chance": lambda: _write(place, [baselines.chance(place.suite, place.near_duplicates)]),
         "bm25": lambda: _write(place, [baselines.bm25(place.suite, place.near_duplicates, place.draws)]),
         "e5": lambda: _write(
             place, [baselines.raw_text(place.suite, place.frozen, place.near_duplicates, place.draws, progress=True)]
         ),
-        "late_fusion": lambda: _late_fusion(place, range(seed, seed + seeds), tries),
+        "late_fusion": lambda: _late_fusion(place, range(seed, seed + seeds), tries, teachers),
     }
     score[name]()
 
 
-def _late_fusion(place: Place, seeds: Sequence[int], tries: int) -> None:
+def _late_fusion(place: Place, seeds: Sequence[int], tries: int, teachers: Path | None) -> None:
     log = place.output / "tries" / "late_fusion.jsonl"
     log.unlink(missing_ok=True)
     found: dict[str, list[Evaluated]] = {}
@@ -215,12 +235,16 @@ def _late_fusion(place: Place, seeds: Sequence[int], tries: int) -> None:
         console.print(f"late fusion: {family.name} ({family.fusion})")
         records = [record for shard in trains for record in ShardReader(place.data / shard, "train")]
         done = baselines.late_fusion(
-            family, records, place.frozen, _dev(place, trains), place.suite, tries=tries, seeds=seeds,
+            family, records, place.fusion_features, _dev(place, trains), place.suite, tries=tries, seeds=seeds,
             near_duplicates=place.near_duplicates, log=log, draws=place.draws, progress=True,
+            precision=place.late_fusion_precision,
         )  # fmt: skip
         name = baselines.MODEL_OF_FUSION[family.fusion]
-        found.setdefault(name, []).extend(done)
-        pooled.setdefault(name, []).extend(over_seeds(done, place.draws))
+        found.setdefault(name, []).extend(done.scored)
+        pooled.setdefault(name, []).extend(over_seeds(done.scored, place.draws))
+        if teachers and family.name in TASKS:
+            path = teachers / f"{TASKS[family.name]}.safetensors"
+            console.print(f"{path}: {write_teacher(path, done.models, records)} contents", soft_wrap=True)
     for name, parts in found.items():
         _write(place, parts, pooled[name])
 
