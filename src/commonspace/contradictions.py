@@ -181,6 +181,11 @@ def _teachers(config: Config) -> Iterable[str]:
         yield f"teachers: embedder={config.get('embedder')} makes no teachers; use embedder=baselines, or null"
 
 
+def _teachers(config: Config) -> Iterable[str]:
+    if config.get("teachers") is not None and config.get("embedder") != "baselines":
+        yield f"teachers: embedder={config.get('embedder')} makes no teachers; use embedder=baselines, or null"
+
+
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
     _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _teachers,
 )  # fmt: skip

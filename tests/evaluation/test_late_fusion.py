@@ -151,7 +151,7 @@ def test_dropout_keeps_its_share_and_the_mean(shape: tuple[int, ...]) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         out = dropout(ones)
-    assert set(out.unique().tolist()) <= {0.0, 1 / 0.75}
+    assert ((out == 0) | (out == torch.tensor(1 / 0.75))).all()
     if ones.numel() > 1000:
         assert out.mean().item() == pytest.approx(1, abs=0.01)
         assert (out != out.roll(1, 1)).float().mean().item() == pytest.approx(2 * 0.25 * 0.75, abs=0.01)
