@@ -46,7 +46,7 @@ def write_report(tier: str, folder: Path, docs: Path, cache: Path) -> Path:
         samples = _samples(folder, name, source)
         sheet = None
         if source["role"] != "zero_shot":  # their pictures are for scoring only; docs show none of them
-            sheet = write_sheet(_training_rows(folder, name, source), sheets / f"{tier}-{name}.jpg")
+            sheet = write_sheet(_training_rows(folder, name, source), sheets / f"{tier}-{name}.png")
         lines += [*_source_section(name, source, samples, sheet, docs, cache), ""]
     lines += [*_merged(manifest), "", _licence_section(manifest)]
     partial = page.with_name(f".{page.name}.partial")

@@ -42,7 +42,7 @@ def _ranges(config: Config) -> Iterable[str]:
         yield from _number(config, key, 0, huge, open_low=True)
     for key in ("stage.learning_rate", "stage.new_learning_rate", "stage.weight_decay", "data.workers", "data.memory"):
         yield from _number(config, key, 0, huge)
-    for key in ("count", "bootstrap", "seeds", "data.limit", "data.skip_budget", "callbacks.keep"):
+    for key in ("count", "bootstrap", "seeds", "tries", "data.limit", "data.skip_budget", "callbacks.keep"):
         yield from _number(config, key, 1, huge)
 
 
@@ -181,11 +181,25 @@ def _teachers(config: Config) -> Iterable[str]:
         yield f"teachers: embedder={config.get('embedder')} makes no teachers; use embedder=baselines, or null"
 
 
-def _teachers(config: Config) -> Iterable[str]:
-    if config.get("teachers") is not None and config.get("embedder") != "baselines":
-        yield f"teachers: embedder={config.get('embedder')} makes no teachers; use embedder=baselines, or null"
+def _evaluation(config: Config) -> Iterable[str]:
+    """What `evaluate` would not read: a baseline brings its own vectors, and only late fusion is tuned and trained."""
+    embedder = config.get("embedder")
+    if embedder is None or "tries" not in config:
+        return
+    if embedder in _BASELINES:
+        idle = ("name", "dims", "prefix_policy", "batch_tokens", *(() if embedder in _TUNED else _OF_TUNING))
+    else:
+        idle = _OF_TUNING
+    for key in idle:
+        if config.get(key) != _UNASKED.get(key):
+            yield f"{key}: has no effect on embedder={embedder}; leave it out"
 
 
+# As configs/evaluate.yaml has them; a test holds the two together.
+_UNASKED = {"prefix_policy": "query", "batch_tokens": 8192, "seed": 1, "seeds": 5, "tries": 8}
+_OF_TUNING = ("seed", "seeds", "tries")
+_TUNED = ("late_fusion", "baselines")
+_BASELINES = ("chance", "bm25", "e5", *_TUNED)
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
-    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _teachers,
+    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _teachers, _evaluation,
 )  # fmt: skip

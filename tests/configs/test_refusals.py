@@ -114,6 +114,45 @@ def test_teachers_beside_anything_but_the_baselines(embedder: str) -> None:
         compose("evaluate", [f"embedder={embedder}", "teachers=models/teachers"])
 
 
+@pytest.mark.parametrize(
+    "embedder, given",
+    [
+        ("baselines", "prefix_policy=none"),
+        ("late_fusion", "batch_tokens=4096"),
+        ("e5", "name=other"),
+        ("chance", "dims=[64]"),
+        ("bm25", "seeds=2"),
+        ("models/x", "seeds=2"),
+        ("models/x", "tries=2"),
+        ("models/x", "seed=2"),
+    ],
+)
+def test_what_an_evaluation_would_not_read(embedder: str, given: str) -> None:
+    key = given.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"{key}: has no effect on embedder={embedder}"):
+        compose("evaluate", [f"embedder={embedder}", given])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["embedder=baselines", "seeds=2", "tries=2", "seed=3"],
+        ["embedder=models/x", "prefix_policy=task", "batch_tokens=4096", "name=y", "dims=[64]"],
+    ],
+)
+def test_what_an_evaluation_reads_passes(words: list[str]) -> None:
+    assert compose("evaluate", words)
+
+
+def test_an_evaluations_defaults_are_known() -> None:
+    from commonspace.contradictions import _BASELINES, _UNASKED
+    from commonspace.evaluation.run import BASELINES
+
+    config = compose("evaluate", ["embedder=chance"])
+    assert {key: config[key] for key in _UNASKED} == _UNASKED
+    assert set(_BASELINES) == {*BASELINES, "baselines"}
+
+
 def test_all_findings_are_told_at_once() -> None:
     with pytest.raises(ConfigError, match="model.pooling.*data.workers|data.workers.*model.pooling"):
         check_config(changed(["model.pooling=max", "data.workers=-1"]), "train")

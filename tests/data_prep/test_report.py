@@ -37,8 +37,8 @@ def test_every_source_has_its_rows_licence_examples_and_drops(page):
 
 def test_pictures_of_training_sources_only(page, tmp_path):
     text = page().read_text()
-    assert "](results/data/tiny-one.jpg)" in text
-    assert [path.name for path in (tmp_path / "docs/results/data").iterdir()] == ["tiny-one.jpg"]
+    assert "](results/data/tiny-one.png)" in text
+    assert [path.name for path in (tmp_path / "docs/results/data").iterdir()] == ["tiny-one.png"]
 
 
 def test_the_main_tier_has_the_plain_name(page):

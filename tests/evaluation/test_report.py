@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pandas as pd
 import pytest
 
 from commonspace.errors import DataError
-from commonspace.evaluation import report
+from commonspace.evaluation import plots, report
 from commonspace.evaluation.comparison import compare, compare_models, primary, read_comparisons
 from commonspace.evaluation.engine import evaluate, over_seeds, save
 from commonspace.evaluation.geometry import geometry
@@ -72,8 +74,54 @@ def test_every_figure_is_in_a_row_and_pages_stand_alone(folder: Path) -> None:
     assert "http" not in page and "results.md" not in page
     for picture in folder.glob("*.png"):
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_index_links_each_tier_and_answers_for_the_main_one(folder: Path) -> None:
+    report.write(folder)
+    shutil.copytree(folder, folder.parent / "mini")
+    report.write(folder.parent / "mini")
     index = (folder.parents[1] / "results.md").read_text()
-    assert "](results/made/tasks_all.png)" in index and "# Results, tier made" in index
+    links = re.findall(r"\]\(([^)]+)\)", index)
+    assert set(links) == {
+        f"results/{t}{file}" for t in ("mini", "made") for file in ("/results.md", "/report.html", "/")
+    }
+    assert all((folder.parents[1] / link).exists() for link in links) and "![" not in index
+    assert index.count("soup - late_fusion") == 2 and "soup is above late_fusion on image_caption" in index
+    assert len(index.splitlines()) < 40
+
+
+def test_tiers_that_git_ignores_are_not_in_the_index(folder: Path) -> None:
+    root = folder.parents[1]
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    (root / ".gitignore").write_text("/results/quick/\n")
+    report.write(folder)
+    shutil.copytree(folder, folder.parent / "quick")
+    report.write(folder.parent / "quick")
+    index = (root / "results.md").read_text()
+    assert "results/made/results.md" in index and "quick" not in index
+
+
+def test_the_committed_index_is_of_the_committed_rows(tmp_path: Path) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    for link in re.findall(r"\]\(([^)]+)\)", (docs / "results.md").read_text()):
+        assert (docs / link).exists()
+    committed = [
+        path for path in (docs / "results/mini").iterdir() if path.suffix in (".json", ".jsonl", ".md", ".html")
+    ]
+    (tmp_path / "results/mini").mkdir(parents=True)
+    for path in committed:
+        shutil.copy(path, tmp_path / "results/mini")
+    assert report.write_index(tmp_path / "results").read_text() == (docs / "results.md").read_text()
+
+
+def test_models_of_a_whole_recipe_keep_their_colours_apart() -> None:
+    names = ["chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", "pretrain", "align",
+             "finetune_base", "finetune_lora", "finetune_media", "finetune_warm", "specialist_image",
+             "specialist_speech", "soup_uniform", "soup"]  # fmt: skip
+    palette = plots.colours(names)
+    points = np.array([[int(palette[name][i : i + 2], 16) for i in (1, 3, 5)] for name in names])
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1) + 999 * np.eye(len(names))
+    assert distances.min() > 40
 
 
 def test_a_second_report_is_the_same_and_needs_no_ranks(folder: Path) -> None:

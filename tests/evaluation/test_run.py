@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from commonspace.content import Audio, Content, Image
 from commonspace.errors import ContentError, DataError
-from commonspace.evaluation import report
+from commonspace.evaluation import near_duplicates, report
 from commonspace.evaluation.results import read_geometry, read_ranks, read_rows
 from commonspace.evaluation.run import Place, evaluate_baseline, evaluate_folder, training_of
 from tests.evaluation.made import record, write
@@ -91,3 +92,13 @@ def test_a_file_that_cannot_be_read_ends_the_evaluation_with_its_name(place: Pla
     with pytest.raises(ContentError, match=r"heldout-00000\.tar:cut\.0\.png"):
         evaluate_folder(place, tmp_path / "models" / "m")
     assert not list(place.output.glob("*.jsonl"))
+
+
+def test_near_duplicates_are_of_the_frozen_model_in_use(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict] = []
+    monkeypatch.setattr(near_duplicates, "mark", lambda root, **options: asked.append(options) or {})
+    for model in ({}, {"vision": "another", "image_size": 64}, {"vision": None}):
+        assert replace(place, model=model).near_duplicates == {}
+    names = [options["features_name"] for options in asked]
+    assert len(set(names)) == 3 and names[1] == "another at 64 pixels from package"
+    assert [options["image_vectors"] is None for options in asked] == [False, False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from nbclient import NotebookClient
 from omegaconf import OmegaConf
 
 from commonspace.configuration import compose
-from commonspace.evaluation.results import Row, write_rows
+from commonspace.evaluation.comparison import Compared, write_comparisons
+from commonspace.evaluation.intervals import Difference
+from commonspace.evaluation.results import Row, read_all, write_rows
+from commonspace.evaluation.tables import Rows, figure
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.logger import make_loggers
 
@@ -44,15 +48,50 @@ def write_run(folder: Path, *overrides: str, steps: int = 8, speed: float = 1.0)
             logger.experiment.finish()
 
 
-def write_result(folder: Path, model: str, value: float) -> None:
+def row(model: str, value: float, **changes: object) -> Row:
     """One result row, as evaluation writes it."""
     values = {
-        "suite": "heldout", "task": "speech", "direction": "audio->text", "split": "heldout", "language": "all",
-        "subset": "no_near_duplicates", "source": "all", "metric": "MRR@10", "value": value, "ci95": (0.1, 0.9),
-        "queries": 40, "pool": 80.0, "dim": 384, "precision": "float32", "prefix_policy": "query", "model": model,
-        "stage": "soup", "seed": 1,
+        "suite": "heldout", "task": "speech_languages", "direction": "speech->text", "split": "heldout",
+        "language": "all", "subset": "no_near_duplicates", "source": "all", "metric": "MRR@10", "value": value,
+        "ci95": (0.1, 0.9), "queries": 40, "pool": 80.0, "dim": 384, "precision": "float32", "prefix_policy": "query",
+        "model": model, "stage": "soup", "seed": None, **changes,
     }  # fmt: skip
-    write_rows(folder, model, [Row(**{field.name: values.get(field.name) for field in fields(Row)})])
+    return Row(**{field.name: values.get(field.name) for field in fields(Row)})
+
+
+def write_results(folder: Path) -> None:
+    """A baseline of two seeds, a stage and a soup, each with rows that a headline must not take for its own."""
+    every = {"subset": "all"}
+    rows = {
+        "late_fusion": [row("late_fusion", 0.4, dim=None, stage="baseline")]
+        + [row("late_fusion", 0.31 + seed, dim=None, stage="baseline", seed=seed) for seed in (1, 2)],
+        "pretrain": [row("pretrain", 0.2, stage="pretrain")],
+        "soup": [
+            row("soup", 0.5),
+            row("soup", 0.77, language="fr"),
+            row("soup", 0.66, dim=64),
+            row("soup", 0.88, source="asterisk-fr"),
+            *(row("soup", 0.6, language=code, **every) for code in ("fr", "ru")),
+            *(row("soup", dim / 500, dim=dim, metric="NDCG@10", **every) for dim in (64, 384)),
+        ],
+    }
+    for model, some in rows.items():
+        write_rows(folder, model, some)
+    gap = Difference(0.1, 0.05, 0.15, 0.01, 0.04, 80, 40)
+    compared = [
+        Compared("speech", "both", metric, "no_near_duplicates", "soup", "late_fusion", 0.5, 0.4, gap, 0.02)
+        for metric in ("MRR@10", "R@1")
+    ]
+    write_comparisons(folder, compared)
+
+
+def executed(folder: Path) -> tuple[int, str]:
+    """How many pictures the notebook shows in all, and its tables."""
+    notebook = nbformat.read(FOLDER / "read_runs.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return len(pictures), "\n".join(o["data"]["text/html"] for o in outputs if "text/html" in o.get("data", {}))
 
 
 @pytest.mark.slow
@@ -61,18 +100,30 @@ def test_read_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "runs", "experiment=tiny/finetune_base", speed=2.0)
     write_run(tmp_path / "runs", "experiment=tiny/finetune_warm", speed=1.5)
     (tmp_path / "results/tiny").mkdir(parents=True)
-    write_result(tmp_path / "results/tiny", "chance", 0.05)
-    write_result(tmp_path / "results/tiny", "soup", 0.5)
+    write_results(tmp_path / "results/tiny")
     monkeypatch.setenv("COMMONSPACE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COMMONSPACE_RESULTS", str(tmp_path / "results"))
-    notebook = nbformat.read(FOLDER / "read_runs.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    tables = "\n".join(output["data"]["text/html"] for output in outputs if "text/html" in output.get("data", {}))
-    assert len(pictures) == 3 + 3 + 1 + 1 + 1, "loss and dev for each run, health, ablations, held-out"
-    for shown in ("pretrain", "finetune_base", "finetune_warm", "finished", "temperature", "<td>0.5</td>"):
+    pictures, tables = executed(tmp_path)
+    runs, reports = 3 + 3 + 1 + 1, 1 + 1 + 1 + 1 + 1
+    assert pictures == runs + reports, "loss and dev for each run, health, ablations; then one of each plot of results"
+    for shown in ("pretrain", "finetune_base", "finetune_warm", "finished", "temperature"):
         assert shown in tables
+    heldout = tables[tables.index("late_fusion") :]
+    assert all(f"<td>{value} [.10, .90]</td>" in heldout for value in ("0.400", "0.200", "0.500"))
+    assert not re.search(r"0\.77|0\.66|0\.88|1\.31|2\.31", heldout), (
+        "a language, a size, a source or a seed as headline"
+    )
+
+
+@pytest.mark.slow
+def test_read_runs_on_the_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh checkout: figures of the mini tier and not one run."""
+    monkeypatch.setenv("COMMONSPACE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("COMMONSPACE_RESULTS", str(FOLDER.parent / "docs/results"))
+    pictures, tables = executed(tmp_path)
+    assert pictures >= 7, "tasks, differences, sizes, three of languages, stages"
+    headline = Rows.of(read_all(FOLDER.parent / "docs/results/mini")).headline("MRR@10", "no_near_duplicates")
+    assert all(f"<td>{figure(one)}</td>" in tables for cell in headline.values() for one in cell.values())
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.ipynb")), ids=lambda path: path.name)

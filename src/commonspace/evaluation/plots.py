@@ -23,15 +23,17 @@ _STYLE = {
     "grid.alpha": 0.25,
     "legend.frameon": False,
 }
-# Baselines in greys and browns, trained models in colours that stay apart in print and for most eyes (Okabe and Ito).
-_BASELINE = {"chance": "#c8c8c8", "bm25": "#9a9a9a", "e5": "#6b6b6b", "late_fusion": "#000000"}
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f", "#7f3c8d", "#11a579")
+# Baselines in greys, the soup in red, others in colours that stay apart in print and for most eyes (Okabe and Ito, then
+# Tol): as many as the mini recipe evaluates.
+_NAMED = {"chance": "#c8c8c8", "bm25": "#9a9a9a", "e5": "#6b6b6b", "late_fusion": "#000000", "soup": "#d1001f"}
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f", "#7f3c8d", "#332288",
+            "#882255", "#b3b33c")  # fmt: skip
 
 
 def colours(models: Sequence[str]) -> dict[str, str]:
     """One colour a model, the same in every plot of a report."""
-    others = [name for name in ordered(models) if name not in _BASELINE]
-    return {**_BASELINE, **{name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(others)}}
+    others = [name for name in ordered(models) if name not in _NAMED]
+    return {**_NAMED, **{name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(others)}}
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:

@@ -16,7 +16,6 @@ from rich.console import Console
 from commonspace.content import Content
 from commonspace.data.features import attach_features
 from commonspace.data.shards import ShardReader
-from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation import baselines, near_duplicates, report
 from commonspace.evaluation.engine import Evaluated, evaluate, over_seeds, save
 from commonspace.evaluation.frozen import FrozenFeatures
@@ -57,8 +56,6 @@ def main(config: DictConfig) -> None:
         model=plain["model"],
     )
     if plain["embedder"] in (*BASELINES, "baselines"):
-        if plain["name"] or plain["dims"]:
-            raise ConfigError(f"name and dims have no effect on {plain['embedder']}; leave them out")
         names = BASELINES if plain["embedder"] == "baselines" else (plain["embedder"],)
         for name in names:
             evaluate_baseline(
@@ -133,11 +130,15 @@ class Place:
 
     @cached_property
     def near_duplicates(self) -> dict[int, str]:
-        """Held-out contents training has all but seen; computed once a tier."""
+        """Held-out contents training has all but seen; computed once a tier and frozen model.
+
+        A model without a vision tower has no features of images; their hashes still count.
+        """
+        vision, size = CompactOptions.of(self.model).vision, Preprocessing.of(self.model).image_size
         return near_duplicates.mark(
             self.data,
-            image_vectors=lambda contents: self.frozen.vectors(contents, "image", progress=True),
-            features_name=f"{CompactOptions().vision} from {self.weights}",
+            image_vectors=(lambda contents: self.frozen.vectors(contents, "image", progress=True)) if vision else None,
+            features_name=f"{vision} at {size} pixels from {self.weights}",
             progress=True,
         )
 
@@ -274,6 +275,3 @@ def _saved(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ())
 def _command() -> str:
     """The command line as it was typed, without the folders of this machine."""
     return shlex.join(["commonspace", *(word for word in sys.argv[1:] if not word.startswith("paths."))])
-
-
-__all__ = ["BASELINES", "DataError", "Place", "evaluate", "evaluate_baseline", "evaluate_folder", "main"]
