@@ -21,6 +21,7 @@ from commonspace.stages.train import train
 from tests.stages.training import settings
 
 GOLDEN = Path(__file__).parents[1] / "golden/tiny_pretrain.json"
+EARLY = 5  # steps
 # From the towers themselves, so that no other stage comes into it; batches that two cores train in seconds.
 OVERRIDES = (
     "experiment=tiny/pretrain init=null stage.token_budget=null stage.steps=8 stage.dev_limit=4 seed=1 "
@@ -53,9 +54,11 @@ def curve(folder: Path, data: Path, cache: Path) -> list[dict[str, object]]:
 def test_the_tiny_recipe_trains_as_it_did(
     tmp_path: Path, weights_folder: Path, tiny_data: Path, one_thread: None
 ) -> None:
-    """The first loss knows only the forward pass, so it is held closely; later ones drift apart by rounding.
+    """Early losses are held closely, later ones drift apart by rounding and are held loosely.
 
-    One thread and two were seen to differ by 0.0001 of a loss after five steps and by 0.003 after seven.
+    One thread and two were seen to differ by a hundred-thousandth in the first four losses and by a third of a percent
+    in the seventh. Off by a tenth, the rate of the new parts moves the second loss by two percent; layer_decay 0.8 for
+    0.9 the fourth by 0.4; clipping at twice the norm the seventh by 1.5.
     """
     found = curve(tmp_path, tiny_data.parent, weights_folder.parent)
     if os.environ.get("WRITE_GOLDEN"):
@@ -65,5 +68,6 @@ def test_the_tiny_recipe_trains_as_it_did(
     assert golden["overrides"] == " ".join(OVERRIDES), "another run; write the curve anew"
     assert [step["task"] for step in found] == [step["task"] for step in golden["steps"]]
     losses, expected = ([step["loss"] for step in steps] for steps in (found, golden["steps"]))
-    assert losses[0] == pytest.approx(expected[0], rel=1e-3)
-    assert losses == pytest.approx(expected, rel=0.02, abs=0.02), f"{losses} where {expected} were; see this file's top"
+    message = f"losses {losses} where {expected} were; see the top of this file"
+    assert losses[:EARLY] == pytest.approx(expected[:EARLY], rel=1e-3, abs=0.01), message
+    assert losses[EARLY:] == pytest.approx(expected[EARLY:], rel=0.01, abs=0.01), message
