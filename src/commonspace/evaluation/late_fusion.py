@@ -58,6 +58,11 @@ GRID: tuple[Settings, ...] = (
     Settings(learning_rate=5e-3, batch_size=512),
     Settings(hidden=768, steps=128),
 )
+COMPOSED_GRID: tuple[Settings, ...] = (  # few steps suit the MLP of both parts, many its sum
+    Settings(hidden=768, steps=128),
+    Settings(hidden=768),
+    Settings(),
+)
 SMALL_GRID: tuple[Settings, ...] = (  # for families of few rows
     Settings(hidden=768, steps=128, batch_size=256),
     Settings(hidden=768, batch_size=256),
