@@ -24,6 +24,7 @@ from commonspace.evaluation.engine import Evaluated, NearDuplicates, evaluate, r
 from commonspace.evaluation.frozen import FrozenFeatures, texts_of
 from commonspace.evaluation.intervals import DRAWS
 from commonspace.evaluation.late_fusion import (
+    COMPOSED_GRID,
     GRID,
     SMALL_GRID,
     Fusion,
@@ -44,7 +45,8 @@ TEXT_TASKS = ("crosslingual", "summary", "recipe", "code", "document", "document
 class Family:
     """Tasks one late-fusion specialist answers: `trains` are shards it trains on, `answers` tasks of the suite.
 
-    `small` families have few rows and are reported, not gated: batches of 256, and two tries at most.
+    `small` families have few rows and are reported, not gated: batches of 256, and two tries at most. Those with a
+    fusion of parts get three at most.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Family:
         """The settings tuned over, in order."""
         if not 1 <= tries <= len(GRID):
             raise ConfigError(f"tries={tries}: the baseline's grid has 1 to {len(GRID)} settings")
+        if self.fusion != "single":
+            return COMPOSED_GRID[:tries]
         return (SMALL_GRID if self.small else GRID)[:tries]
 
 

@@ -58,6 +58,11 @@ GRID: tuple[Settings, ...] = (
     Settings(hidden=3072),  # twice the time for 0.007 of dev images, within two seeds' difference
     Settings(hidden=768, steps=128),
 )
+COMPOSED_GRID: tuple[Settings, ...] = (  # few steps suit the MLP of both parts, many its sum
+    Settings(hidden=768, steps=128),
+    Settings(hidden=768),
+    Settings(),
+)
 SMALL_GRID: tuple[Settings, ...] = (  # for families of few rows
     Settings(hidden=768, steps=128, batch_size=256),
     Settings(hidden=768, batch_size=256),
