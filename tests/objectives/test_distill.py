@@ -61,17 +61,11 @@ def test_a_teacher_sure_of_the_positive_is_the_classification_loss():
 
 
 def test_in_batch_scores_are_two_divergences_of_plain_softmaxes():
-    query, positive, teacher_query, teacher_positive = torch.randn(4, 5, 6, dtype=torch.float64)
-    loss, _ = in_batch_score_match(
-        query,
-        positive,
-        teacher_query_BF=teacher_query,
-        teacher_positive_BF=teacher_positive,
-        temperature=0.1,
-        teacher_temperature=0.2,
-    )
+    query, positive = torch.randn(2, 5, 6, dtype=torch.float64)
+    scores = torch.randn(5, 5, dtype=torch.float64)
+    loss, _ = in_batch_score_match(query, positive, teacher_BB=scores, temperature=0.1, teacher_temperature=0.2)
     student = F.cosine_similarity(query[:, None], positive[None], dim=-1) / 0.1
-    teacher = F.cosine_similarity(teacher_query[:, None], teacher_positive[None], dim=-1) / 0.2
+    teacher = scores / 0.2
     expected = sum(
         F.kl_div(s.log_softmax(1), t.softmax(1), reduction="batchmean")
         for s, t in ((student, teacher), (student.T, teacher.T))
@@ -82,7 +76,7 @@ def test_in_batch_scores_are_two_divergences_of_plain_softmaxes():
 def test_a_teacher_sure_of_its_pairs_is_the_contrastive_loss_with_its_mask():
     query, positive = torch.randn(2, 6, 8, dtype=torch.float64, requires_grad=True)
     ids = {"query_ids": torch.tensor([0, 1, 2, 3, 4, 0]), "positive_ids": torch.tensor([0, 1, 1, 3, 4, 5])}
-    sure = {"teacher_query_BF": torch.eye(6), "teacher_positive_BF": torch.eye(6), "teacher_temperature": 1e-3}
+    sure = {"teacher_BB": torch.eye(6), "teacher_temperature": 1e-3}
     loss, report = in_batch_score_match(query, positive, temperature=0.1, **sure, **ids)
     expected, plain = bidirectional_nce(query, positive, temperature=0.1, **ids)
     torch.testing.assert_close(loss, expected)
@@ -91,14 +85,8 @@ def test_a_teacher_sure_of_its_pairs_is_the_contrastive_loss_with_its_mask():
 
 def test_a_student_that_agrees_has_no_loss_and_the_teacher_no_gradient():
     query, positive = (torch.randn(5, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    loss, report = in_batch_score_match(
-        query,
-        positive,
-        teacher_query_BF=query,
-        teacher_positive_BF=3 * positive,
-        temperature=0.1,
-        teacher_temperature=0.1,
-    )
+    scores = F.normalize(query, dim=-1) @ F.normalize(3 * positive, dim=-1).T
+    loss, report = in_batch_score_match(query, positive, teacher_BB=scores, temperature=0.1, teacher_temperature=0.1)
     assert loss.item() == pytest.approx(0, abs=1e-12) and report["agreement"] == 1
     loss.backward()
     assert query.grad.abs().max() < 1e-12

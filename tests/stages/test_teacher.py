@@ -20,6 +20,11 @@ def test_vectors_come_in_the_order_of_the_ids(tmp_path):
     assert teacher.tasks == ["image_caption"] and found.tolist() == [[4, 5], [0, 1], [4, 5]]
 
 
+def test_scores_are_inner_products_of_the_table(tmp_path):
+    scores = write(tmp_path).scores("image_caption", torch.tensor([9, -3]), torch.tensor([2, 9]), ["a", "b"])
+    assert scores.tolist() == [[4 * 2 + 5 * 3, 4 * 4 + 5 * 5], [3, 5]]
+
+
 @pytest.mark.parametrize("unknown", [-4, 3, 10])
 def test_an_unknown_content_is_named_by_its_sample(tmp_path, unknown):
     with pytest.raises(DataError, match="image_caption.safetensors: does not know a content of tar:second"):

@@ -42,8 +42,7 @@ def in_batch_score_match(
     query_BE: Tensor,
     positive_BE: Tensor,
     *,
-    teacher_query_BF: Tensor,
-    teacher_positive_BF: Tensor,
+    teacher_BB: Tensor,
     temperature: float | Tensor,
     teacher_temperature: float,
     query_ids: Tensor | None = None,
@@ -51,16 +50,17 @@ def in_batch_score_match(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """KL(teacher || student) over the batch's targets for each query, plus over its queries for each target.
 
-    Scores are cosines of the student divided by `temperature`, and of the teacher divided by `teacher_temperature`.
-    Pairs with equal ids but their own count on neither side, as in equation 3. The teacher gets no gradient.
+    Scores are the student's cosines divided by `temperature`, and the teacher's of each query and target, `teacher_BB`,
+    divided by `teacher_temperature`. Pairs with equal ids but their own count on neither side, as in equation 3. The teacher gets no gradient.
 
     Report: `loss`, and `agreement`, how often both rank the same target first. Relations: with a teacher sure of each
     pair, `bidirectional_nce`; with one query's targets written out, `score_match`.
     """
     wide = torch.promote_types(query_BE.dtype, torch.float32)
     with torch.autocast(query_BE.device.type, enabled=False):
-        student_BB = _cosines(query_BE.to(wide), positive_BE.to(wide)) / temperature
-        teacher_BB = _cosines(teacher_query_BF.to(wide), teacher_positive_BF.to(wide)).detach() / teacher_temperature
+        query_BE, positive_BE = (F.normalize(vectors.to(wide), dim=-1) for vectors in (query_BE, positive_BE))
+        student_BB = query_BE @ positive_BE.T / temperature
+        teacher_BB = teacher_BB.detach().to(wide) / teacher_temperature
         equal_BB = torch.zeros_like(teacher_BB, dtype=torch.bool)
         for ids in (query_ids, positive_ids):
             if ids is not None:
@@ -70,10 +70,6 @@ def in_batch_score_match(
         loss = _divergence(teacher_BB, student_BB) + _divergence(teacher_BB.T, student_BB.T)
     agree = (student_BB.argmax(1) == teacher_BB.argmax(1)).to(wide).mean()
     return loss, {"loss": loss.detach(), "agreement": agree.detach()}
-
-
-def _cosines(query_BE: Tensor, positive_BE: Tensor) -> Tensor:
-    return F.normalize(query_BE, dim=-1) @ F.normalize(positive_BE, dim=-1).T
 
 
 def _divergence(teacher_BT: Tensor, student_BT: Tensor) -> Tensor:

@@ -75,8 +75,7 @@ class AlignStage(ContrastiveStage):
             return super().loss_of(batch, vectors_NE)
         return self.objective.distil(
             *vectors_NE.chunk(2),
-            teacher_query_BF=self.teacher.vectors(batch.task, batch.query_ids, batch.sources),
-            teacher_positive_BF=self.teacher.vectors(batch.task, batch.positive_ids, batch.sources),
+            teacher_BB=self.teacher.scores(batch.task, batch.query_ids, batch.positive_ids, batch.sources),
             temperature=self.temperature(batch.task),
             teacher_temperature=self.settings.teacher_temperature,
             query_ids=batch.query_ids.to(vectors_NE.device),

@@ -31,6 +31,12 @@ class Teacher:
             )
         self._tables = {task: _Table(self.folder / f"{task}.safetensors") for task in self.tasks}
 
+    def scores(
+        self, task: str, query_ids_B: torch.Tensor, positive_ids_B: torch.Tensor, sources: Sequence[str]
+    ) -> torch.Tensor:
+        """What the teacher thinks of each query with each target: float32 [B, B]."""
+        return self.vectors(task, query_ids_B, sources) @ self.vectors(task, positive_ids_B, sources).T
+
     def vectors(self, task: str, ids_B: torch.Tensor, sources: Sequence[str]) -> torch.Tensor:
         """float32 [B, F] of contents by their ids; DataError names the first sample whose content it does not know."""
         table = self._tables[task]
