@@ -51,7 +51,8 @@ def in_batch_score_match(
     """KL(teacher || student) over the batch's targets for each query, plus over its queries for each target.
 
     Scores are the student's cosines divided by `temperature`, and the teacher's of each query and target, `teacher_BB`,
-    divided by `teacher_temperature`. Pairs with equal ids but their own count on neither side, as in equation 3. The teacher gets no gradient.
+    divided by `teacher_temperature`. Pairs with equal ids but their own count on neither side, as in equation 3. The
+    teacher gets no gradient.
 
     Report: `loss`, and `agreement`, how often both rank the same target first. Relations: with a teacher sure of each
     pair, `bidirectional_nce`; with one query's targets written out, `score_match`.
