@@ -27,7 +27,7 @@ STEPS = 8
 RUN = [
     "data=pretrain", "data.tier=made", "data.workers=0", "stage.token_budget=null", f"stage.steps={STEPS}",
     "data.tasks.image_caption.batch_size=8", "data.tasks.summary={batch_size: 8, rate: 2.0}",
-    *(f"data.tasks.{name}.rate=0" for name in ("stamp_language", "crosslingual", "recipe", "code")),
+    *(f"data.tasks.{name}.rate=0" for name in ("stamp_language", "emoji_language", "crosslingual", "recipe", "code")),
     "stage.temperature=0.1", "stage.dev_every=0.5", "callbacks.checkpoint_every=0.25", "name=first",
 ]  # fmt: skip
 
