@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from commonspace.configuration import compose
+from commonspace.errors import DataError
+from commonspace.tracking.reader import find_logs, read_log
+
+
+def until_written(folder: Path, seconds: float = 10) -> None:
+    """Wait for every log to be whole: W&B's service may write it some milliseconds after `finish` returns."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        try:
+            if all(read_log(path).state == "finished" for path in find_logs(folder)):
+                return
+        except DataError:
+            pass
+        time.sleep(0.02)
+    pytest.fail(f"{folder}: W&B wrote no whole log in {seconds} s")
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +45,8 @@ def offline_run(tmp_path_factory: pytest.TempPathFactory):
             logger.save()
             if finish and hasattr(logger.experiment, "finish"):
                 logger.experiment.finish()
+        if finish:
+            until_written(folder)
         return folder, identity, plain
 
     return write
