@@ -85,3 +85,12 @@ def test_a_restarted_run_is_one_run(offline_run, tmp_path: Path) -> None:
     assert len(run.logs) == 2
     assert run.history["train/loss"].tolist() == [10.0, 9.0, 3.0, 2.0, 1.0, 0.5]
     assert len(list(tmp_path.glob("csv/version_*/metrics.csv"))) == 2
+
+
+def test_a_log_cut_before_it_says_whose_it_is_hides_no_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a run leaves that was killed in its first seconds."""
+    log = tmp_path / "run/wandb/offline-run-20260101_000000-x/run-x.wandb"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b":W&B\x00\x00\x00")
+    assert read_runs(tmp_path) == []
+    assert "run-x.wandb: holds no run" in caplog.text
