@@ -18,7 +18,7 @@ from commonspace.errors import ConfigError
 
 _DELTAS = ("experiment", "debug", "sweep", "launcher", "hydra")  # groups that change values and define none
 _EITHER = ("stage.token_budget",)  # null where its alternative is given
-_NAMED_BY_USER = ("stage.task_temperatures", "recipe.steps")  # mappings whose keys are names of tasks
+_NAMED_BY_USER = ("stage.task_temperatures", "stage.task_text_dropout", "recipe.steps")  # the user names their keys
 
 
 def config_folder() -> Path:

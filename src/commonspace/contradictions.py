@@ -142,6 +142,9 @@ def _tasks(config: Config) -> Iterable[str]:
         yield "data.prefix_dropout: no task that is drawn has a prompt; set it to null"
     if _get(config, "objective.reverse") and not any(task["reverse"] for task in drawn):
         yield "objective.reverse: no task that is drawn names a reverse; set it to false"
+    for option in ("task_temperatures", "task_text_dropout"):
+        for name in set(config["stage"].get(option, {})) - {task["name"] for task in drawn}:
+            yield f"stage.{option}.{name}: no task of that name is drawn; take it out"
     if config["stage"]["name"] == "pretrain" and _get(config, "data.negatives") is not None:
         yield "data.negatives: pretraining takes no hard negatives; use stage=finetune, or null"
     if _get(config, "objective.share_negatives") and _get(config, "data.negatives") is None and "own" not in tasks:
@@ -176,11 +179,6 @@ def _soup(config: Config) -> Iterable[str]:
         yield f"weights: {weights} must be positive numbers; leave an ingredient out to give it none"
 
 
-def _teachers(config: Config) -> Iterable[str]:
-    if config.get("teachers") is not None and config.get("embedder") != "baselines":
-        yield f"teachers: embedder={config.get('embedder')} makes no teachers; use embedder=baselines, or null"
-
-
 def _evaluation(config: Config) -> Iterable[str]:
     """What `evaluate` would not read: a baseline brings its own vectors, and only late fusion is tuned and trained."""
     embedder = config.get("embedder")
@@ -190,7 +188,7 @@ def _evaluation(config: Config) -> Iterable[str]:
         idle = ("name", "dims", "prefix_policy", "batch_tokens", *(() if embedder in _TUNED else _OF_TUNING))
     else:
         idle = _OF_TUNING
-    for key in idle:
+    for key in (*idle, *(() if embedder == "baselines" else ("teachers",))):
         if config.get(key) != _UNASKED.get(key):
             yield f"{key}: has no effect on embedder={embedder}; leave it out"
 
@@ -201,5 +199,5 @@ _OF_TUNING = ("seed", "seeds", "tries")
 _TUNED = ("late_fusion", "baselines")
 _BASELINES = ("chance", "bm25", "e5", *_TUNED)
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
-    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _teachers, _evaluation,
+    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _evaluation,
 )  # fmt: skip

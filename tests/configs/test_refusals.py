@@ -110,7 +110,7 @@ def test_soup(given: str, message: str) -> None:
 @pytest.mark.parametrize("embedder", ["late_fusion", "models/mini/soup"])
 def test_teachers_beside_anything_but_the_baselines(embedder: str) -> None:
     compose("evaluate", ["embedder=baselines", "teachers=models/teachers"])
-    with pytest.raises(ConfigError, match=f"teachers: embedder={embedder} makes no teachers"):
+    with pytest.raises(ConfigError, match=f"teachers: has no effect on embedder={embedder}"):
         compose("evaluate", [f"embedder={embedder}", "teachers=models/teachers"])
 
 
@@ -151,6 +151,13 @@ def test_an_evaluations_defaults_are_known() -> None:
     config = compose("evaluate", ["embedder=chance"])
     assert {key: config[key] for key in _UNASKED} == _UNASKED
     assert set(_BASELINES) == {*BASELINES, "baselines"}
+
+
+@pytest.mark.parametrize("option", ["task_temperatures", "task_text_dropout"])
+def test_an_option_of_a_task_that_is_not_drawn(option: str) -> None:
+    compose("train", ["experiment=mini/align", f"+stage.{option}.sound=0.1"])
+    with pytest.raises(ConfigError, match=f"stage.{option}.document: no task of that name is drawn"):
+        compose("train", ["experiment=mini/align", f"+stage.{option}.document=0.1"])
 
 
 def test_all_findings_are_told_at_once() -> None:

@@ -10,10 +10,8 @@ from torch import nn
 from commonspace.content import Content, Text
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.late_fusion import (
-    GRID,
     Dropout,
     LateFusion,
-    Settings,
     TrainingRows,
     _batches,
     kinds_of,
@@ -21,6 +19,7 @@ from commonspace.evaluation.late_fusion import (
     train_heads,
     training_rows,
 )
+from commonspace.evaluation.late_fusion_grid import GRID, Settings
 from commonspace.objectives.nce import bidirectional_nce
 from tests.evaluation.made import MadeFeatures, captions, clip, picture, voice
 

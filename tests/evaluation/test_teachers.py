@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 
 from commonspace.content import Content
 from commonspace.errors import DataError
-from commonspace.evaluation.late_fusion import LateFusion, Settings, train_heads, training_rows
+from commonspace.evaluation.late_fusion import LateFusion, train_heads, training_rows
+from commonspace.evaluation.late_fusion_grid import Settings
 from commonspace.evaluation.teachers import write_teacher
 from tests.evaluation.made import MadeFeatures, captions
 

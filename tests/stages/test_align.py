@@ -1,5 +1,7 @@
 """Alignment moves connectors and head, past the transformer, and nothing else."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -78,6 +80,19 @@ def test_a_teacher_takes_the_place_of_the_labels_of_its_task(tmp_path):
     assert losses[-1] < 0.5 * losses[0] and agreement[-1] > agreement[0]
     batch.task = "another"
     assert "accuracy" in stage.backward_batch(batch)[1]
+
+
+def test_a_teacher_of_no_drawn_task_and_several_processes_are_refused(tmp_path, monkeypatch):
+    save_file({"ids": torch.tensor([1]), "vectors": torch.ones(1, 2)}, tmp_path / "speech.safetensors")
+    stage = make_stage(tiny_embedder(pooling="input_and_last"), teacher=str(tmp_path))
+    stage._trainer = SimpleNamespace(datamodule=SimpleNamespace(data={"speech": None}))
+    stage.on_fit_start()
+    stage._trainer.datamodule.data = {"image_caption": None}
+    with pytest.raises(ConfigError, match="teaches speech, and the mixture draws image_caption"):
+        stage.on_fit_start()
+    monkeypatch.setattr(AlignStage, "group", object())
+    with pytest.raises(ConfigError, match="not gathered over processes"):
+        stage.on_fit_start()
 
 
 def test_what_the_head_sees_of_a_text_is_dropped_by_task():

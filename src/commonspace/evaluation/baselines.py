@@ -23,17 +23,8 @@ from commonspace.evaluation.bm25 import bm25_ranks
 from commonspace.evaluation.engine import Evaluated, NearDuplicates, evaluate, ranks_table, task_table
 from commonspace.evaluation.frozen import FrozenFeatures, texts_of
 from commonspace.evaluation.intervals import DRAWS
-from commonspace.evaluation.late_fusion import (
-    COMPOSED_GRID,
-    GRID,
-    SMALL_GRID,
-    Fusion,
-    LateFusion,
-    Settings,
-    TrainingRows,
-    train_heads,
-    training_rows,
-)
+from commonspace.evaluation.late_fusion import Fusion, LateFusion, TrainingRows, train_heads, training_rows
+from commonspace.evaluation.late_fusion_grid import COMPOSED_GRID, GRID, SMALL_GRID, Settings
 from commonspace.evaluation.results import Scored, current_commit
 from commonspace.evaluation.suite import EvalTask, Suite
 from commonspace.evaluation.summary import summarise

@@ -20,7 +20,7 @@ from commonspace.evaluation import baselines, near_duplicates, report
 from commonspace.evaluation.engine import Evaluated, evaluate, over_seeds, save
 from commonspace.evaluation.frozen import FrozenFeatures
 from commonspace.evaluation.geometry import geometry
-from commonspace.evaluation.late_fusion import GRID
+from commonspace.evaluation.late_fusion_grid import GRID
 from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.teachers import TASKS, write_teacher

@@ -49,6 +49,19 @@ class AlignStage(ContrastiveStage):
         self.teacher = Teacher(self.settings.teacher) if self.settings.teacher else None
         self._texts: dict[int, torch.Tensor] = {}
 
+    def on_fit_start(self) -> None:
+        """Refuse a teacher that would teach nothing, or that each process would hear of its own rows alone."""
+        if self.teacher is None:
+            return
+        if self.group is not None:
+            raise ConfigError("stage.teacher: scores are not gathered over processes; align on one, or set it to null")
+        drawn = set(self.trainer.datamodule.data)
+        if not drawn & set(self.teacher.tasks):
+            raise ConfigError(
+                f"stage.teacher: {self.teacher.folder} teaches {', '.join(self.teacher.tasks)}, and the mixture draws "
+                f"{', '.join(sorted(drawn))}; set it to null"
+            )
+
     def on_train_end(self) -> None:
         """Later stages train without this one's dropout."""
         for dropout in self._dropouts:

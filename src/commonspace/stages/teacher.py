@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -29,7 +28,7 @@ class Teacher:
                 f"{folder}: holds no <task>.safetensors; `commonspace evaluate embedder=baselines teachers={folder}` "
                 "writes them, stage.teacher=null goes without"
             )
-        self._tables = {task: _Table(self.folder / f"{task}.safetensors") for task in self.tasks}
+        self._tables: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def scores(
         self, task: str, query_ids_B: torch.Tensor, positive_ids_B: torch.Tensor, sources: Sequence[str]
@@ -39,35 +38,28 @@ class Teacher:
 
     def vectors(self, task: str, ids_B: torch.Tensor, sources: Sequence[str]) -> torch.Tensor:
         """float32 [B, F] of contents by their ids; DataError names the first sample whose content it does not know."""
-        table = self._tables[task]
-        rows_B = torch.searchsorted(table.ids, ids_B.cpu()).clamp(max=len(table.ids) - 1)
-        if (unknown_B := table.ids[rows_B] != ids_B.cpu()).any():
+        if task not in self._tables:
+            self._tables[task] = _read(self._path(task))
+        ids, vectors = self._tables[task]
+        rows_B = torch.searchsorted(ids, ids_B.cpu()).clamp(max=len(ids) - 1)
+        if (unknown_B := ids[rows_B] != ids_B.cpu()).any():
             raise DataError(
-                f"{table.path}: does not know a content of {sources[int(unknown_B.nonzero()[0])]}; "
+                f"{self._path(task)}: does not know a content of {sources[int(unknown_B.nonzero()[0])]}; "
                 "it was written for other shards: write it again"
             )
-        return table.vectors[rows_B].float().to(ids_B.device)
+        return vectors[rows_B].float().to(ids_B.device)
+
+    def _path(self, task: str) -> Path:
+        return self.folder / f"{task}.safetensors"
 
 
-class _Table:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @cached_property
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        try:
-            tensors = load_file(self.path)
-            ids, vectors = tensors["ids"], tensors["vectors"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise DataError(f"{self.path}: is no table of a teacher ({error}); write it again") from error
-        if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or not (ids[1:] > ids[:-1]).all():
-            raise DataError(f"{self.path}: ids must rise and pair up with vectors; write it again")
-        return {"ids": ids, "vectors": vectors}
-
-    @property
-    def ids(self) -> torch.Tensor:
-        return self._tensors["ids"]
-
-    @property
-    def vectors(self) -> torch.Tensor:
-        return self._tensors["vectors"]
+def _read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ids and vectors of one table."""
+    try:
+        tensors = load_file(path)
+        ids, vectors = tensors["ids"], tensors["vectors"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(f"{path}: is no table of a teacher ({error}); write it again") from error
+    if ids.ndim != 1 or vectors.ndim != 2 or len(ids) != len(vectors) or not (ids[1:] > ids[:-1]).all():
+        raise DataError(f"{path}: ids must rise and pair up with vectors; write it again")
+    return ids, vectors

@@ -36,6 +36,33 @@ def _at(name: str, activity: str) -> str:
     return f"qrc:/gcompris/src/activities/{activity}/resource/{name}"
 
 
+def _sounding(sound) -> dict[str, dict[str, bytes]]:
+    """Activities with sounds that have a name, none, or are silent, empty or another's."""
+    return {
+        "instruments": {
+            "instruments.js": _board(
+                {
+                    "image": _at("harp.svg", "instruments"),
+                    "text": "Find the harp",
+                    "audio": _at("harp.$CA", "instruments"),
+                }
+            ),
+            "resource/harp.svg": _SVG,
+            "resource/harp.ogg": sound(pitch=500),
+        },
+        "memory-sound": {
+            "resource/LRRain_in_garden_01_LA_cut.ogg": sound(pitch=600),
+            "resource/LRDoor_Open_2_LA.ogg": sound(pitch=650),
+            "resource/guitar_son1.ogg": sound(pitch=700),
+            "resource/LRWeird_1_LA.ogg": sound(pitch=750),
+        },
+        "core": {"resource/sounds/bleep.wav": sound(pitch=800), "resource/sounds/win.wav": sound(pitch=850)},
+        "erase": {"resource/eraser1.wav": sound(pitch=900), "resource/eraser2.wav": sound(pitch=900)},
+        "morse_code": {"resource/silence.wav": sound(pitch=0), "resource/dot.wav": sound(0)},
+        "ballcatch": {"resource/youcannot.wav": sound(pitch=950)},
+    }
+
+
 @pytest.fixture
 def data(tmp_path: Path, picture, sound) -> Path:
     photo = lambda seed: picture((60, 50), kind="WEBP", seed=seed)  # noqa: E731
@@ -80,17 +107,6 @@ def data(tmp_path: Path, picture, sound) -> Path:
         },
         "explore_world_animals": {},
         "explore_monuments": {},
-        "instruments": {
-            "instruments.js": _board(
-                {
-                    "image": _at("harp.svg", "instruments"),
-                    "text": "Find the harp",
-                    "audio": _at("harp.$CA", "instruments"),
-                }
-            ),
-            "resource/harp.svg": _SVG,
-            "resource/harp.ogg": sound(pitch=500),
-        },
         tools: {
             "resource/images/tools/screwDriver3.webp": photo(2),
             "resource/images/tools/broken.webp": b"RIFF",
@@ -110,16 +126,7 @@ def data(tmp_path: Path, picture, sound) -> Path:
             "resource/image/tower.webp": photo(7),
             "resource/image/g.webp": photo(8),
         },
-        "memory-sound": {
-            "resource/LRRain_in_garden_01_LA_cut.ogg": sound(pitch=600),
-            "resource/LRDoor_Open_2_LA.ogg": sound(pitch=650),
-            "resource/guitar_son1.ogg": sound(pitch=700),
-            "resource/LRWeird_1_LA.ogg": sound(pitch=750),
-        },
-        "core": {"resource/sounds/bleep.wav": sound(pitch=800), "resource/sounds/win.wav": sound(pitch=850)},
-        "erase": {"resource/eraser1.wav": sound(pitch=900), "resource/eraser2.wav": sound(pitch=900)},
-        "morse_code": {"resource/silence.wav": sound(pitch=0), "resource/dot.wav": sound(0)},
-        "ballcatch": {"resource/youcannot.wav": sound(pitch=950)},
+        **_sounding(sound),
         "paintings": {
             "resource/board/b1.qml": _board(size, *tile, instruction="Pieter Brugel, The Halves - 1565"),
             "resource/board/b2.qml": _board(

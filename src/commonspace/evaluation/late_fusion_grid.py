@@ -1,0 +1,47 @@
+"""What late fusion is tuned over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One try of the baseline. `decay` is of the exponential weight average; `dropout` acts on the frozen features;
+    `canonical` is the probability of a record's first variant, as in the model's own training.
+
+    `steps` rather than epochs: a family of few rows sees them more often.
+    """
+
+    learning_rate: float = 3e-3
+    temperature: float = 0.05
+    hidden: int = 1536
+    dropout: float = 0.3
+    steps: int = 384
+    batch_size: int = 1024
+    weight_decay: float = 0.05
+    embedding_size: int = 384
+    decay: float = 0.98
+    canonical: float = 0.9
+
+
+# Tries in the order they are made: the best guesses first, so that few tries are not wasted.
+GRID: tuple[Settings, ...] = (
+    Settings(),
+    Settings(hidden=768),
+    Settings(dropout=0.4),
+    Settings(temperature=0.03),
+    Settings(canonical=0.75),
+    Settings(learning_rate=5e-3, batch_size=512),
+    Settings(hidden=3072),  # twice the time, see docs/log.md
+    Settings(hidden=768, steps=128),
+)
+COMPOSED_GRID: tuple[Settings, ...] = (  # few steps suit the MLP of both parts, many its sum
+    Settings(hidden=768, steps=128),
+    Settings(hidden=768),
+    Settings(),
+)
+SMALL_GRID: tuple[Settings, ...] = (  # for families of few rows
+    Settings(hidden=768, steps=128, batch_size=256),
+    Settings(hidden=768, batch_size=256),
+)
