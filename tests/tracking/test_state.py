@@ -29,6 +29,17 @@ def test_code_state_follows_the_checkout(tmp_path: Path) -> None:
     assert code_state(tmp_path)["diff_sha256"] != changed["diff_sha256"]
 
 
+def test_tables_that_a_recipe_writes_do_not_make_its_code_another(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "table.md").write_text("one\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    clean = code_state(tmp_path)
+    (tmp_path / "docs" / "table.md").write_text("two\n")
+    assert code_state(tmp_path) == clean
+
+
 def test_lock_and_packages(tmp_path: Path) -> None:
     assert lock_state(tmp_path)["lock_sha256"] is None
     (tmp_path / "requirements.lock").write_text("torch==2\n")

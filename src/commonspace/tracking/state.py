@@ -11,12 +11,15 @@ from typing import Any
 
 
 def code_state(folder: str | Path | None = None) -> dict[str, Any]:
-    """Commit, whether tracked files differ from it, and the hash of that difference; all None outside a checkout."""
+    """Commit, whether tracked files differ from it, and the hash of that difference; all None outside a checkout.
+
+    docs/ is left out: a recipe's own steps write the tables there, and no figure comes from them.
+    """
     root = Path(folder) if folder else Path(__file__).resolve().parents[3]
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None, "diff_sha256": None}
-    difference = _git(root, "diff", "HEAD") or ""
+    difference = _git(root, "diff", "HEAD", "--", ":(top,exclude)docs") or ""
     digest = hashlib.sha256(difference.encode()).hexdigest() if difference else None
     return {"commit": commit, "dirty": bool(difference), "diff_sha256": digest}
 
