@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 def main(config: DictConfig) -> None:
     """Embed every line of `input`, in order, and write `output` (.npy, float32 [lines, dim]) whole or not at all."""
+    from commonspace.models.device import best_device
     from commonspace.models.embedder import Embedder
 
     contents = list(read_contents(Path(config.input)))
-    model = Embedder.load(Path(config.embedder))
+    model = Embedder.load(Path(config.embedder)).to(best_device())
     vectors_ND = model.embed(
         contents, dim=config.dim, task=config.task, role=config.role, batch_tokens=config.batch_tokens, progress=True
     )

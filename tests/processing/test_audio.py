@@ -119,6 +119,7 @@ def _with(value: float) -> np.ndarray:
         (b"some text", "cannot be read as a sound"),
         (sound_bytes(tone(1), format="FLAC")[:30], "cannot be read as a sound"),
     ],
+    ids=["nothing", "no samples", "not a number", "infinite", "a bare header", "text", "cut off"],
 )
 def test_bad_input_is_named(data: bytes, message: str):
     with pytest.raises(ContentError, match=rf"^clip.ogg: .*{message}"):

@@ -25,6 +25,7 @@ from commonspace.evaluation.results import Row, Scored, current_commit, write_ge
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.teachers import TASKS, write_teacher
 from commonspace.models.build import CompactOptions, build_compact
+from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import read_json
 from commonspace.models.precision import resolve_precision
@@ -161,7 +162,7 @@ def evaluate_folder(
     batch_tokens: int = 8192,
 ) -> Path:
     """Score a model folder at its Matryoshka sizes; returns the path of its rows."""
-    model = place.prepare(Embedder.load(folder))
+    model = place.prepare(Embedder.load(folder).to(best_device()))
     scored = Scored(
         model=name or folder.name, prefix_policy=prefix_policy, commit=current_commit(), command=_command(),
         **training_of(folder),

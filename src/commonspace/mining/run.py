@@ -16,6 +16,7 @@ from commonspace.evaluation.specs import SPECS
 from commonspace.mining.mine import mine, write_mined
 from commonspace.mining.report import write_report
 from commonspace.mining.rules import MiningOptions
+from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.processing.processor import Processor
 
@@ -50,7 +51,7 @@ def mine_run(
     """
     options = MiningOptions(count, skip, depth, margin)
     readers = train_readers(Path(root), tasks)
-    model = Embedder.load(embedder)
+    model = Embedder.load(embedder).to(best_device())
     # as training meets long contents, and as the features were kept
     model.processor = Processor(model.processor.preprocessing, model.processor.tokenizer, on_limit="truncate")
     if cache is not None:

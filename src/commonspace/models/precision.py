@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from commonspace.errors import ConfigError
+from commonspace.models.device import best_device
 
 _WIDTH, _HEADS, _TOKENS, _CONTENTS = 384, 12, 32, 64  # a layer of the compact model on a small batch
 _ROUNDS = 5
@@ -47,5 +48,5 @@ def resolve_precision(asked: str, device: str | None = None) -> str:
         )
     if asked != "auto":
         return asked
-    seconds = step_seconds(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    seconds = step_seconds(device or best_device())
     return "bf16-mixed" if _GAIN * seconds["bf16-mixed"] < seconds["32-true"] else "32-true"

@@ -65,7 +65,9 @@ def train(config: DictConfig) -> float:
     embedder = starting_model(plain)
     datamodule = make_datamodule(plain, embedder, settings)
     datamodule.setup()
-    precision = resolve_precision(plain["trainer"]["precision"])
+    precision = resolve_precision(
+        plain["trainer"]["precision"], "cpu" if plain["trainer"]["accelerator"] == "cpu" else None
+    )
     stage = STAGES[settings.name](
         embedder, settings, make_objective(plain), datamodule.steps, bf16=precision.startswith("bf16")
     )
