@@ -10,7 +10,6 @@ from torch import nn
 from commonspace.content import Content, Text
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.late_fusion import (
-    Dropout,
     LateFusion,
     TrainingRows,
     _batches,
@@ -142,19 +141,6 @@ def test_the_loss_is_that_of_the_model_both_ways() -> None:
     torch.testing.assert_close(found, expected)
     grads = [torch.autograd.grad(loss, raw, retain_graph=True)[0] for loss in (found, expected)]
     torch.testing.assert_close(*grads)
-
-
-@pytest.mark.parametrize("shape", [(400, 300), (7, 5, 3)])
-def test_dropout_keeps_its_share_and_the_mean(shape: tuple[int, ...]) -> None:
-    dropout, ones = Dropout(0.25), torch.ones(shape)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        out = dropout(ones)
-    assert ((out == 0) | (out == torch.tensor(1 / 0.75))).all()
-    if ones.numel() > 1000:
-        assert out.mean().item() == pytest.approx(1, abs=0.01)
-        assert (out != out.roll(1, 1)).float().mean().item() == pytest.approx(2 * 0.25 * 0.75, abs=0.01)
-    assert torch.equal(dropout.eval()(ones), ones)
 
 
 def test_kinds_of_contents() -> None:

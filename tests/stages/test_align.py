@@ -104,7 +104,7 @@ def test_what_the_head_sees_of_a_text_is_dropped_by_task():
         dropped = stage._dropped(task, text_BP)
         assert abs((dropped == 1).float().mean() - share) < 0.02
         torch.testing.assert_close(
-            dropped[dropped != 1], torch.tensor(1 + 2 / (1 - share)).expand((dropped != 1).sum())
+            dropped[dropped != 1], torch.tensor(1 + 2 / (1 - share)).expand((dropped != 1).sum()), rtol=0, atol=0.01
         )
 
 
@@ -131,6 +131,13 @@ def test_a_medium_has_its_input_half_and_the_output_it_is_given():
     found = stage._media_vectors(batch, torch.arange(32.0))
     torch.testing.assert_close(found[:, :32], embedder.pool(batch.query)[:, :32])
     torch.testing.assert_close(found[:, 32:], torch.arange(32.0).expand(6, -1))
+
+
+def test_the_feed_forward_layer_may_have_a_dropout_of_its_own():
+    embedder = tiny_embedder(pooling="input_and_last", head_hidden=16)
+    make_stage(embedder, dropout=0.3, head_dropout=0.1)
+    assert embedder.feed_forward.dropout.p == 0.1
+    assert {connector.dropout.p for connector in embedder.backbone.connectors()} == {0.3}
 
 
 def test_dropout_ends_with_the_stage():

@@ -23,6 +23,7 @@ from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.frozen import FrozenFeatures, Kind
 from commonspace.evaluation.late_fusion_grid import Settings
 from commonspace.models.averaging import RunningAverage
+from commonspace.models.dropout import Dropout
 
 Fusion = Literal["single", "sum", "mlp"]
 _ROWS = 8192  # embedded at once: bounds the hidden layer's memory
@@ -81,25 +82,6 @@ def _features(features: FrozenFeatures, contents: Sequence[Content], progress: b
     if len(kinds) != 1:
         raise DataError(f"late fusion takes one kind of content a side, not {sorted(kinds)}")
     return {kind: features.vectors(contents, kind, progress) for kind in kinds.pop()}
-
-
-class Dropout(nn.Module):
-    """`nn.Dropout` with one random byte a number, which makes its mask several times faster on a CPU.
-
-    The probability is the nearest multiple of 1/256.
-    """
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.dropped = round(256 * probability)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Inputs of any shape, a share of them zero and the others scaled up while training."""
-        if not self.training or not self.dropped:
-            return inputs
-        words = torch.empty(-(-inputs.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: inputs.numel()].view(inputs.shape) >= self.dropped
-        return inputs * kept * (256 / (256 - self.dropped))
 
 
 class Head(nn.Module):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from commonspace.models.dropout import Dropout
+
 
 class FeedForward(nn.Module):
     """x + W2 gelu(W1 x): a transformer's own feed-forward sublayer, on the pooled state of every modality alike.
@@ -15,7 +17,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout(0.0)
         self.expand = nn.Linear(width, hidden)
         self.contract = nn.Linear(hidden, width)
         nn.init.zeros_(self.contract.weight)

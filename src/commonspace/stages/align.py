@@ -15,6 +15,7 @@ from torch import nn
 
 from commonspace.data.datamodule import Batch
 from commonspace.errors import ConfigError
+from commonspace.models.dropout import dropout
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import summary_pool
 from commonspace.processing.pieces import Pieces
@@ -44,8 +45,10 @@ class AlignStage(ContrastiveStage):
         embedder.requires_grad_(False)
         nn.ModuleList(trained).requires_grad_(True)
         self._dropouts = [module.dropout for module in trained if not isinstance(module, nn.Linear)]
-        for dropout in self._dropouts:
-            dropout.p = self.settings.dropout
+        for module in self._dropouts:
+            module.p = self.settings.dropout
+        if embedder.feed_forward in trained and self.settings.head_dropout is not None:
+            embedder.feed_forward.dropout.p = self.settings.head_dropout
         self.teacher = Teacher(self.settings.teacher) if self.settings.teacher else None
         self._texts: dict[int, torch.Tensor] = {}
 
@@ -64,8 +67,8 @@ class AlignStage(ContrastiveStage):
 
     def on_train_end(self) -> None:
         """Later stages train without this one's dropout."""
-        for dropout in self._dropouts:
-            dropout.p = 0.0
+        for module in self._dropouts:
+            module.p = 0.0
 
     def backward_batch(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Gradients of connectors and head on one batch of media, or texts, and their texts."""
@@ -100,7 +103,7 @@ class AlignStage(ContrastiveStage):
         mean_P, settings = self.embedder.pooled_mean_P, self.settings
         text_dropout = settings.dropout if settings.text_dropout is None else settings.text_dropout
         share = settings.task_text_dropout.get(task, text_dropout)
-        return mean_P + nn.functional.dropout(text_BP - mean_P, share, self.training)
+        return mean_P + dropout(text_BP - mean_P, share, self.training)
 
     def _media_vectors(self, batch: Batch, output_D: torch.Tensor) -> torch.Tensor:
         """What each query brings to the transformer, beside the given output [B, 2 D]."""

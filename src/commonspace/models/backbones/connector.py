@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from commonspace.errors import ConfigError
+from commonspace.models.dropout import Dropout
 
 
 class Connector(nn.Module):
@@ -25,7 +26,7 @@ class Connector(nn.Module):
         self.merge = merge
         hidden = hidden or 2 * width
         self.norm_in = nn.LayerNorm(rows_width)
-        self.dropout = nn.Dropout(0.0)
+        self.dropout = Dropout(0.0)
         self.linear = nn.Linear(rows_width * merge, width, bias=False)
         self.expand = nn.Linear(rows_width * merge, hidden)
         self.contract = nn.Linear(hidden, width)
