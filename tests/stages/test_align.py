@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.errors import ConfigError
 from commonspace.objectives.nce_options import NCEOptions
 from commonspace.stages.align import AlignStage
@@ -14,6 +15,7 @@ from commonspace.stages.optimiser import make_optimiser
 from commonspace.stages.settings import StageSettings
 from tests.models.tiny import tiny_embedder
 from tests.stages.test_contrastive import make_batch
+from tests.stages.training import write_pairs
 
 FROZEN = ("words", "text", "vision", "audio")
 
@@ -86,13 +88,33 @@ def test_a_teacher_of_no_drawn_task_and_several_processes_are_refused(tmp_path, 
     save_file({"ids": torch.tensor([1]), "vectors": torch.ones(1, 2)}, tmp_path / "speech.safetensors")
     stage = make_stage(tiny_embedder(pooling="input_and_last"), teacher=str(tmp_path))
     stage._trainer = SimpleNamespace(datamodule=SimpleNamespace(data={"speech": None}))
-    stage.on_fit_start()
+    stage._check_teacher()
     stage._trainer.datamodule.data = {"image_caption": None}
     with pytest.raises(ConfigError, match="teaches speech, and the mixture draws image_caption"):
-        stage.on_fit_start()
+        stage._check_teacher()
     monkeypatch.setattr(AlignStage, "group", object())
     with pytest.raises(ConfigError, match="not gathered over processes"):
-        stage.on_fit_start()
+        stage._check_teacher()
+
+
+@pytest.mark.parametrize(("steps", "known"), [(5, 0), (6, 48)])
+def test_texts_of_a_task_drawn_often_are_encoded_at_once(tmp_path, monkeypatch, steps, known):
+    root = write_pairs(tmp_path / "made")
+    embedder = tiny_embedder(pooling="input_and_last")
+    data = CommonspaceDataModule(
+        root, {"image_caption": {"batch_size": 8, "rate": 1.0}}, embedder.processor, seed=0, steps=steps
+    )
+    data.setup()
+    stage = make_stage(embedder)
+    stage._trainer = SimpleNamespace(datamodule=data)
+    stage.on_fit_start()
+    assert len(stage._texts) == known, "48 texts, 40 or 48 samples"
+    if known:
+        batch = next(iter(data.loader()))
+        found = stage._text_vectors("image_caption", batch.positive_ids, batch.positive)
+        torch.testing.assert_close(found, embedder.pool(batch.positive).detach(), atol=1e-5, rtol=1e-5)
+        monkeypatch.setattr(embedder, "pool", None)
+        stage._text_vectors("image_caption", batch.positive_ids, batch.positive)
 
 
 def test_what_the_head_sees_of_a_text_is_dropped_by_task():

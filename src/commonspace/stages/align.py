@@ -8,12 +8,16 @@ the tower, so many epochs are cheap. This stage is ours, not the paper's; docs/l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from rich.progress import track
 from torch import nn
 
+from commonspace.content import Content
 from commonspace.data.datamodule import Batch
+from commonspace.data.encoding import Processing
+from commonspace.data.loader import TaskData
 from commonspace.errors import ConfigError
 from commonspace.models.dropout import dropout
 from commonspace.models.embedder import Embedder, token_batches
@@ -21,6 +25,8 @@ from commonspace.models.pooling import summary_pool
 from commonspace.processing.pieces import Pieces
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.teacher import Teacher
+
+_AHEAD = 2048  # texts processed and encoded at a time, sorted by length
 
 
 class AlignStage(ContrastiveStage):
@@ -53,6 +59,18 @@ class AlignStage(ContrastiveStage):
         self._texts: dict[int, torch.Tensor] = {}
 
     def on_fit_start(self) -> None:
+        """Check the teacher; encode at once the texts of tasks the run draws more samples from than they have texts.
+
+        A batch brings few texts it has not met, and the encoder takes almost as long for few as for many.
+        """
+        self._check_teacher()
+        data = self.trainer.datamodule
+        for drawn in data.schedule():
+            texts = _texts(data.data[drawn["task"]])
+            if drawn["samples"] >= len(texts):
+                self._encode_ahead(drawn["task"], texts, data.processor)
+
+    def _check_teacher(self) -> None:
         """Refuse a teacher that would teach nothing, or that each process would hear of its own rows alone."""
         if self.teacher is None:
             return
@@ -117,12 +135,30 @@ class AlignStage(ContrastiveStage):
         new = {key: pieces for key, pieces in zip(ids, contents, strict=True) if key not in self._texts}
         if any(piece.kind != "text" for pieces in new.values() for piece in pieces.pieces):
             raise ConfigError(f"task {task}: alignment goes from a medium or a text to a text; take the task out")
-        keys, contents = list(new), list(new.values())
+        self._encode(new)
+        return torch.stack([self._texts[key] for key in ids])
+
+    @torch.no_grad()
+    def _encode(self, texts: Mapping[int, Pieces]) -> None:
+        keys, contents = list(texts), list(texts.values())
         self.embedder.backbone.text.eval()
         for rows in token_batches([pieces.tokens for pieces in contents], self.settings.cache_tokens):
             pooled = self.embedder.pool([contents[row] for row in rows]).float()
             self._texts.update((keys[row], vector) for row, vector in zip(rows, pooled, strict=True))
-        return torch.stack([self._texts[key] for key in ids])
+
+    def _encode_ahead(self, task: str, texts: Mapping[int, Content], processor: Processing) -> None:
+        new = [(key, content) for key, content in texts.items() if key not in self._texts]
+        chunks = [new[start : start + _AHEAD] for start in range(0, len(new), _AHEAD)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            for chunk in track(chunks, description=f"texts of {task}"):
+                self._encode({key: processor(content) for key, content in chunk})
+
+
+def _texts(task: TaskData) -> dict[int, Content]:
+    """The text-only contents of a task's records, in all variants, by their hashes."""
+    records = (task.reader.read(row) for row in range(task.length))
+    contents = (side.content for record in records for side in (*record.queries, *record.positives))
+    return {content.digest(): content for content in contents if content.is_text}
 
 
 def _has_media(batch: Batch) -> bool:

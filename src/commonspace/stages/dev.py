@@ -50,7 +50,7 @@ class DevRetrieval:
                 vectors_NE[[row_of[_key(task, role, c, d)] for c, d in zip(contents, digests, strict=True)]]
                 for role, contents, digests in _sides(task)
             )
-            metric = ReciprocalRank(CUTOFF).to(embedder.device)  # NCCL reduces nothing on CPUs
+            metric = ReciprocalRank(CUTOFF, sync_on_compute=False)  # every process scores the whole suite
             metric.update(rank_relevant(query_QE, item_GE, task.relevance))
             scores[task.label] = float(metric.compute())
             by_task.setdefault(task.name, []).append(scores[task.label])
