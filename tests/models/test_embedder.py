@@ -38,6 +38,13 @@ def test_one_content_of_many_parts_is_one_vector_and_order_counts(embedder):
     assert np.abs(vectors_NE[0] - vectors_NE[1]).max() > 1e-3
 
 
+def test_summaries_alone_are_those_of_the_whole_pass(embedder):
+    given = [*contents(), *(Content("of", sound(seconds)) for seconds in (0.4, 1.6, 2.9, 1.6)), Content(sound(0.4))]
+    batch = [embedder.processor(content) for content in given]
+    for alone, whole in zip(embedder.backbone.summaries(batch), embedder.backbone(batch).summaries, strict=True):
+        torch.testing.assert_close(alone, whole, atol=1e-6, rtol=1e-5)
+
+
 def test_the_last_token_moves_the_first_hidden_state(embedder):
     first, second = (embedder.processor(Content(text)) for text in ("a red fox", "a red bird"))
     states = embedder.backbone([first, second])

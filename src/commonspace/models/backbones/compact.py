@@ -19,6 +19,7 @@ from commonspace.models.backbones.base import Backbone, Summaries, TokenStates
 from commonspace.models.backbones.connector import Connector
 from commonspace.processing.pieces import KINDS, MARKS, Piece, Pieces
 
+_MEDIA = ("image", "audio")  # kinds of pieces with an encoder and a connector
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
 
 Group = list[Piece]  # pieces of one kind and shape, which are embedded together
@@ -66,7 +67,7 @@ class _Layout:
 
 
 def _entries(piece: Piece, whole: bool) -> int:
-    return 1 if whole and piece.kind in ("image", "audio") else piece.tokens
+    return 1 if whole and piece.kind in _MEDIA else piece.tokens
 
 
 def _groups(batch: Sequence[Pieces]) -> list[Group]:
@@ -74,7 +75,7 @@ def _groups(batch: Sequence[Pieces]) -> list[Group]:
     groups: dict[tuple, Group] = defaultdict(list)
     for pieces in batch:
         for piece in pieces.pieces:
-            shape = (piece.tokens, *piece.value.shape) if piece.kind in ("image", "audio") else ()
+            shape = (piece.tokens, *piece.value.shape) if piece.kind in _MEDIA else ()
             groups[piece.kind, piece.is_feature, shape].append(piece)
     return list(groups.values())
 
@@ -140,26 +141,40 @@ class CompactBackbone(Backbone):
     def summaries(self, batch: Sequence[Pieces]) -> Summaries:
         """What the contents bring, without the transformer and without media's tokens."""
         groups = _groups(batch)
-        return self._summaries(batch, groups, [self._embed_group(group, tokens=False)[1] for group in groups])
+        made = {n: self._embed_group(group)[1] for n, group in enumerate(groups) if group[0].kind not in _MEDIA}
+        means: dict[Connector, dict[int, torch.Tensor]] = defaultdict(dict)
+        for n, group in enumerate(groups):
+            if n not in made:
+                rows_NRC, connector = self._encoded(group)
+                means[connector][n] = rows_NRC.float().mean(dim=1, keepdim=True)
+        for connector, means_N1C in means.items():  # sounds of many lengths are many small groups: all at once
+            summary_ND = connector.summary(torch.cat(list(means_N1C.values())))
+            made.update(zip(means_N1C, summary_ND.split([len(mean) for mean in means_N1C.values()]), strict=True))
+        return self._summaries(batch, groups, [made[n] for n in range(len(groups))])
 
     def _summaries(self, batch: Sequence[Pieces], groups: list[Group], made_ND: list[torch.Tensor]) -> Summaries:
         layout = _Layout.of(batch, groups, self.marks.weight.device, whole=True)
         return Summaries(layout.place(made_ND), layout.kind_BS, layout.weight_BS)
 
-    def _embed_group(self, pieces: Group, tokens: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    def _embed_group(self, pieces: Group) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens [S, D] of a group's pieces, one after the other, and their summaries: of media one [D] a piece, else
-        the tokens themselves. Without `tokens` media get their summaries only.
+        the tokens themselves.
         """
+        kind, device = pieces[0].kind, self.marks.weight.device
+        if kind in _MEDIA:
+            rows_NRC, connector = self._encoded(pieces)
+            return connector(rows_NRC).flatten(0, 1), connector.summary(rows_NRC)
+        values = [piece.value.to(device) for piece in pieces]
+        words = self.text.embeddings.word_embeddings
+        tokens_SD = self.marks(torch.stack(values)) if kind == "mark" else words(torch.cat(values))
+        return tokens_SD, tokens_SD
+
+    def _encoded(self, pieces: Group) -> tuple[torch.Tensor, Connector]:
+        """A group's encoder rows [N, R, C], from its tower or from features, and the connector that takes them."""
         kind, is_feature, device = pieces[0].kind, pieces[0].is_feature, self.marks.weight.device
         values = [piece.value.to(device) for piece in pieces]
         if is_feature:  # kept in float16; autocast on CPUs refuses to stack that
             values = [value.float() for value in values]
-        if kind in ("text", "special"):
-            tokens_SD = self.text.embeddings.word_embeddings(torch.cat(values))
-            return tokens_SD, tokens_SD
-        if kind == "mark":
-            tokens_SD = self.marks(torch.stack(values))
-            return tokens_SD, tokens_SD
         tower = self._tower(kind)
         if kind == "image":
             rows_NRC = torch.stack(values) if is_feature else tower(torch.stack(values), pieces[0].tokens)
@@ -172,8 +187,7 @@ class CompactBackbone(Backbone):
                 f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector makes {count}: "
                 "preprocessing, features and model disagree on grid or frame rate"
             )
-        summary_ND = connector.summary(rows_NRC)
-        return (connector(rows_NRC).flatten(0, 1) if tokens else summary_ND), summary_ND
+        return rows_NRC, connector
 
     def _tower(self, kind: str) -> nn.Module:
         tower = self.vision if kind == "image" else self.audio
