@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from commonspace.data.datamodule import CommonspaceDataModule
-from commonspace.errors import ConfigError
+from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.objectives.nce_options import NCEOptions
 from commonspace.stages.align import AlignStage
 from commonspace.stages.objective import Objective
@@ -115,6 +115,34 @@ def test_texts_of_a_task_drawn_often_are_encoded_at_once(tmp_path, monkeypatch, 
         torch.testing.assert_close(found, embedder.pool(batch.positive).detach(), atol=1e-5, rtol=1e-5)
         monkeypatch.setattr(embedder, "pool", None)
         stage._text_vectors("image_caption", batch.positive_ids, batch.positive)
+
+
+def test_bad_records_do_not_stop_the_encoding_ahead(tmp_path, monkeypatch):
+    root = write_pairs(tmp_path / "made")
+    embedder = tiny_embedder(pooling="input_and_last")
+    task = {"image_caption": {"batch_size": 8, "rate": 1.0}}
+
+    def processor(content, **options):
+        if content.parts[0].text == unwanted:
+            raise ContentError("bad text")
+        return embedder.processor(content, **options)
+
+    data = CommonspaceDataModule(root, task, processor, seed=0, steps=6)
+    data.setup()
+    reader = data.data["image_caption"].reader
+    unwanted = reader.read(5).positives[0].content.parts[0].text
+    read = reader.read
+
+    def reading(row):
+        if row == 3:
+            raise DataError("bad record")
+        return read(row)
+
+    monkeypatch.setattr(reader, "read", reading)
+    stage = make_stage(embedder)
+    stage._trainer = SimpleNamespace(datamodule=data)
+    stage.on_fit_start()
+    assert len(stage._texts) == 46
 
 
 def test_what_the_head_sees_of_a_text_is_dropped_by_task():

@@ -9,6 +9,7 @@ the tower, so many epochs are cheap. This stage is ours, not the paper's; docs/l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import torch
 from rich.progress import track
@@ -18,7 +19,7 @@ from commonspace.content import Content
 from commonspace.data.datamodule import Batch
 from commonspace.data.encoding import Processing
 from commonspace.data.loader import TaskData
-from commonspace.errors import ConfigError
+from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.models.dropout import dropout
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import summary_pool
@@ -151,14 +152,22 @@ class AlignStage(ContrastiveStage):
         chunks = [new[start : start + _AHEAD] for start in range(0, len(new), _AHEAD)]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             for chunk in track(chunks, description=f"texts of {task}"):
-                self._encode({key: processor(content) for key, content in chunk})
+                pieces = {}
+                for key, content in chunk:
+                    with suppress(ContentError):  # skipped and counted where it is drawn
+                        pieces[key] = processor(content)
+                self._encode(pieces)
 
 
 def _texts(task: TaskData) -> dict[int, Content]:
-    """The text-only contents of a task's records, in all variants, by their hashes."""
-    records = (task.reader.read(row) for row in range(task.length))
-    contents = (side.content for record in records for side in (*record.queries, *record.positives))
-    return {content.digest(): content for content in contents if content.is_text}
+    """The text-only contents of a task's readable records, in all variants, by their hashes."""
+    texts = {}
+    for row in range(task.length):
+        with suppress(ContentError, DataError):  # skipped and counted where it is drawn
+            record = task.reader.read(row)
+            contents = (variant.content for variant in (*record.queries, *record.positives))
+            texts.update({content.digest(): content for content in contents if content.is_text})
+    return texts
 
 
 def _has_media(batch: Batch) -> bool:
