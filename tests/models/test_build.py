@@ -21,7 +21,7 @@ def test_what_the_head_sees_of_text_is_centred_and_of_unit_deviation_a_half(pool
     for half in seen.split(32, dim=1):
         torch.testing.assert_close(half.mean(0), torch.zeros(32), atol=1e-4, rtol=0)
         assert half.square().mean().sqrt().item() == pytest.approx(1, rel=1e-3)
-    torch.testing.assert_close(embedder.project(pooled), sum(seen.split(32, dim=1)))
+    torch.testing.assert_close(embedder.project(pooled, [True] * len(pooled)), sum(seen.split(32, dim=1)))
 
 
 def test_the_identity_keeps_the_encoders_own_centred_geometry():

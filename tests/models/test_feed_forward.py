@@ -1,4 +1,4 @@
-"""The feed-forward layer before the head: nothing at first, then the plain formula, for every modality alike."""
+"""The feed-forward layer before the head: nothing at first, then the plain formula, for texts alone."""
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +21,21 @@ def test_a_trained_layer_is_the_plain_formula():
     torch.testing.assert_close(layer(x), x + hidden @ layer.contract.weight.T + layer.contract.bias)
 
 
-def test_it_acts_on_texts_and_media_and_lies_in_the_model_folder(tmp_path):
-    embedder = tiny_embedder(pooling="input_and_last", head_hidden=8)
-    contents = [Content("a red fox"), Content(picture()), Content("a", picture(1))]
+def test_it_acts_on_texts_alone_and_lies_in_the_model_folder(tmp_path):
+    embedder = tiny_embedder(pooling="input_and_last", text_hidden=8)
+    contents = [Content("a red fox"), Content(picture()), Content("a", picture(1)), Content("a", "fox")]
     before = embedder.embed(contents)
-    torch.nn.init.normal_(embedder.feed_forward.contract.weight, std=0.5)
+    torch.nn.init.normal_(embedder.text_layer.contract.weight, std=0.5)
     after = embedder.embed(contents)
-    assert (abs(after - before).max(1) > 1e-3).all()
+    assert ((abs(after - before).max(1) > 1e-3) == [True, False, False, True]).all()
     embedder.save(tmp_path / "model")
     loaded = Embedder.load(tmp_path / "model")
     assert abs(loaded.embed(contents) - after).max() < 1e-6
-    embedder.feed_forward = None
+    embedder.text_layer = None
     assert abs(embedder.embed(contents) - before).max() < 1e-6
+
+
+def test_a_batch_without_a_text_still_reaches_the_layer():
+    embedder = tiny_embedder(pooling="input_and_last", text_hidden=8)
+    embedder([embedder.processor(Content(picture()))]).sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in embedder.text_layer.parameters())

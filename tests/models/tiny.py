@@ -30,7 +30,7 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_embedder(
-    *, seed: int = 0, towers: tuple[str, ...] = ("image", "audio"), pooling: str = "mean", head_hidden: int = 0
+    *, seed: int = 0, towers: tuple[str, ...] = ("image", "audio"), pooling: str = "mean", text_hidden: int = 0
 ) -> Embedder:
     """Width 32, two layers, 32 pixels a side; all parts random."""
     torch.manual_seed(seed)
@@ -60,7 +60,7 @@ def tiny_embedder(
     )
     return Embedder(
         backbone, Processor(preprocessing, tokenizer), embedding_size=32, matryoshka_sizes=(8, 16, 32), pooling=pooling,
-        head_hidden=head_hidden,
+        text_hidden=text_hidden,
     ).eval()  # fmt: skip
 
 

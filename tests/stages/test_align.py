@@ -59,10 +59,10 @@ def test_a_connector_learns_its_texts_and_nothing_else_but_the_head_moves(kind, 
 
 def test_the_feed_forward_layer_trains_with_the_head_and_rests_with_it():
     for freeze, trains in ((FROZEN, True), ((*FROZEN, "head"), False)):
-        embedder = tiny_embedder(pooling="input_and_last", head_hidden=8)
+        embedder = tiny_embedder(pooling="input_and_last", text_hidden=8)
         make_stage(embedder, freeze, dropout=0.3).backward_batch(make_batch(embedder, negatives=False))
-        assert (embedder.feed_forward.contract.weight.grad is not None) == trains
-        assert embedder.feed_forward.dropout.p == (0.3 if trains else 0.0)
+        assert (embedder.text_layer.contract.weight.grad is not None) == trains
+        assert embedder.text_layer.dropout.p == (0.3 if trains else 0.0)
 
 
 def test_a_teacher_takes_the_place_of_the_labels_of_its_task(tmp_path):
@@ -184,9 +184,9 @@ def test_a_medium_has_its_input_half_and_the_output_it_is_given():
 
 
 def test_the_feed_forward_layer_may_have_a_dropout_of_its_own():
-    embedder = tiny_embedder(pooling="input_and_last", head_hidden=16)
-    make_stage(embedder, dropout=0.3, head_dropout=0.1)
-    assert embedder.feed_forward.dropout.p == 0.1
+    embedder = tiny_embedder(pooling="input_and_last", text_hidden=16)
+    make_stage(embedder, dropout=0.3, layer_dropout=0.1)
+    assert embedder.text_layer.dropout.p == 0.1
     assert {connector.dropout.p for connector in embedder.backbone.connectors()} == {0.3}
 
 
@@ -218,7 +218,7 @@ def test_what_cannot_be_aligned_is_refused():
         ("align", {"learning_rate": 0.0}, "trains no pretrained part"),
         ("pretrain", {"teacher": "models/x"}, "read by align alone"),
         ("pretrain", {"text_dropout": 0.1}, "read by align alone"),
-        ("pretrain", {"teacher_temperature": 0.1}, "no effect without"),
+        ("pretrain", {"teacher_temperature": 0.2}, "no effect without"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(name, options, message):

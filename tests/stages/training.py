@@ -19,7 +19,7 @@ from tests.models.tiny import WORDS, tiny_embedder
 MODEL = (
     "model.image_size=64 model.image_grid=2 model.document_grid=2 model.frame_grid=1 model.max_tokens=128 "
     "model.max_text_tokens=64 model.max_audio_seconds=180.0 model.embedding_size=32 model.matryoshka_sizes=[8,16,32] "
-    "model.connector_hidden=64 model.head_hidden=0 "
+    "model.connector_hidden=64 model.text_hidden=0 "
     "data.features=false trainer.precision=32-true trainer.accelerator=cpu callbacks.progress=none"
 ).split()
 TEXTS = [" ".join(pair) for pair in permutations(WORDS[1:12], 2)]

@@ -30,7 +30,7 @@ class CompactOptions:
 
     vision, audio     None leaves the tower out: a specialist for the other modalities
     head_init         "identity": the encoder's own directions; "random": as the paper
-    head_hidden       width of the feed-forward layer before the head; 0: none, as the paper
+    text_hidden       width of the feed-forward layer that texts pass before the head; 0: none, as the paper
     connector_hidden  width of the connectors' hidden layer
     """
 
@@ -43,7 +43,7 @@ class CompactOptions:
     matryoshka_sizes: Sequence[int] = (64, 128, 256, 384)
     pooling: str = "mean"
     head_init: str = "identity"
-    head_hidden: int = 0
+    text_hidden: int = 0
     connector_hidden: int = 768
 
     @classmethod
@@ -84,7 +84,7 @@ def build_compact(
         embedding_size=options.embedding_size,
         matryoshka_sizes=tuple(options.matryoshka_sizes),
         pooling=options.pooling,
-        head_hidden=options.head_hidden,
+        text_hidden=options.text_hidden,
     )
     initialise_head(embedder, options.head_init)
     return embedder.eval()

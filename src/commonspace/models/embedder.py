@@ -28,8 +28,9 @@ _OPEN = 0.25  # of the gate at the start: an aligned connector's tokens leave an
 class Embedder(nn.Module):
     """One backbone, one pooling, one linear head; Matryoshka sizes are prefixes of the output.
 
-    `embedding_size` is E; `matryoshka_sizes` are the prefix lengths trained for, the last one E itself. `head_hidden`
-    above 0 puts a feed-forward layer of that width before the head, the same for all modalities.
+    `embedding_size` is E; `matryoshka_sizes` are the prefix lengths trained for, the last one E itself. `text_hidden`
+    above 0 puts a feed-forward layer of that width before the head, which contents of text alone pass: connectors bring
+    media to the head as they like, and a frozen text encoder has nothing of the kind.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Embedder(nn.Module):
         embedding_size: int,
         matryoshka_sizes: Sequence[int],
         pooling: str = "mean",
-        head_hidden: int = 0,
+        text_hidden: int = 0,
     ) -> None:
         super().__init__()
         if list(matryoshka_sizes) != sorted(set(matryoshka_sizes)) or matryoshka_sizes[-1] != embedding_size:
@@ -54,7 +55,7 @@ class Embedder(nn.Module):
         self.register_buffer("pooled_mean_P", torch.zeros(pooled))
         self.register_buffer("pooled_scale_P", torch.ones(pooled))
         self.media_gate = nn.Parameter(torch.tensor(_OPEN)) if pooling == "input_and_last" else None
-        self.feed_forward = FeedForward(pooled, head_hidden) if head_hidden else None
+        self.text_layer = FeedForward(pooled, text_hidden) if text_hidden else None
         self.head = nn.Linear(pooled, embedding_size)
         self.embedding_size = embedding_size
         self.matryoshka_sizes = tuple(matryoshka_sizes)
@@ -85,7 +86,7 @@ class Embedder(nn.Module):
         order, outputs = [], []
         for group in length_groups(lengths):
             order.extend(group)
-            outputs.append(self.project(self.pool([batch[i] for i in group])))
+            outputs.append(self._vectors([batch[i] for i in group]))
         return torch.cat(outputs)[torch.argsort(torch.tensor(order)).to(self.device)]
 
     def pool(self, batch: Sequence[Pieces]) -> torch.Tensor:
@@ -104,13 +105,21 @@ class Embedder(nn.Module):
             centre_D=self.pooled_mean_P[self.backbone.width :],
         )
 
-    def project(self, pooled_NP: torch.Tensor) -> torch.Tensor:
+    def project(self, pooled_NP: torch.Tensor, is_text_N: Sequence[bool] | torch.Tensor) -> torch.Tensor:
         """Embeddings [N, E] of pooled states: the linear head on them, centred and scaled by constants.
 
-        The constants (see `standardise`) are part of the linear map; kept apart, they leave the head well conditioned.
+        `is_text_N` says which are of text alone. The constants (see `standardise`) are part of the linear map; kept
+        apart, they leave the head well conditioned.
         """
         standard_NP = (pooled_NP - self.pooled_mean_P) * self.pooled_scale_P
-        return self.head(standard_NP if self.feed_forward is None else self.feed_forward(standard_NP))
+        if self.text_layer is not None:
+            rows = torch.as_tensor(is_text_N, dtype=torch.bool, device=pooled_NP.device).nonzero()[:, 0]
+            # Also without a text: on several processes every layer has a gradient in every step, be it zero.
+            standard_NP = standard_NP.index_copy(0, rows, self.text_layer(standard_NP[rows]).to(standard_NP.dtype))
+        return self.head(standard_NP)
+
+    def _vectors(self, batch: Sequence[Pieces]) -> torch.Tensor:
+        return self.project(self.pool(batch), [pieces.is_text for pieces in batch])
 
     @torch.no_grad()
     def embed_pieces(self, batch: Sequence[Pieces], *, batch_tokens: int = 8192) -> torch.Tensor:
@@ -120,7 +129,7 @@ class Embedder(nn.Module):
         try:
             out_NE = torch.empty(len(batch), self.embedding_size)
             for rows in token_batches([pieces.tokens for pieces in batch], batch_tokens):
-                vectors_BE = self.project(self.pool([batch[i] for i in rows]))
+                vectors_BE = self._vectors([batch[i] for i in rows])
                 out_NE[rows] = nn.functional.normalize(vectors_BE.float(), dim=-1).cpu()
             return out_NE
         finally:

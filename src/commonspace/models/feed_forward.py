@@ -1,4 +1,4 @@
-"""A feed-forward layer between pooling and the linear head."""
+"""A feed-forward layer between pooling and the linear head, for texts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from commonspace.models.dropout import Dropout
 
 
 class FeedForward(nn.Module):
-    """x + W2 gelu(W1 x): a transformer's own feed-forward sublayer, on the pooled state of every modality alike.
+    """x + W2 gelu(W1 x): a transformer's own feed-forward sublayer, on the pooled state of texts.
 
     [N, P] -> [N, P]. W2 starts at zero, so an untrained layer changes nothing. `dropout.p` is 0 unless a stage sets it.
-    A departure from the paper, whose head is linear alone; docs/log.md has what it gains.
+    A departure from the paper, whose head is linear alone; docs/log.md has what it gains, and what it costs where media
+    pass it too.
     """
 
     def __init__(self, width: int, hidden: int) -> None:

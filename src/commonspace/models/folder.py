@@ -37,7 +37,7 @@ from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
 
-FORMAT = 2
+FORMAT = 3
 _TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
 
 
@@ -85,7 +85,7 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
         embedding_size=config["embedding_size"],
         matryoshka_sizes=tuple(config["matryoshka_sizes"]),
         pooling=config["pooling"],
-        head_hidden=config["head_hidden"],
+        text_hidden=config["text_hidden"],
     )
     _load_tensors(embedder, folder / "model.safetensors", dropped={"image", "audio"} - kept)
     return embedder.eval()
@@ -102,7 +102,7 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "embedding_size": embedder.embedding_size,
         "matryoshka_sizes": list(embedder.matryoshka_sizes),
         "pooling": embedder.pooling,
-        "head_hidden": embedder.feed_forward.expand.out_features if embedder.feed_forward else 0,
+        "text_hidden": embedder.text_layer.expand.out_features if embedder.text_layer else 0,
         "connector_hidden": next((c.expand.out_features for c in backbone.connectors()), None),
         "image_tokens": len(backbone.image_connector.positions) if backbone.vision else 0,
         "audio_merge": backbone.audio_connector.merge if backbone.audio else 1,

@@ -56,3 +56,8 @@ class Pieces:
     @property
     def tokens(self) -> int:
         return sum(piece.tokens for piece in self.pieces)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether no medium is among the pieces."""
+        return not any(piece.kind in ("image", "audio") for piece in self.pieces)

@@ -47,15 +47,15 @@ class AlignStage(ContrastiveStage):
                 "set model.pooling=input_and_last or go straight to pretrain"
             )
         super().__init__(embedder, *arguments, **options)
-        head = [embedder.head, embedder.feed_forward] if embedder.feed_forward else [embedder.head]
+        head = [embedder.head, embedder.text_layer] if embedder.text_layer else [embedder.head]
         trained = [*embedder.backbone.connectors(), *([] if "head" in self.settings.freeze else head)]
         embedder.requires_grad_(False)
         nn.ModuleList(trained).requires_grad_(True)
         self._dropouts = [module.dropout for module in trained if not isinstance(module, nn.Linear)]
         for module in self._dropouts:
             module.p = self.settings.dropout
-        if embedder.feed_forward in trained and self.settings.head_dropout is not None:
-            embedder.feed_forward.dropout.p = self.settings.head_dropout
+        if embedder.text_layer in trained and self.settings.layer_dropout is not None:
+            embedder.text_layer.dropout.p = self.settings.layer_dropout
         self.teacher = Teacher(self.settings.teacher) if self.settings.teacher else None
         self._texts: dict[int, torch.Tensor] = {}
 
@@ -99,7 +99,8 @@ class AlignStage(ContrastiveStage):
                 query_BP = self._text_vectors(batch.task, batch.query_ids, batch.query)
                 query_BP = self._dropped(batch.task, query_BP)
             pooled_NP = torch.cat([query_BP, self._dropped(batch.task, positive_BP)])
-            vectors_NE = self.embedder.project(pooled_NP).float()
+            is_text_N = [pieces.is_text for pieces in (*batch.query, *batch.positive)]
+            vectors_NE = self.embedder.project(pooled_NP, is_text_N).float()
         loss, report = self.loss_of(batch, vectors_NE)
         loss.backward()
         return loss.detach(), report
@@ -172,7 +173,7 @@ def _texts(task: TaskData) -> dict[int, Content]:
 
 def _has_media(batch: Batch) -> bool:
     """Whether the queries bring media: all of them or none."""
-    with_media = [any(piece.kind in ("image", "audio") for piece in pieces.pieces) for pieces in batch.query]
+    with_media = [not pieces.is_text for pieces in batch.query]
     if any(with_media) and not all(with_media):
         source = batch.sources[with_media.index(False)]
         raise ConfigError(f"task {batch.task}: {source} has no media and other queries have; use pretrain")

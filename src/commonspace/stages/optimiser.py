@@ -20,7 +20,7 @@ def freeze(embedder: Embedder, parts: Iterable[str]) -> None:
         "text": backbone.text,
         "vision": backbone.towers().get("image"),
         "audio": backbone.towers().get("audio"),
-        "head": nn.ModuleList(module for module in (embedder.feed_forward, embedder.head) if module is not None),
+        "head": nn.ModuleList(module for module in (embedder.text_layer, embedder.head) if module is not None),
     }
     for part in parts:
         if (module := modules[part]) is not None:

@@ -30,8 +30,8 @@ class StageSettings:
                         push the pretrained transformer about
     clip_norm           largest gradient norm, applied once per step after all accumulation
     cache_tokens        most tokens encoded with a graph at a time; a larger batch goes by gradient caching
-    dropout             of the text encoder's layers; in alignment of connectors and feed-forward layer
-    head_dropout        alignment only: of the feed-forward layer; None: as `dropout`
+    dropout             of the text encoder's layers; in alignment of connectors and the texts' feed-forward layer
+    layer_dropout       alignment only: of the texts' feed-forward layer; None: as `dropout`
     text_dropout        alignment only: of what the head sees of a text; None: as `dropout`. `task_text_dropout` sets
                         single tasks apart
     teacher             alignment only: folder of tables (stages/teacher.py); the tasks it has learn its scores, divided
@@ -61,11 +61,11 @@ class StageSettings:
     learn_temperature: bool = False
     freeze: tuple[str, ...] = ("words",)
     dropout: float = 0.0
-    head_dropout: float | None = None
+    layer_dropout: float | None = None
     text_dropout: float | None = None
     task_text_dropout: Mapping[str, float] = field(default_factory=dict)
     teacher: str | None = None
-    teacher_temperature: float = 0.07
+    teacher_temperature: float = 0.1
     average: str = "none"
     average_decay: float = 0.99
     average_share: float = 0.25
@@ -76,7 +76,7 @@ class StageSettings:
         object.__setattr__(self, "freeze", tuple(self.freeze))
         object.__setattr__(self, "task_temperatures", dict(self.task_temperatures))
         object.__setattr__(self, "task_text_dropout", dict(self.task_text_dropout))
-        dropouts = (self.head_dropout, self.text_dropout, *self.task_text_dropout.values())
+        dropouts = (self.layer_dropout, self.text_dropout, *self.task_text_dropout.values())
         aligned = [p for p in dropouts if p is not None]
         checks = {
             f"stage.name must be one of {sorted(STAGE_MODALITIES)}": self.name in STAGE_MODALITIES,
@@ -94,10 +94,10 @@ class StageSettings:
                 self.name != "align" or self.learning_rate == self.tower_learning_rate == 0
             ),
             "stage.layer_decay lies in (0, 1]": 0 < self.layer_decay <= 1,
-            "stage.dropout, head_dropout, text_dropout and task_text_dropout lie in [0, 1)": all(
+            "stage.dropout, layer_dropout, text_dropout and task_text_dropout lie in [0, 1)": all(
                 0 <= p < 1 for p in (self.dropout, *aligned)
             ),
-            "stage.head_dropout, text_dropout, task_text_dropout and teacher are read by align alone": self.name
+            "stage.layer_dropout, text_dropout, task_text_dropout and teacher are read by align alone": self.name
             == "align"
             or not (aligned or self.teacher),
             "stage.teacher_temperature must be above 0": self.teacher_temperature > 0,

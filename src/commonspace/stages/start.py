@@ -16,7 +16,7 @@ from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 
 # What stays fully trained beside adapters: everything that starts untrained.
-_UNTRAINED = r"head\..*|feed_forward\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
+_UNTRAINED = r"head\..*|text_layer\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
 _ADAPTED = (
     r"backbone\.text\.encoder\.layer\.\d+\."
     r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
@@ -67,7 +67,7 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
         "embedding_size": (embedder.embedding_size, model["embedding_size"]),
         "matryoshka_sizes": (list(embedder.matryoshka_sizes), list(model["matryoshka_sizes"])),
         "pooling": (embedder.pooling, model["pooling"]),
-        "head_hidden": (built["head_hidden"], model["head_hidden"]),
+        "text_hidden": (built["text_hidden"], model["text_hidden"]),
         "connector_hidden": (built["connector_hidden"], model["connector_hidden"] if towers else None),
         "preprocessing": (embedder.processor.preprocessing.to_json(), Preprocessing.of(model).to_json()),
     }
