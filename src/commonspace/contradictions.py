@@ -57,6 +57,7 @@ def _choices(config: Config) -> Iterable[str]:
         "resume": ("auto", "never"),
         "role": ("query", "document"),
         "prefix_policy": ("query", "task", "none"),
+        "precision": ("auto", "32-true", "bf16-mixed"),
     }
     for key, allowed in choices.items():
         value = _get(config, key)
@@ -185,7 +186,14 @@ def _evaluation(config: Config) -> Iterable[str]:
     if embedder is None or "tries" not in config:
         return
     if embedder in _BASELINES:
-        idle = ("name", "dims", "prefix_policy", "batch_tokens", *(() if embedder in _TUNED else _OF_TUNING))
+        idle = (
+            "name",
+            "dims",
+            "prefix_policy",
+            "batch_tokens",
+            "precision",
+            *(() if embedder in _TUNED else _OF_TUNING),
+        )
     else:
         idle = _OF_TUNING
     for key in (*idle, *(() if embedder == "baselines" else ("teachers",))):
@@ -194,8 +202,8 @@ def _evaluation(config: Config) -> Iterable[str]:
 
 
 # As configs/evaluate.yaml has them; a test holds the two together.
-_UNASKED = {"prefix_policy": "query", "batch_tokens": 8192, "seed": 1, "seeds": 5, "tries": 8}
-_OF_TUNING = ("seed", "seeds", "tries")
+_UNASKED = {"prefix_policy": "query", "batch_tokens": 8192, "precision": "32-true", "seed": 1, "seeds": 5, "tries": 8}
+_OF_TUNING = ("seed", "seeds", "tries", "tuned")
 _TUNED = ("late_fusion", "baselines")
 _BASELINES = ("chance", "bm25", "e5", *_TUNED)
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (

@@ -21,6 +21,7 @@ from commonspace.evaluation.baselines import (
     dev_score,
     late_fusion,
     text_tasks,
+    tuned_settings,
 )
 from commonspace.evaluation.bm25 import score_pool, tokenise
 from commonspace.evaluation.metrics import per_query
@@ -129,4 +130,19 @@ def test_late_fusion_is_tuned_on_dev_and_scored_once_a_seed(tier: Path, tmp_path
     assert len(tried) == 2 and tried[0]["dev"] >= tried[1]["dev"]
     best = next(r.value for r in done[0].rows if (r.metric, r.task, r.suite) == ("MRR@10", "image_caption", "heldout"))
     assert best > 0.9, "it has seen these very pairs"
+    log.unlink()
+    given = tuned_settings({"image": {"hidden": 16, "steps": 1}})["image"]
+    dev = build_suite(tier, "dev")
+    known = late_fusion(family, captions(), MadeFeatures(), dev, build_suite(tier), settings=given, seeds=(3,), log=log)  # type: ignore[arg-type]
+    assert len(known.models) == 1 and not log.exists(), "nothing was tuned"
     assert late_fusion(FAMILIES[1], captions(), MadeFeatures(), build_suite(tier), build_suite(tier)).scored == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [({"pictures": {}}, "tuned.pictures: no family"), ({"speech": {"depth": 2}}, "settings are learning")],
+)
+def test_a_tuning_of_something_else_is_refused(given: dict, message: str) -> None:
+    assert tuned_settings({"composed_mlp": {"hidden": 9}})["composed_mlp"].hidden == 9
+    with pytest.raises(ConfigError, match=message):
+        tuned_settings(given)

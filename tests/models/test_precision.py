@@ -6,7 +6,8 @@ import pytest
 
 from commonspace.errors import ConfigError
 from commonspace.models import precision
-from commonspace.models.precision import resolve_precision, step_seconds
+from commonspace.models.precision import InPrecision, resolve_precision, step_seconds
+from tests.models.tiny import tiny_embedder
 
 
 @pytest.mark.parametrize("asked", ["32-true", "bf16-mixed"])
@@ -34,3 +35,10 @@ def test_it_is_measured_once_a_device() -> None:
     seconds = step_seconds("cpu")
     assert set(seconds) == {"32-true", "bf16-mixed"} and all(value > 0 for value in seconds.values())
     assert step_seconds("cpu") is seconds
+
+
+def test_a_model_embeds_in_bf16_where_asked_and_else_as_it_does() -> None:
+    model, texts = tiny_embedder(), ["a red fox", "snow"]
+    assert (InPrecision(model, "32-true").embed(texts) == model.embed(texts)).all()
+    rounded = InPrecision(model, "bf16-mixed").embed(texts, dim=8)
+    assert rounded.dtype == "float32" and 1e-7 < abs(rounded - model.embed(texts, dim=8)).max() < 2e-2

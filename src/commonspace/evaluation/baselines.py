@@ -7,10 +7,11 @@ and asked that family's questions alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,11 @@ class Family:
     answers: tuple[str, ...]
     fusion: Fusion = "single"
     small: bool = False
+
+    @property
+    def label(self) -> str:
+        """Its name in `tuned`: of a fusion of parts with its form."""
+        return self.name if self.fusion == "single" else f"{self.name}_{self.fusion}"
 
     def grid(self, tries: int) -> tuple[Settings, ...]:
         """The settings tuned over, in order."""
@@ -207,6 +213,7 @@ def late_fusion(
     heldout: Suite,
     *,
     tries: int = len(GRID),
+    settings: Settings | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     near_duplicates: NearDuplicates | None = None,
     log: Path | None = None,
@@ -216,18 +223,19 @@ def late_fusion(
 ) -> Specialist:
     """One family's specialist: tuned on dev, then trained and scored on held-out once a seed.
 
-    `log` gets one JSON line a try; `precision` is that of training. Empty where held-out has no task of the family.
+    `settings` stand for a tuning that was done before. `log` gets one JSON line a try; `precision` is that of training.
+    Empty where held-out has no task of the family.
     """
     dev, heldout = family_suite(dev, family), family_suite(heldout, family)
     if not heldout.tasks or not records:
         return Specialist()
     rows = training_rows(features, records, progress=progress)
     fit = partial(_fit, rows, features, family, progress, precision)
-    best, trained = family.grid(1)[0], {}
-    if dev.tasks:
+    best, trained = settings or family.grid(1)[0], {}
+    if dev.tasks and settings is None:
         tried = tune(dev, family, tries, partial(fit, seeds[0]))
         best, trained = tried[0].settings, {seeds[0]: tried[0].model}
-        _write_log(log, MODEL_OF_FUSION[family.fusion], family, tried)
+        _write_log(log, family, tried)
     models = [trained.get(seed) or fit(seed, best) for seed in seeds]
     scored = [Scored(MODEL_OF_FUSION[family.fusion], "baseline", seed=seed) for seed in seeds]
     judge = partial(evaluate, near_duplicates=near_duplicates, draws=draws)
@@ -246,11 +254,31 @@ def _fit(
     return LateFusion(train_heads(rows, settings, seed, family.fusion, progress, precision), features)
 
 
-def _write_log(path: Path | None, name: str, family: Family, tried: Sequence[Try]) -> None:
+def tuned_settings(
+    tuned: Mapping[str, Mapping[str, Any]], families: Sequence[Family] = FAMILIES
+) -> dict[str, Settings]:
+    """Settings by family's label from a config: {"speech": {"dropout": 0.4}}; what is left out is as in `Settings`."""
+    if unknown := sorted(set(tuned) - {family.label for family in families}):
+        raise ConfigError(
+            f"tuned.{unknown[0]}: no family of late fusion; they are {', '.join(family.label for family in families)}"
+        )
+    try:
+        return {label: Settings(**given) for label, given in tuned.items()}
+    except TypeError as error:
+        names = ", ".join(one.name for one in fields(Settings))
+        raise ConfigError(f"tuned: {error}; settings are {names}") from error
+
+
+def _write_log(path: Path | None, family: Family, tried: Sequence[Try]) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         for one in tried:
-            line = {"model": name, "family": family.name, "dev": round(one.score, 6), **asdict(one.settings)}
+            line = {
+                "model": MODEL_OF_FUSION[family.fusion],
+                "family": family.name,
+                "dev": round(one.score, 6),
+                **asdict(one.settings),
+            }
             file.write(json.dumps(line) + "\n")

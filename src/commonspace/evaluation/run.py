@@ -28,7 +28,7 @@ from commonspace.models.build import CompactOptions, build_compact
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import read_json
-from commonspace.models.precision import resolve_precision
+from commonspace.models.precision import InPrecision, resolve_precision
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 
@@ -61,6 +61,7 @@ def main(config: DictConfig) -> None:
         for name in names:
             evaluate_baseline(
                 place, name, seed=plain["seed"], seeds=plain["seeds"], tries=plain["tries"],
+                tuned=plain["tuned"],
                 teachers=Path(plain["teachers"]) if plain["teachers"] else None,
             )  # fmt: skip
     else:
@@ -71,6 +72,7 @@ def main(config: DictConfig) -> None:
             dims=plain["dims"],
             prefix_policy=plain["prefix_policy"],
             batch_tokens=plain["batch_tokens"],
+            precision=plain["precision"],
         )
     if place.split == "heldout":
         written = report.write(place.output)
@@ -160,6 +162,7 @@ def evaluate_folder(
     dims: Sequence[int] | None = None,
     prefix_policy: str = "query",
     batch_tokens: int = 8192,
+    precision: str = "32-true",
 ) -> Path:
     """Score a model folder at its Matryoshka sizes; returns the path of its rows."""
     model = place.prepare(Embedder.load(folder).to(best_device()))
@@ -167,7 +170,7 @@ def evaluate_folder(
         model=name or folder.name, prefix_policy=prefix_policy, commit=current_commit(), command=_command(),
         **training_of(folder),
     )  # fmt: skip
-    embedded = _Batched(model, batch_tokens)
+    embedded = _Batched(InPrecision(model, precision), batch_tokens)
     done = evaluate(
         embedded, place.suite, scored, dims=dims or model.matryoshka_sizes,
         near_duplicates=place.near_duplicates, draws=place.draws, progress=True,
@@ -179,7 +182,7 @@ def evaluate_folder(
 class _Batched:
     """An embedder with its batch size, remembering vectors: geometry asks again for what evaluation embedded."""
 
-    def __init__(self, model: Embedder, batch_tokens: int) -> None:
+    def __init__(self, model: InPrecision, batch_tokens: int) -> None:
         self.model, self.batch_tokens = model, batch_tokens
         self.known: dict[tuple[str | None, str | None, int], np.ndarray] = {}
 
@@ -206,11 +209,19 @@ def training_of(folder: Path) -> dict[str, Any]:
 
 
 def evaluate_baseline(
-    place: Place, name: str, *, seed: int = 1, seeds: int = 5, tries: int = len(GRID), teachers: Path | None = None
+    place: Place,
+    name: str,
+    *,
+    seed: int = 1,
+    seeds: int = 5,
+    tries: int = len(GRID),
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
+    teachers: Path | None = None,
 ) -> None:
     """Score one baseline. Late fusion is tuned on dev, then trained `seeds` times from `seed` on.
 
-    `teachers` is a folder for its tables of training contents (`teachers.py`); None writes none.
+    `tuned` has settings by family that an earlier tuning found, taken as they are; the others are tuned. `teachers`
+    is a folder for its tables of training contents (`teachers.py`); None writes none.
     """
     score: dict[str, Callable[[], None]] = {
         "chance": lambda: _write(place, [baselines.chance(place.suite, place.near_duplicates)]),
@@ -218,14 +229,18 @@ def evaluate_baseline(
         "e5": lambda: _write(
             place, [baselines.raw_text(place.suite, place.frozen, place.near_duplicates, place.draws, progress=True)]
         ),
-        "late_fusion": lambda: _late_fusion(place, range(seed, seed + seeds), tries, teachers),
+        "late_fusion": lambda: _late_fusion(place, range(seed, seed + seeds), tries, tuned, teachers),
     }
     score[name]()
 
 
-def _late_fusion(place: Place, seeds: Sequence[int], tries: int, teachers: Path | None) -> None:
+def _late_fusion(
+    place: Place, seeds: Sequence[int], tries: int, tuned: Mapping[str, Mapping[str, Any]] | None, teachers: Path | None
+) -> None:
     log = place.output / "tries" / "late_fusion.jsonl"
-    log.unlink(missing_ok=True)
+    known = baselines.tuned_settings(tuned or {})
+    if tuned is None:
+        log.unlink(missing_ok=True)
     found: dict[str, list[Evaluated]] = {}
     pooled: dict[str, list[Row]] = {}
     for family in baselines.FAMILIES:
@@ -238,6 +253,7 @@ def _late_fusion(place: Place, seeds: Sequence[int], tries: int, teachers: Path 
         records = [record for shard in trains for record in ShardReader(place.data / shard, "train")]
         done = baselines.late_fusion(
             family, records, place.fusion_features, _dev(place, trains), place.suite, tries=tries, seeds=seeds,
+            settings=known.get(family.label),
             near_duplicates=place.near_duplicates, log=log, draws=place.draws, progress=True,
             precision=place.late_fusion_precision,
         )  # fmt: skip

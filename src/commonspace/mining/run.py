@@ -18,6 +18,7 @@ from commonspace.mining.report import write_report
 from commonspace.mining.rules import MiningOptions
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
+from commonspace.models.precision import InPrecision
 from commonspace.processing.processor import Processor
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def mine_run(
     depth: int = 100,
     margin: float | None = 0.95,
     batch_tokens: int = 8192,
+    precision: str = "32-true",
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, dict[str, Any]]:
@@ -45,6 +47,7 @@ def mine_run(
 
     output  gets <task>.parquet for the loader, and report/<task>.json and .md to read
     tasks   names; None: every task that has a train split
+    precision  the model ranks in, see `resolve_precision`
     cache   where features of frozen towers are kept; None decodes every medium
     seed    of the examples that the report prints
     Raises `DataError` where a named task has no train split or there is none at all.
@@ -56,9 +59,12 @@ def mine_run(
     model.processor = Processor(model.processor.preprocessing, model.processor.tokenizer, on_limit="truncate")
     if cache is not None:
         attach_features(model, Path(cache))
+    ranking = InPrecision(model, precision)
     numbers = {}
     for reader in readers:
-        mined = mine(model, reader, options, match=match_of(reader.task), batch_tokens=batch_tokens, progress=progress)
+        mined = mine(
+            ranking, reader, options, match=match_of(reader.task), batch_tokens=batch_tokens, progress=progress
+        )
         write_mined(Path(output), reader, mined)
         details = {"model": str(embedder), "match": match_of(reader.task), **asdict(options)}
         numbers[reader.task] = write_report(Path(output) / "report", reader, mined, details, seed=seed)
@@ -87,7 +93,7 @@ def main(config: DictConfig) -> None:
 
     own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     plain: dict[str, Any] = OmegaConf.to_container(own, resolve=True)
-    names = ("count", "skip", "depth", "margin", "batch_tokens", "seed")
+    names = ("count", "skip", "depth", "margin", "batch_tokens", "precision", "seed")
     mine_run(
         plain["embedder"],
         Path(plain["paths"]["data"]) / plain["data"]["tier"],

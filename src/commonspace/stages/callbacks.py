@@ -21,17 +21,17 @@ SNAPSHOTS = 8  # of the tail that are averaged
 
 
 class DevScores(Callback):
-    """Dev retrieval every `every` steps and at the end, logged as dev/<task> and dev/mean."""
+    """Dev retrieval every `every` steps, logged as dev/<task> and dev/mean; what is saved is scored at the end."""
 
     def __init__(self, dev: DevRetrieval, every: int) -> None:
         self.dev, self.every = dev, every
 
     def on_train_batch_end(self, trainer: pl.Trainer, stage: ContrastiveStage, *_: Any) -> None:
-        """Score when a whole number of intervals is over; the last step always scores."""
+        """Score when a whole number of intervals is over, but for the last step."""
         step = trainer.global_step
-        if step % self.every and step != stage.steps:
+        if step % self.every or step == stage.steps:
             return
-        scores = self.dev.scores(stage.embedder)
+        scores = self.dev.scores(stage.embedder, bf16=stage.bf16)
         stage.log_now({f"dev/{name}": value for name, value in scores.items()})
         stage.log("dev", scores["mean"], prog_bar=True, logger=False, batch_size=1)
 

@@ -38,10 +38,14 @@ class DevRetrieval:
                     if key not in self._pieces:
                         self._pieces[key] = processor(content, task=key[0], role=key[1])
 
-    def scores(self, embedder: Embedder, *, batch_tokens: int = 8192) -> dict[str, float]:
-        """MRR@10 by task and direction, and their mean over tasks; the embedder is left as it was."""
+    def scores(self, embedder: Embedder, *, batch_tokens: int = 8192, bf16: bool = False) -> dict[str, float]:
+        """MRR@10 by task and direction, and their mean over tasks; the embedder is left as it was.
+
+        With `bf16` contents are embedded in autocast; ranking is in float32 always.
+        """
         keys = list(self._pieces)
-        vectors_NE = embedder.embed_pieces([self._pieces[key] for key in keys], batch_tokens=batch_tokens)
+        with torch.autocast(embedder.device.type, torch.bfloat16, enabled=bf16):
+            vectors_NE = embedder.embed_pieces([self._pieces[key] for key in keys], batch_tokens=batch_tokens)
         row_of = {key: row for row, key in enumerate(keys)}
         scores: dict[str, float] = {}
         by_task: dict[str, list[float]] = {}

@@ -27,6 +27,7 @@ from commonspace.evaluation.suite import build_suite
 from commonspace.models.averaging import GreedySoup, average_files, greedy
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
+from commonspace.models.precision import resolve_precision
 from commonspace.processing.processor import Processor
 from commonspace.stages.callbacks import close
 from commonspace.stages.dev import DevRetrieval
@@ -53,8 +54,11 @@ class SoupStage(pl.LightningModule):
         dev: DevRetrieval,
         batch_tokens: int,
         weights: Sequence[float] | None = None,
+        *,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
+        self.bf16 = bf16
         self.embedder = embedder
         self.ingredients = [Path(folder) for folder in ingredients]
         self.dev = dev
@@ -74,7 +78,7 @@ class SoupStage(pl.LightningModule):
 
     def validation_step(self, batch: Any, index: int) -> None:
         """One pass over dev; the whole suite is one batch, because a pool is ranked as a whole."""
-        self.scores = self.dev.scores(self.embedder, batch_tokens=self.batch_tokens)
+        self.scores = self.dev.scores(self.embedder, batch_tokens=self.batch_tokens, bf16=self.bf16)
         values = {f"dev/{name}": value for name, value in self.scores.items()}
         values |= {f"soup/{folder.name}": float(n in self.members) for n, folder in enumerate(self.ingredients)}
         # Lightning takes a value called step for the step; without training every candidate would be step 0.
@@ -103,7 +107,12 @@ def soup(config: DictConfig) -> float:
         Path(plain["paths"]["data"]) / plain["data"]["tier"], "dev", plain["data"]["tasks"], plain["data"]["limit"]
     )
     weights = plain["weights"]
-    stage = SoupStage(embedder, folders, DevRetrieval(suite, embedder.processor), plain["batch_tokens"], weights)
+    own = plain["trainer"]
+    precision = resolve_precision(own["precision"], "cpu" if own["accelerator"] == "cpu" else None)
+    stage = SoupStage(
+        embedder, folders, DevRetrieval(suite, embedder.processor), plain["batch_tokens"], weights,
+        bf16=precision == "bf16-mixed",
+    )  # fmt: skip
 
     run = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
     identity = run_identity(run, plain)

@@ -109,10 +109,11 @@ def finish(
     if adapted_layers(stage.embedder):
         merge(stage.embedder)
     stage.embedder.eval()
-    scores = dev.scores(stage.embedder) if dev else {}
+    scores = dev.scores(stage.embedder, bf16=stage.bf16) if dev else {}
     if trainer.is_global_zero:
         for logger in trainer.loggers:
-            logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, step=stage.steps)
+            for kind in ("dev", "final"):  # the last point of the curve, and a name of its own for tables of runs
+                logger.log_metrics({f"{kind}/{name}": value for name, value in scores.items()}, step=stage.steps)
         close(trainer.loggers)
         training = {
             "stage": plain["stage"]["name"],
