@@ -118,8 +118,7 @@ def test_an_interrupted_call_stops_its_child_and_the_next_goes_on(tmp_path: Path
         "fetch": "null", "build": "null", "data_report": "null", "features": "null", "baselines": "null",
         "align": "null", "pretrain": "null", "mine": "null", "soup": "null",
         **{f"finetune_{name}": "null" for name in ("base", "warm", "media", "lora")},
-        **{f"evaluate_{name}": "null" for name in ("pretrain", "finetune_base", "finetune_warm", "finetune_media",
-                                                    "finetune_lora", "soup_uniform", "soup")},
+        **{f"evaluate_{name}": "null" for name in ("pretrain", "soup_uniform", "soup")},
     }  # fmt: skip
     first = (
         f"{{run: 'data build own pairs.jsonl', inputs: [pairs.jsonl], outputs: ['{tmp_path}/data/own/manifest.json']}}"
