@@ -118,37 +118,41 @@ def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
 
 
 def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
-    """From pretraining over fine-tuning to the soup: a line for each task that several of these models were asked.
+    """From alignment over pretraining and fine-tuning to the soup: a panel a task that several of these models were
+    asked, a line a direction, each panel with a scale of its own.
 
-    Models that were only aligned, specialists of one task among them, are no stage of the recipe's line.
+    Specialists, asked one task and its languages at most, are no stage of the recipe's line.
     """
-    models = [m for m in rows.models if any(r.model == m and r.stage not in ("baseline", "align") for r in rows.rows)]
     cells = rows.headline(metric, subset)
+    asked = {m: {task for (task, _), cell in cells.items() if m in cell} for m in rows.models}
+    baselines = {row.model for row in rows.rows if row.stage == "baseline"}
+    models = [m for m in rows.models if m not in baselines and len(asked[m]) > 2]
     lines = {
-        name: [cell.get(m) for m in models]
+        name: [(x, cell[m].value) for x, m in enumerate(models) if m in cell]
         for name, cell in sorted(cells.items())
         if sum(m in cell for m in models) > 1
     }
     if len(models) < 2 or not lines:
         return None
+    names = sorted({task for task, _ in lines})
     with matplotlib.rc_context(_STYLE):
-        figure, (axis,) = _figure(9, 4.5)
-        wheel = matplotlib.colormaps["tab20"].colors
-        for place, ((task, direction), some) in enumerate(lines.items()):
-            known = [(x, row.value) for x, row in enumerate(some) if row]
-            axis.plot(
-                *zip(*known, strict=True),
-                marker="o",
-                ms=3,
-                lw=1.2,
-                color=wheel[place % 20],
-                label=f"{task} {direction}",
-            )
-        axis.set_xticks(range(len(models)), models, rotation=25, ha="right")
-        axis.set_ylabel(metric)
-        axis.set_ylim(bottom=0)
-        axis.set_title(f"Stages and soups, {_words(subset)}", loc="left")
-        figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+        figure = Figure(figsize=(10, 1.2 + 1.9 * -(-len(names) // 3)), layout="constrained")
+        panels = figure.subplots(-(-len(names) // 3), 3, squeeze=False, sharex=True).flat
+        for panel, name in zip(panels, names, strict=False):
+            for (task, direction), points in lines.items():
+                if task == name:
+                    panel.plot(*zip(*points, strict=True), marker="o", ms=3, lw=1.2, label=direction)
+            panel.set_title(name, fontsize=9)
+            panel.legend(fontsize=7)
+            panel.margins(y=0.25)
+        for panel in list(panels)[len(names) :]:
+            panel.set_visible(False)
+        for panel in figure.axes:
+            panel.set_xticks(range(len(models)), models, rotation=45, ha="right", fontsize=7)
+            panel.tick_params(labelbottom=True)
+        figure.suptitle(
+            f"Stages and soups, {metric}, {_words(subset)}", x=0.01, ha="left", fontweight="bold", fontsize=11
+        )
     return figure
 
 

@@ -11,7 +11,7 @@ from commonspace.evaluation.results import Row
 from commonspace.evaluation.specs import BY_LANGUAGE
 
 # Columns as far as they were evaluated; models not named here stand before the soups, by name.
-_FIRST = ("chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", "pretrain")
+_FIRST = ("chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", "align", "pretrain")
 _LAST = ("soup_uniform", "soup")
 STAR = "*"
 
