@@ -48,6 +48,7 @@ def _ranges(config: Config) -> Iterable[str]:
 
 def _choices(config: Config) -> Iterable[str]:
     choices = {
+        "model.name": ("compact", "causal_lm", "embedding_gemma2"),
         "model.head_init": ("identity", "random"),
         "model.pooling": ("mean", "last", "input_and_last"),
         "model.on_limit": ("truncate", "error"),
@@ -91,7 +92,7 @@ def _sizes(config: Config) -> Iterable[str]:
         yield f"model.matryoshka_sizes: {sizes} must rise to model.embedding_size={full}"
     if _get(config, "objective.matryoshka") and len(sizes) < 2:
         yield "objective.matryoshka: needs a size below the full one in model.matryoshka_sizes, or false"
-    if model["head_init"] == "identity" and full > 384:
+    if model["name"] == "compact" and model["head_init"] == "identity" and full > 384:
         yield f"model.head_init: identity keeps the backbone's 384 directions and cannot give {full}; use random"
     grid, most = model["image_grid"], model["image_size"] // 32
     if not 1 <= grid <= most:

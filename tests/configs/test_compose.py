@@ -179,11 +179,11 @@ def test_every_option_of_the_model_reaches_something() -> None:
     """Options are handed on by name; one that nothing takes would be ignored in silence."""
     from dataclasses import fields
 
-    from commonspace.models.build import CompactOptions
+    from commonspace.models.build import ModelOptions
     from commonspace.processing.preprocessing import Preprocessing
 
-    taken = {field.name for owner in (CompactOptions, Preprocessing) for field in fields(owner)}
-    taken |= {"name", "on_limit", "lora"}
+    taken = {field.name for owner in (ModelOptions, Preprocessing) for field in fields(owner)}
+    taken |= {"on_limit", "lora"}
     assert set(compose("train").model) <= taken
 
 

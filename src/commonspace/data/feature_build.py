@@ -172,13 +172,13 @@ def build_tier(config: DictConfig) -> FeatureReport:
     """The pass over a whole tier, by the composed config of `commonspace data features`."""
     from omegaconf import OmegaConf
 
-    from commonspace.models.build import CompactOptions, build_compact
+    from commonspace.models.build import ModelOptions, build_model
     from commonspace.processing.preprocessing import Preprocessing
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     model, cache = plain["model"], Path(plain["paths"]["cache"])
-    embedder = build_compact(
-        CompactOptions.of(model),
+    embedder = build_model(
+        ModelOptions.of(model),
         Preprocessing.of(model),
         weights=plain["weights"],
         cache=cache,

@@ -24,7 +24,7 @@ from commonspace.evaluation.late_fusion_grid import GRID
 from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.teachers import TASKS, write_teacher
-from commonspace.models.build import CompactOptions, build_compact
+from commonspace.models.build import ModelOptions, build_model
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import read_json
@@ -117,8 +117,8 @@ class Place:
     @cached_property
     def frozen(self) -> FrozenFeatures:
         """The untrained pretrained parts, read once and only where something asks for them."""
-        options, numbers = CompactOptions.of(self.model), Preprocessing.of(self.model)
-        embedder = build_compact(options, numbers, weights=self.weights, cache=self.cache)
+        options, numbers = ModelOptions.of(self.model), Preprocessing.of(self.model)
+        embedder = build_model(options, numbers, weights=self.weights, cache=self.cache)
         return FrozenFeatures(self.prepare(embedder), self.cache / "features")
 
     @cached_property
@@ -137,7 +137,7 @@ class Place:
 
         A model without a vision tower has no features of images; their hashes still count.
         """
-        vision, size = CompactOptions.of(self.model).vision, Preprocessing.of(self.model).image_size
+        vision, size = ModelOptions.of(self.model).vision, Preprocessing.of(self.model).image_size
         return near_duplicates.mark(
             self.data,
             image_vectors=(lambda contents: self.frozen.vectors(contents, "image", progress=True)) if vision else None,

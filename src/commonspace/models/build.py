@@ -10,11 +10,10 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import BertModel
 
 from commonspace.content import Content
 from commonspace.errors import ConfigError
-from commonspace.models.backbones.compact import CompactBackbone
+from commonspace.models.backbones.kinds import BACKBONES
 from commonspace.models.embedder import Embedder
 from commonspace.models.towers.audio import AudioTower
 from commonspace.models.towers.vision import VisionTower
@@ -25,15 +24,18 @@ from commonspace.processing.text import TextTokenizer
 
 
 @dataclass(frozen=True)
-class CompactOptions:
-    """The compact model: names of its pretrained parts and the sizes between them.
+class ModelOptions:
+    """A model to build: its kind of backbone, the names of its pretrained parts and the sizes between them.
 
+    name              of the kind of backbone, one of `BACKBONES`
+    backbone          the transformer's weights, see `resolve_weights`
     vision, audio     None leaves the tower out: a specialist for the other modalities
     head_init         "identity": the encoder's own directions; "random": as the paper
     text_hidden       width of the feed-forward layer that texts pass before the head; 0: none, as the paper
     connector_hidden  width of the connectors' hidden layer
     """
 
+    name: str = "compact"
     backbone: str = "multilingual-e5-small"
     vision: str | None = "efficientnet-lite0"
     audio: str | None = "whisper-tiny.en"
@@ -47,29 +49,29 @@ class CompactOptions:
     connector_hidden: int = 768
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> CompactOptions:
+    def of(cls, options: Mapping[str, Any]) -> ModelOptions:
         """Of a `model` config group; numbers of the preprocessing among them are passed over."""
         return cls(**{field.name: options[field.name] for field in fields(cls) if field.name in options})
 
 
-def build_compact(
-    options: CompactOptions, preprocessing: Preprocessing, *, weights: str = "package", cache: Path = Path("cache")
+def build_model(
+    options: ModelOptions, preprocessing: Preprocessing, *, weights: str = "package", cache: Path = Path("cache")
 ) -> Embedder:
-    """The untrained compact model: every part pretrained but connectors, marks and head.
+    """The untrained model: every part pretrained but connectors, marks and head.
 
     weights  where the pretrained parts come from, see `resolve_weights`; a folder holds one subfolder a name
     """
+    if options.name not in BACKBONES:
+        raise ConfigError(f"model.name={options.name!r} is no kind of backbone; choose one of {', '.join(BACKBONES)}")
     folders = {
         name: resolve_weights(name, source_of(name, weights), cache)
         for name in (options.backbone, options.vision, options.audio)
         if name is not None
     }
-    text_folder = folders[options.backbone]
+    kind, text_folder = BACKBONES[options.name], folders[options.backbone]
     transformers.utils.logging.disable_progress_bar()  # a bar for two seconds of reading hides the bars that matter
-    backbone = CompactBackbone(
-        BertModel.from_pretrained(
-            text_folder, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
-        ),
+    backbone = kind(
+        kind.read_text(text_folder),
         VisionTower.from_weights(folders[options.vision], trainable_stages=options.vision_trainable_stages)
         if options.vision
         else None,

@@ -48,6 +48,11 @@ class Embedder(nn.Module):
             raise ConfigError(
                 f"matryoshka_sizes {list(matryoshka_sizes)} must rise and end with embedding_size {embedding_size}"
             )
+        if pooling == "input_and_last" and backbone.input_width != backbone.width:
+            raise ConfigError(
+                f"pooling=input_and_last sets what enters beside what leaves; here they are {backbone.input_width} and "
+                f"{backbone.width} wide: use mean or last"
+            )
         self.backbone = backbone
         self.processor = processor
         self.pooling = pooling

@@ -24,12 +24,13 @@ import soundfile
 from PIL import Image as PILImage
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import BertConfig, BertModel, WhisperConfig
+from transformers import WhisperConfig
 
 from commonspace.content import Audio as Sound
 from commonspace.content import Content, Image
 from commonspace.errors import ConfigError, WeightsError
-from commonspace.models.backbones.compact import CompactBackbone
+from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
+from commonspace.models.backbones.kinds import BACKBONES
 from commonspace.models.embedder import Embedder
 from commonspace.models.towers.audio import AudioTower
 from commonspace.models.towers.vision import VisionConfig, VisionTower
@@ -65,13 +66,14 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
     Raises WeightsError where a file is missing, of another format, or does not fit its own config.
     """
     config = read_json(folder / "config.json")
-    if config.get("format") != FORMAT or config.get("backbone") != "compact":
+    if config.get("format") != FORMAT or config.get("backbone") not in BACKBONES:
         raise WeightsError(
             f"{folder}/config.json: format {config.get('format')} of {config.get('backbone')!r} is unknown"
         )
     kept = _kept_towers(folder, config, towers)
-    backbone = CompactBackbone(
-        BertModel(BertConfig(**config["text"]), add_pooling_layer=False),
+    kind = BACKBONES[config["backbone"]]
+    backbone = kind(
+        kind.text_of(config["text"]),
         VisionTower(VisionConfig.from_json(config["vision"])) if "image" in kept else None,
         AudioTower(WhisperConfig(**config["audio"])) if "audio" in kept else None,
         image_tokens=config["image_tokens"],
@@ -92,13 +94,13 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
 
 
 def describe(embedder: Embedder) -> dict[str, Any]:
-    """config.json of a compact model: plain values that `load_model` builds the same architecture from."""
+    """config.json of a model: plain values that `load_model` builds the same architecture from."""
     backbone = embedder.backbone
-    if not isinstance(backbone, CompactBackbone):
+    if not isinstance(backbone, InputsEmbedsBackbone):
         raise ConfigError(f"{type(backbone).__name__} has no model folder form")
     return {
         "format": FORMAT,
-        "backbone": "compact",
+        "backbone": backbone.name,
         "embedding_size": embedder.embedding_size,
         "matryoshka_sizes": list(embedder.matryoshka_sizes),
         "pooling": embedder.pooling,

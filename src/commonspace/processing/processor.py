@@ -65,14 +65,16 @@ class Processor:
     def __call__(self, content: Content, task: str | None = None, role: str | None = None) -> Pieces:
         """The pieces of a content; `task` and `role` choose the prefix of a content of text alone.
 
-        Raises ContentError that names the part which cannot be read or the limit that is passed, ConfigError for an
-        unknown task.
+        Raises ContentError that names the part which cannot be read or the limit that is passed, or where no token is
+        left, ConfigError for an unknown task.
         """
         start = prefix(task, role, self.preprocessing.prefixes)
         self._media.notes.clear()
         content, notes = self._limit_images(content)
         nodes = self._nodes(content, start if content.is_text else "")
         pieces, cut = self._limit_tokens(nodes)
+        if not pieces and not self._specials:
+            raise ContentError("a content has no tokens, and its tokenizer puts none around; leave the empty text out")
         return Pieces(self._between_specials(pieces), truncated=(*notes, *self._media.notes, *cut))
 
     def requests(self, content: Content) -> Iterator[FeatureRequest]:

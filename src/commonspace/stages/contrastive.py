@@ -50,9 +50,7 @@ class ContrastiveStage(pl.LightningModule):
             settings.temperature, learned=settings.learn_temperature, tasks=dict(settings.task_temperatures)
         )
         freeze(embedder, settings.freeze)
-        for module in embedder.backbone.text.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = settings.dropout
+        embedder.backbone.set_dropout(settings.dropout)
 
     @property
     def group(self) -> dist.ProcessGroup | None:

@@ -47,7 +47,7 @@ def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterabl
         if not p.requires_grad:
             continue
         rate = rates.get(id(p), settings.new_learning_rate)
-        plain = p.ndim < 2 or name.endswith(("positions", "marks.weight", "embeddings.weight"))
+        plain = p.ndim < 2 or name.endswith(("positions", "marks.weight", "embeddings.weight", "embed_tokens.weight"))
         decay = 0.0 if plain else settings.weight_decay
         settles = id(p) in rates  # pretrained: waits while the untrained parts settle
         group = groups.setdefault(

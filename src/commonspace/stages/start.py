@@ -9,7 +9,7 @@ from typing import Any
 from commonspace.data.features import attach_features
 from commonspace.errors import ConfigError
 from commonspace.models.adapters import Lora, attach
-from commonspace.models.build import CompactOptions, build_compact
+from commonspace.models.build import ModelOptions, build_model
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import describe
 from commonspace.processing.preprocessing import Preprocessing
@@ -17,10 +17,6 @@ from commonspace.processing.processor import Processor
 
 # What stays fully trained beside adapters: everything that starts untrained.
 _UNTRAINED = r"head\..*|text_layer\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
-_ADAPTED = (
-    r"backbone\.text\.encoder\.layer\.\d+\."
-    r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
-)
 
 # Options that only building a model reads; the defaults say nothing.
 _SET_WHEN_BUILT = ("backbone", "head_init", "vision_trainable_stages")
@@ -36,8 +32,8 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
         embedder = Embedder.load(plain["init"])
         _check_against_folder(embedder, model, plain["init"], plain["weights"])
     else:
-        embedder = build_compact(
-            CompactOptions.of(model),
+        embedder = build_model(
+            ModelOptions.of(model),
             Preprocessing.of(model),
             weights=plain["weights"],
             cache=Path(plain["paths"]["cache"]),
@@ -48,12 +44,16 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
         attach_features(embedder, Path(plain["paths"]["cache"]))
     if model["lora"]["rank"]:
         lora = model["lora"]
-        attach(embedder, Lora(_ADAPTED, lora["rank"], lora["alpha"], lora["dropout"], train=_UNTRAINED))
+        adapted = rf"backbone\.text\.{embedder.backbone.linear_maps}"
+        attach(embedder, Lora(adapted, lora["rank"], lora["alpha"], lora["dropout"], train=_UNTRAINED))
     return embedder
 
 
 def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: str, weights: str) -> None:
-    defaults, towers = CompactOptions(), embedder.backbone.towers()
+    backbone = embedder.backbone
+    if model["name"] != backbone.name:
+        raise ConfigError(f"init={folder} has a {backbone.name} backbone, the config asks for {model['name']}")
+    defaults, towers = ModelOptions(backbone=backbone.pretrained), backbone.towers()
     idle = {f"model.{name}": (model[name], getattr(defaults, name)) for name in _SET_WHEN_BUILT}
     for name, tower in (("vision", "image"), ("audio", "audio")):  # null where the folder has none
         idle[f"model.{name}"] = (model[name], getattr(defaults, name) if tower in towers else None)

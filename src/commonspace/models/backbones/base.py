@@ -44,10 +44,14 @@ class TokenStates(NamedTuple):
 class Backbone(nn.Module, ABC):
     """One bidirectional tower over the tokens of every modality.
 
-    A backbone owns its token layout: how pieces become embeddings of its width and which marks stand around them.
+    A backbone owns its token layout: how pieces become embeddings and which marks stand around them.
+
+    width        of a token state; `input_width` is that of what enters, as in `Summaries`
+    max_tokens   of one content
     """
 
     width: int
+    input_width: int
     max_tokens: int
 
     @abstractmethod

@@ -33,12 +33,12 @@ class Connector(nn.Module):
         self.positions = nn.Parameter(torch.zeros(positions, width))
         self.norm_out = nn.LayerNorm(width)
 
-    def match_scale(self, word_embeddings: torch.Tensor) -> None:
-        """Start the output at the mean and root mean square of `word_embeddings` [V, D]."""
+    def match_scale(self, word_embeddings: torch.Tensor, scale: float = 1.0) -> None:
+        """Start the output at the mean and root mean square of `word_embeddings` [V, D], taken `scale` times."""
         with torch.no_grad():
             mean_D = word_embeddings.mean(0)
-            self.norm_out.weight.fill_((word_embeddings - mean_D).square().mean().sqrt().item())
-            self.norm_out.bias.copy_(mean_D)
+            self.norm_out.weight.fill_((word_embeddings - mean_D).square().mean().sqrt().item() * scale)
+            self.norm_out.bias.copy_(mean_D * scale)
 
     def forward(self, rows_NRC: torch.Tensor) -> torch.Tensor:
         """Encoder rows [N, R, C], of any float type, to tokens [N, T, D]."""
