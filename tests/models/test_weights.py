@@ -246,6 +246,23 @@ def test_the_hub_is_asked_for_safetensors_at_a_revision(tmp_path: Path, monkeypa
     ]
 
 
+def test_a_model_without_a_package_comes_from_its_folder_or_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub
+
+    folder = tmp_path / "Qwen/Qwen3-0.6B"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors.index.json").write_text("{}")  # a large model in parts
+    for source in ("package", "hub", folder):
+        assert resolve_weights(str(folder), source) == folder
+    with pytest.raises(WeightsError, match="'Qwen/Qwen3-0.6B'; known are .*give a folder, or use weights=hub"):
+        resolve_weights("Qwen/Qwen3-0.6B")
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **o: asked.append((*a, o)) or str(folder))
+    assert resolve_weights("Qwen/Qwen3-0.6B", "hub") == folder
+    assert asked[0][0] == "Qwen/Qwen3-0.6B" and asked[0][1]["allow_patterns"] == ["model*.safetensors", "*.json"]
+
+
 def test_an_unreachable_hub_says_what_else_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     import huggingface_hub
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from commonspace.content import Audio, Content, Document, Image, Video
 from commonspace.errors import ConfigError, ContentError
@@ -174,6 +175,17 @@ def test_a_sound_too_long_is_cut_and_said(words: TextTokenizer):
     processor = Processor(numbers, words, on_limit="truncate")
     assert processor(Content(sound)).truncated == ("three.wav: cut from 3.0 to 1 s",)
     assert processor(Content(SOUND)).truncated == ()
+
+
+def test_without_special_tokens_a_content_of_no_tokens_is_refused():
+    """Decoders' tokenizers put nothing around a text; the mean over no tokens would be no vector."""
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    bare = Processor(Preprocessing(), tokenizer)
+    assert [piece.value.tolist() for piece in bare(Content("a a")).pieces] == [[0, 0]]
+    for content in (Content(""), Content(" ", "")):
+        with pytest.raises(ContentError, match="has no tokens"):
+            bare(content)
 
 
 def test_a_bad_option_is_refused(words: TextTokenizer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,3 +64,12 @@ def test_a_folder_that_is_bidirectional_by_itself_keeps_its_own_window() -> None
     text, own = one_layer("gemma3", "sliding_attention", use_bidirectional_attention=True)
     assert text.config.sliding_window == own.config.sliding_window == WINDOW // 2 + 1
     assert reach(text, WINDOW + 2) == reach(own, WINDOW + 2) == [True] * (WINDOW // 2 + 1) + [False] * 3
+
+
+def test_a_decoder_whose_tensors_lie_in_parts_is_read(tmp_path: Path) -> None:
+    whole = whole_model("qwen3")
+    whole.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    read = CausalLMBackbone.read_text(tmp_path)
+    assert torch.equal(read.layers[1].mlp.up_proj.weight, whole.model.layers[1].mlp.up_proj.weight)
+    assert read.dtype == torch.float32 and not read.config.is_causal

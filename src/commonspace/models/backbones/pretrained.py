@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from commonspace.errors import WeightsError
 
@@ -30,6 +31,8 @@ def read_config(kind: type[PreTrainedConfig], folder: Path) -> PreTrainedConfig:
 
 def read_model(kind: type[PreTrainedModel], folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
     """The float32 weights of a folder in an instance of `kind`; WeightsError where one is missing or does not fit."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # the language head and towers that are left on disk are no news
     try:
         model, report = kind.from_pretrained(
             folder, config=config, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True,
@@ -37,6 +40,8 @@ def read_model(kind: type[PreTrainedModel], folder: Path, config: PreTrainedConf
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder}: does not hold the weights of a {kind.__name__} ({error})") from error
+    finally:
+        logging.set_verbosity(level)
     if lost := sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])]):
         raise WeightsError(f"{folder}: lacks {', '.join(lost[:3])} of a {kind.__name__}; copy the folder again")
     return model
