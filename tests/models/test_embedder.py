@@ -1,5 +1,8 @@
 """What must hold of the native model, whatever its weights."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from commonspace import Content, Embedder
 from commonspace.errors import ConfigError, ContentError, WeightsError
 from commonspace.models.embedder import length_groups, token_batches
 from commonspace.models.folder import check_golden
+from commonspace.processing.processor import Processor
 from tests.models.tiny import clip, contents, picture, sound, tiny_embedder
 
 
@@ -64,6 +68,59 @@ def test_truncation_is_the_renormalised_prefix(embedder):
     np.testing.assert_allclose(cut_N8, expected_N8, atol=1e-6)
     with pytest.raises(ConfigError, match="dim=33"):
         embedder.embed(["a"], dim=33)
+
+
+def test_lengths_can_be_left_as_the_head_gives_them(embedder):
+    raw_NE, unit_NE = embedder.embed(contents(), normalize=False), embedder.embed(contents())
+    with torch.no_grad():
+        expected_NE = embedder([embedder.processor(content) for content in contents()]).numpy()
+    np.testing.assert_allclose(raw_NE, expected_NE, atol=1e-5)
+    assert np.abs(np.linalg.norm(raw_NE, axis=1) - 1).max() > 0.1
+    np.testing.assert_allclose(raw_NE / np.linalg.norm(raw_NE, axis=1, keepdims=True), unit_NE, atol=1e-6)
+    np.testing.assert_array_equal(embedder.embed(contents(), dim=8, normalize=False), raw_NE[:, :8])
+
+
+def test_vectors_come_as_numpy_or_torch(embedder):
+    as_torch, as_numpy = embedder.embed(contents(), output="torch"), embedder.embed(contents())
+    assert isinstance(as_torch, torch.Tensor) and not as_torch.requires_grad
+    np.testing.assert_array_equal(as_torch.numpy(), as_numpy)
+    with pytest.raises(ConfigError, match="output='list'"):
+        embedder.embed(["a"], output="list")
+
+
+def test_the_same_call_gives_the_same_bytes(embedder):
+    assert embedder.embed(contents() * 3).tobytes() == embedder.embed(contents() * 3).tobytes()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_threads_on_one_model_give_the_vectors_of_one_thread(training):
+    """Also where the model was training: the mode is changed by the first thread in, restored by the last one out."""
+    embedder = tiny_embedder().train(training)
+    for module in embedder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5  # a thread that meets training mode gives other vectors
+    expected_NE = embedder.embed(contents())
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: embedder.embed(contents()), range(24)))
+    for vectors_NE in found:
+        np.testing.assert_allclose(vectors_NE, expected_NE, atol=1e-6)
+    assert embedder.training is training
+
+
+def test_what_was_cut_is_told_to_the_thread_that_asked(embedder):
+    limits = replace(embedder.processor.preprocessing, max_audio_seconds=1, max_text_tokens=8)
+    processor = Processor(limits, embedder.processor.tokenizer, on_limit="truncate")
+    given = [
+        Content(sound(2.0)),
+        Content("a red fox in the snow runs over the bird"),
+        Content("a fox"),
+        Content(clip()),
+    ]
+    expected = [processor(content).truncated for content in given]
+    assert [len(notes) for notes in expected] == [1, 1, 0, 0]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: processor(given[n % 4]).truncated, range(200)))
+    assert found == expected * 50
 
 
 @pytest.mark.parametrize("kind", ["text", "image", "audio", "video"])

@@ -132,7 +132,8 @@ class FeatureCache:
     def _index(self) -> np.ndarray:
         """Entries sorted by key."""
         if self._entries is None:
-            self._entries, self._values = self._open()
+            entries, values = self._open()
+            self._values, self._entries = values, entries  # in this order: another thread reads once entries are there
         return self._entries
 
     def _open(self) -> tuple[np.ndarray, mmap.mmap | bytes]:

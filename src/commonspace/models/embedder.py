@@ -5,9 +5,11 @@ E = head(mean over all tokens of backbone(tokens)), then L2: paper section 3.1, 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ from commonspace.models.pooling import input_and_last_pool, pool, pooled_width, 
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import Processor
 
+CHUNK = 256  # contents decoded at once
+_MODE = threading.Lock()  # held while a model changes between training and evaluation; no attribute: models are copied
 _OPEN = 0.25  # of the gate at the start: an aligned connector's tokens leave an untrained transformer as noise
 
 
@@ -64,6 +68,8 @@ class Embedder(nn.Module):
         self.head = nn.Linear(pooled, embedding_size)
         self.embedding_size = embedding_size
         self.matryoshka_sizes = tuple(matryoshka_sizes)
+        self._reading = 0  # calls of `embed_pieces` in progress
+        self._returns_to_training = False
 
     @classmethod
     def load(cls, folder: str | Path, towers: Collection[str] | None = None) -> Embedder:
@@ -127,18 +133,35 @@ class Embedder(nn.Module):
         return self.project(self.pool(batch), [pieces.is_text for pieces in batch])
 
     @torch.no_grad()
-    def embed_pieces(self, batch: Sequence[Pieces], *, batch_tokens: int = 8192) -> torch.Tensor:
-        """Unit vectors float32 [N, E] of processed contents, at most `batch_tokens` padded tokens at a time."""
-        was_training = self.training
-        self.eval()
-        try:
+    def embed_pieces(
+        self, batch: Sequence[Pieces], *, batch_tokens: int = 8192, normalize: bool = True
+    ) -> torch.Tensor:
+        """Unit vectors float32 [N, E] of processed contents, at most `batch_tokens` padded tokens at a time.
+
+        `normalize=False` leaves their length as the head gives it.
+        """
+        with self._evaluating():
             out_NE = torch.empty(len(batch), self.embedding_size)
             for rows in token_batches([pieces.tokens for pieces in batch], batch_tokens):
-                vectors_BE = self._vectors([batch[i] for i in rows])
-                out_NE[rows] = nn.functional.normalize(vectors_BE.float(), dim=-1).cpu()
+                vectors_BE = self._vectors([batch[i] for i in rows]).float()
+                out_NE[rows] = (nn.functional.normalize(vectors_BE, dim=-1) if normalize else vectors_BE).cpu()
             return out_NE
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Evaluation mode while any thread is inside: the first to enter sets it, the last to leave restores."""
+        with _MODE:
+            if not self._reading:
+                self._returns_to_training = self.training
+                self.eval()
+            self._reading += 1
+        try:
+            yield
         finally:
-            self.train(was_training)
+            with _MODE:
+                self._reading -= 1
+                if not self._reading and self._returns_to_training:
+                    self.train()
 
     def embed(
         self,
@@ -148,23 +171,31 @@ class Embedder(nn.Module):
         task: str | None = None,
         role: str | None = None,
         batch_tokens: int = 8192,
+        normalize: bool = True,
         progress: bool = False,
-    ) -> np.ndarray:
-        """Unit vectors float32 [N, dim], in the order of `contents`.
+        output: Literal["numpy", "torch"] = "numpy",
+    ) -> np.ndarray | torch.Tensor:
+        """Unit vectors float32 [N, dim], in the order of `contents`; `output` is "numpy" or "torch", on the CPU.
 
         `dim` cuts to a Matryoshka prefix and renormalises. `task` and `role` ("query" or "document") choose the
-        published prefix for text-only contents; media take none. Raises ContentError for what cannot be read.
+        published prefix for text-only contents; media take none. `normalize=False` leaves lengths as the head gives
+        them. The same call gives the same vectors, also from several threads at once on one model.
+        Raises ContentError for what cannot be read, ConfigError for an option outside its range.
         """
         if dim is not None and not 0 < dim <= self.embedding_size:
             raise ConfigError(f"dim={dim} is outside 1..{self.embedding_size}")
+        if output not in ("numpy", "torch"):
+            raise ConfigError(f"output={output!r}: use 'numpy' or 'torch'")
         contents = [content if isinstance(content, Content) else Content(content) for content in contents]
-        chunks = [contents[i : i + 256] for i in range(0, len(contents), 256)]  # bounds what is decoded at once
-        vectors = [
-            self.embed_pieces([self.processor(c, task=task, role=role) for c in chunk], batch_tokens=batch_tokens)
-            for chunk in track(chunks, description="embedding", disable=not progress)
-        ]
+        chunks = [contents[i : i + CHUNK] for i in range(0, len(contents), CHUNK)]
+        vectors = []
+        for chunk in track(chunks, description="embedding", disable=not progress):
+            pieces = [self.processor(content, task=task, role=role) for content in chunk]
+            vectors.append(self.embed_pieces(pieces, batch_tokens=batch_tokens, normalize=normalize))
         out_NE = torch.cat(vectors) if vectors else torch.empty(0, self.embedding_size)
-        return truncate(out_NE, dim).numpy() if dim else out_NE.numpy()
+        if dim is not None:
+            out_NE = truncate(out_NE, dim) if normalize else out_NE[:, :dim].contiguous()
+        return out_NE.numpy() if output == "numpy" else out_NE
 
 
 def truncate(vectors_NE: torch.Tensor, dim: int) -> torch.Tensor:

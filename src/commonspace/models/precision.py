@@ -71,4 +71,5 @@ class InPrecision:
     def embed(self, contents: Iterable[Content | str], **options: Any) -> np.ndarray:
         """As `Embedder.embed`."""
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.model.embed(contents, **options)
+            vectors_NE: Any = self.model.embed(contents, **options)
+        return vectors_NE

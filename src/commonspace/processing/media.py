@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -17,6 +19,27 @@ from commonspace.processing.keys import What, feature_key
 from commonspace.processing.pieces import Piece
 from commonspace.processing.preprocessing import FRAMES_PER_ROW, Preprocessing
 from commonspace.processing.video import read_frames, read_soundtrack
+
+# Each thread has its own: one model may read contents in several at once.
+_NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+
+
+@contextmanager
+def collected_notes() -> Iterator[list[str]]:
+    """The list that this thread's notes go to (see `note`) while the context lasts."""
+    notes: list[str] = []
+    token = _NOTES.set(notes)
+    try:
+        yield notes
+    finally:
+        _NOTES.reset(token)
+
+
+def note(text: str) -> None:
+    """Say what was cut to keep a limit, to whoever collects notes in this thread."""
+    notes = _NOTES.get()
+    if notes is not None:
+        notes.append(text)
 
 
 class FeatureStore(Protocol):
@@ -41,7 +64,7 @@ class FeatureRequest:
 
 
 class MediaReader:
-    """Decodes media under one preprocessing; `notes` collects what was cut since it was last emptied."""
+    """Decodes media under one preprocessing; what it cuts it says by `note`. Nothing in it changes after it is made."""
 
     def __init__(
         self,
@@ -57,7 +80,6 @@ class MediaReader:
         self.features = features
         self.fingerprints = dict(fingerprints)
         self.cut = cut
-        self.notes: list[str] = []
 
     def image(self, part: Image, grid: int) -> Piece:
         """One image as grid x grid tokens."""
@@ -122,7 +144,7 @@ class MediaReader:
         key = self._key(part, "frames", "image", grid, part.fps, self.cut)
 
         def load() -> torch.Tensor:
-            return self._noted(*read_frames(part, self.preprocessing, cut=self.cut))
+            return _noted(*read_frames(part, self.preprocessing, cut=self.cut))
 
         return FeatureRequest(key, "image", grid * grid, load)
 
@@ -130,7 +152,7 @@ class MediaReader:
         key = self._key(part, "audio", "audio", part.rate, self.cut, part.label.lower().endswith(".gsm"))
 
         def load() -> torch.Tensor:
-            return self._noted(*read_audio(part, self.preprocessing, cut=self.cut))
+            return _noted(*read_audio(part, self.preprocessing, cut=self.cut))
 
         return FeatureRequest(key, "audio", 0, load)
 
@@ -163,7 +185,8 @@ class MediaReader:
     def _rows(self, piece: Piece) -> int:
         return piece.value.shape[0] if piece.is_feature else piece.value.shape[1] // FRAMES_PER_ROW
 
-    def _noted(self, value: torch.Tensor, note: str) -> torch.Tensor:
-        if note:
-            self.notes.append(note)
-        return value
+
+def _noted(value: torch.Tensor, text: str) -> torch.Tensor:
+    if text:
+        note(text)
+    return value

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from commonspace.content import Audio, Content, Document, Image, Part, Text, Video
 from commonspace.errors import ConfigError, ContentError
 from commonspace.processing.document import document_parts, images
-from commonspace.processing.media import FeatureRequest, FeatureStore, MediaReader
+from commonspace.processing.media import FeatureRequest, FeatureStore, MediaReader, collected_notes, note
 from commonspace.processing.pieces import MARKS, Piece, Pieces
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.text import TextTokenizer
@@ -69,17 +69,17 @@ class Processor:
         left, ConfigError for an unknown task.
         """
         start = prefix(task, role, self.preprocessing.prefixes)
-        self._media.notes.clear()
-        content, notes = self._limit_images(content)
-        nodes = self._nodes(content, start if content.is_text else "")
-        pieces, cut = self._limit_tokens(nodes)
+        with collected_notes() as notes:
+            content = self._limit_images(content)
+            nodes = self._nodes(content, start if content.is_text else "")
+            pieces = self._limit_tokens(nodes)
         if not pieces and not self._specials:
             raise ContentError("a content has no tokens, and its tokenizer puts none around; leave the empty text out")
-        return Pieces(self._between_specials(pieces), truncated=(*notes, *self._media.notes, *cut))
+        return Pieces(self._between_specials(pieces), truncated=tuple(notes))
 
     def requests(self, content: Content) -> Iterator[FeatureRequest]:
         """What frozen towers must give for a content, to be kept in a feature store under each request's key."""
-        content, _ = self._limit_images(content)
+        content = self._limit_images(content)
         for part in content.parts:
             inner = document_parts(part) if isinstance(part, Document) else [part]
             grid = self.preprocessing.document_grid if isinstance(part, Document) else self.preprocessing.image_grid
@@ -130,7 +130,7 @@ class Processor:
                     f"text {text[:40]!r}: has {len(ids) + self._specials} tokens, at most {limit} are taken "
                     "(max_text_tokens); shorten it or use on_limit=truncate"
                 )
-            self._media.notes.append(f"text {text[:40]!r}: cut from {len(ids) + self._specials} to {limit} tokens")
+            note(f"text {text[:40]!r}: cut from {len(ids) + self._specials} to {limit} tokens")
             ids = ids[: limit - self._specials]
         return [_text_piece(ids)] if ids else []
 
@@ -138,11 +138,11 @@ class Processor:
     def _specials(self) -> int:
         return len(self.tokenizer.start) + len(self.tokenizer.end)
 
-    def _limit_images(self, content: Content) -> tuple[Content, list[str]]:
+    def _limit_images(self, content: Content) -> Content:
         """The content with at most `max_images` images; an error, or its first ones and a note."""
         limit, count = self.preprocessing.max_images, sum(1 for _ in images(content))
         if count <= limit:
-            return content, []
+            return content
         if self.on_limit == "error":
             raise ContentError(
                 f"a content has {count} images, at most {limit} are taken (max_images); "
@@ -155,13 +155,14 @@ class Processor:
                 parts.append(Document(*(p for p in part.parts if isinstance(p, Text) or id(p) in kept)))
             elif not isinstance(part, Image) or id(part) in kept:
                 parts.append(part)
-        return Content(*parts), [f"the first {limit} of {count} images kept"]
+        note(f"the first {limit} of {count} images kept")
+        return Content(*parts)
 
-    def _limit_tokens(self, nodes: list[Piece | _Group]) -> tuple[list[Piece], list[str]]:
+    def _limit_tokens(self, nodes: list[Piece | _Group]) -> list[Piece]:
         limit = self.preprocessing.max_tokens
         count = sum(node.tokens for node in nodes) + self._specials
         if count <= limit:
-            return list(_flat(nodes)), []
+            return list(_flat(nodes))
         if self.on_limit == "error":
             raise ContentError(
                 f"a content has {count} tokens, at most {limit} are taken (max_tokens); "
@@ -169,7 +170,8 @@ class Processor:
             )
         kept = list(_flat(self._fit(nodes, limit - self._specials)))
         left = sum(piece.tokens for piece in kept) + self._specials
-        return kept, [f"cut from {count} to {left} tokens"]
+        note(f"cut from {count} to {left} tokens")
+        return kept
 
     def _fit(self, nodes: tuple[Piece | _Group, ...] | list[Piece | _Group], room: int) -> list[Piece | _Group]:
         """The beginning of `nodes` that fits in `room` tokens; texts, sounds, videos and documents are cut inside."""
