@@ -91,6 +91,22 @@ def test_bare_words_and_archives_become_overrides() -> None:
     assert overrides_of("train", ["-m", "seed=1,2"]) == ["-m", "seed=1,2"]
 
 
+def test_words_left_over_fill_a_list_and_flags_are_options() -> None:
+    words = ["models/x", "it's.png", "dim=64", "b c.md", "-o", "v.npy"]
+    expected = ["embedder='models/x'", "dim=64", "output='v.npy'", r"files=['it\'s.png','b c.md']"]
+    assert overrides_of("embed", words) == expected
+    assert overrides_of("embed", ["embedder=models/x", "--jsonl", "in.jsonl"]) == [
+        "embedder=models/x",
+        "input='in.jsonl'",
+    ]
+
+
+def test_what_follows_a_flag_of_hydra_is_no_word_of_the_command() -> None:
+    words = ["models/x", "a.png", "-o", "v.npy", "--cfg", "job"]
+    assert overrides_of("embed", words)[-3:] == ["--cfg", "job", "files=['a.png']"]
+    assert overrides_of("data build own", ["--cfg", "job", "p.jsonl"]) == ["--cfg", "job", "pairs='p.jsonl'"]
+
+
 @pytest.mark.parametrize("words", [["nonsense"], ["data"], ["data", "nonsense"]])
 def test_a_command_that_does_not_exist(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2

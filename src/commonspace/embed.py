@@ -1,58 +1,160 @@
-"""`commonspace embed`: contents in, one unit vector a line out."""
+"""`commonspace embed`: contents in, one unit vector each out, in chunks that outlive an interruption."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.progress import Progress
 
-from commonspace.content import Content
 from commonspace.errors import ContentError, DataError
+from commonspace.serving.chunks import Chunk, Failure, KeptChunks
+from commonspace.serving.entries import Entry, read_files, read_lines
+from commonspace.serving.vectors import Form, write_vectors
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from commonspace.models.embedder import Embedder
+    from commonspace.processing.pieces import Pieces
+
 
 def main(config: DictConfig) -> None:
-    """Embed every line of `input`, in order, and write `output` (.npy, float32 [lines, dim]) whole or not at all."""
-    from commonspace.models.device import best_device
-    from commonspace.models.embedder import Embedder
+    """Embed every line of `input` or each of `files`, in order, and write `output` whole or not at all.
 
-    contents = list(read_contents(Path(config.input)))
-    model = Embedder.load(Path(config.embedder)).to(best_device())
-    vectors_ND = model.embed(
-        contents, dim=config.dim, task=config.task, role=config.role, batch_tokens=config.batch_tokens, progress=True
-    )
-    output = Path(config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    with partial.open("wb") as file:
-        np.save(file, vectors_ND)
-    os.replace(partial, output)
-    print(f"{output}: {vectors_ND.shape[0]} vectors of {vectors_ND.shape[1]}")
-
-
-def read_contents(path: Path) -> Iterator[Content]:
-    """Contents of a JSON lines file, media files found beside it.
-
-    Raises DataError where the file is missing, empty or not JSON, ContentError for a line that is no content; both
-    name the line.
+    Raises ContentError or DataError naming the first line that has no vector, unless `on_error` is skip: then those
+    are listed in OUTPUT.failures.jsonl.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
-        raise DataError(f'{path}: holds no content; write one a line, as in ["a red fox", {{"image": "fox.jpg"}}]')
-    for number, line in numbered:
+    from commonspace.models.folder import folder_fingerprint
+
+    entries = read_lines(Path(config.input)) if config.input else read_files(list(config.files))
+    if config.on_error == "stop":
+        for entry in entries:
+            if entry.error:
+                raise entry.error
+    output = Path(config.output)
+    options = {key: config[key] for key in ("dim", "task", "role", "batch_tokens")}
+    about = {"model": folder_fingerprint(Path(config.embedder)), **options}
+    kept = KeptChunks(output, json.dumps(about))
+    work = Embedding(Path(config.embedder), **options, skip=config.on_error == "skip")
+    size, failures = _fill(work, kept, _chunks(entries, config.chunk))
+    if len(failures) == len(entries):
+        raise DataError(f"{output}: none of {len(entries)} contents has a vector; the first: {failures[0].error}")
+    _write_failures(output, failures)
+    filled = ((part, kept.finished(number, part)) for number, part in enumerate(_chunks(entries, config.chunk)))
+    write_vectors(output, filled, Form(len(entries), size, {**about, "dim": size}))
+    kept.clear()
+    print(_closing(output, len(entries), size, len(failures)))
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How entries become vectors; the model is loaded when the first entry asks for it.
+
+    With `skip` an entry that has no vector is a failure of its chunk, else an error that names it.
+    """
+
+    folder: Path
+    dim: int | None = None
+    task: str | None = None
+    role: str | None = None
+    batch_tokens: int = 8192
+    skip: bool = False
+
+    @cached_property
+    def model(self) -> Embedder:
+        from commonspace.models.device import best_device
+        from commonspace.models.embedder import Embedder
+
+        model = Embedder.load(self.folder).to(best_device())
+        model.check_dim(self.dim)
+        return model
+
+    def chunk(self, entries: Sequence[Entry]) -> Chunk:
+        """Vectors [n, E] of entries, with the failures among them."""
+        from commonspace.models.embedder import truncate
+
+        pieces, failures = {}, []
+        for row, entry in enumerate(entries):
+            try:
+                pieces[row] = self._pieces(entry)
+            except (ContentError, DataError) as error:
+                if not self.skip:
+                    raise
+                failures.append(Failure(entry.line, entry.key, str(error)))
+        out_NE = np.full((len(entries), self.dim or self.model.embedding_size), np.nan, np.float32)
+        if pieces:
+            vectors_NE = self.model.embed_pieces(list(pieces.values()), batch_tokens=self.batch_tokens)
+            out_NE[list(pieces)] = truncate(vectors_NE, self.dim).numpy() if self.dim else vectors_NE.numpy()
+        return Chunk(out_NE, tuple(failures))
+
+    def _pieces(self, entry: Entry) -> Pieces:
+        if entry.content is None:
+            raise entry.error or DataError(f"{entry.where}: holds no content")
         try:
-            yield Content.from_json(json.loads(line), lambda name: path.parent / name)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number}: not JSON ({error})") from error
+            pieces = self.model.processor(entry.content, task=self.task, role=self.role)
         except ContentError as error:
-            raise ContentError(f"{path}, line {number}: {error}") from error
+            raise ContentError(entry.named(error)) from error
+        kinds = {piece.kind for piece in pieces.pieces} & {"image", "audio"}
+        if missing := kinds - set(self.model.backbone.towers()):
+            names = " and no ".join(sorted(missing))
+            raise ContentError(f"{entry.where}: {self.folder} has no {names} tower; use a model that reads it")
+        return pieces
+
+
+def _chunks(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
+    return (entries[start : start + size] for start in range(0, len(entries), size))
+
+
+def _fill(work: Embedding, kept: KeptChunks, chunks: Iterator[Sequence[Entry]]) -> tuple[int, list[Failure]]:
+    """Make every chunk that an earlier call has not left; returns the vectors' size and all failures."""
+    failures: list[Failure] = []
+    size = reused = 0
+    parts = list(chunks)
+    with Progress() as bar:
+        step = bar.add_task("embedding", total=sum(map(len, parts)))
+        for number, entries in enumerate(parts):
+            chunk = kept.get(number, entries)
+            if chunk is None or (chunk.failures and not work.skip):  # without skip the error is to be raised again
+                chunk = work.chunk(entries)
+                kept.put(number, entries, chunk)
+            else:
+                reused += len(entries)
+            failures += chunk.failures
+            size = chunk.vectors_NE.shape[1]
+            bar.advance(step, len(entries))
+    if reused:
+        print(f"{reused} contents were embedded by an earlier call")
+    return size, failures
+
+
+def _write_failures(output: Path, failures: Sequence[Failure]) -> None:
+    """OUTPUT.failures.jsonl, one a line; one of an earlier call goes where nothing failed."""
+    path = failures_path(output)
+    if not failures:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.new")
+    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
+    partial.write_text("".join(lines), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def failures_path(output: Path) -> Path:
+    """Where the failures of an output are listed."""
+    return output.with_name(f"{output.name}.failures.jsonl")
+
+
+def _closing(output: Path, entries: int, size: int, failed: int) -> str:
+    if not failed:
+        return f"{output}: {entries} vectors of {size}"
+    place = "their rows are NaN" if output.suffix == ".npy" else "they have no rows"
+    told = f"{failed} of {entries} failed, {place}: {failures_path(output)}"
+    return f"{output}: {entries - failed} vectors of {size}; {told}"

@@ -132,6 +132,11 @@ class Embedder(nn.Module):
     def _vectors(self, batch: Sequence[Pieces]) -> torch.Tensor:
         return self.project(self.pool(batch), [pieces.is_text for pieces in batch])
 
+    def check_dim(self, dim: int | None) -> None:
+        """ConfigError for a size that this model's vectors cannot be cut to; None is the full size."""
+        if dim is not None and not 0 < dim <= self.embedding_size:
+            raise ConfigError(f"dim={dim} is outside 1..{self.embedding_size}")
+
     @torch.no_grad()
     def embed_pieces(
         self, batch: Sequence[Pieces], *, batch_tokens: int = 8192, normalize: bool = True
@@ -182,8 +187,7 @@ class Embedder(nn.Module):
         them. The same call gives the same vectors, also from several threads at once on one model.
         Raises ContentError for what cannot be read, ConfigError for an option outside its range.
         """
-        if dim is not None and not 0 < dim <= self.embedding_size:
-            raise ConfigError(f"dim={dim} is outside 1..{self.embedding_size}")
+        self.check_dim(dim)
         if output not in ("numpy", "torch"):
             raise ConfigError(f"output={output!r}: use 'numpy' or 'torch'")
         contents = [content if isinstance(content, Content) else Content(content) for content in contents]

@@ -9,6 +9,7 @@ training.json       stage, seed, run and dev figures, where a stage of ours made
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -39,6 +40,7 @@ from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
 
 FORMAT = 3
+_DECIDE = ("config.json", "preprocessing.json", "tokenizer.json", "model.safetensors")  # a vector
 _TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
 
 
@@ -91,6 +93,21 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
     )
     _load_tensors(embedder, folder / "model.safetensors", dropped={"image", "audio"} - kept)
     return embedder.eval()
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """32 hex digits over the bytes of every file that decides a vector: equal fingerprints give equal vectors.
+
+    Raises WeightsError where one of them cannot be read.
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for name in _DECIDE:
+        try:
+            with (folder / name).open("rb") as file:
+                state.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise WeightsError(f"{folder / name}: cannot be read ({error.strerror}); is it a model folder?") from error
+    return state.hexdigest()
 
 
 def describe(embedder: Embedder) -> dict[str, Any]:
