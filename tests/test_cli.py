@@ -101,6 +101,16 @@ def test_words_left_over_fill_a_list_and_flags_are_options() -> None:
     ]
 
 
+def test_a_prefixs_task_is_no_group_of_configs() -> None:
+    from commonspace.configuration import compose
+
+    words = overrides_of("search", ["models/x", "index", "task=search result", "role=document"])
+    assert words[2:] == ["prefix.task=search result", "prefix.role=document"]
+    config = compose("search", [*words, "queries=[a fox]"])
+    assert dict(config.prefix) == {"task": "search result", "role": "document"}
+    assert overrides_of("evaluate", ["task=x"]) == ["task=x"], "where there is no such option hydra says so"
+
+
 def test_what_follows_a_flag_of_hydra_is_no_word_of_the_command() -> None:
     words = ["models/x", "a.png", "-o", "v.npy", "--cfg", "job"]
     assert overrides_of("embed", words)[-3:] == ["--cfg", "job", "files=['a.png']"]

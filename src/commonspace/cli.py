@@ -63,6 +63,8 @@ def overrides_of(name: str, words: list[str]) -> list[str]:
             overrides.append(f"{key}={_quoted(value)}")
         elif word in _HYDRA_PAIRS:
             overrides += [word, *([value] if (value := next(following, None)) is not None else [])]
+        elif (key := word.partition("=")[0]) in command.within and "=" in word:
+            overrides.append(f"{command.within[key]}.{word}")
         elif "=" in word or word.startswith("-") or not (expected or command.rest):
             overrides.append(word)
         elif expected:

@@ -22,6 +22,7 @@ class Command:
     each of the keyword arguments that it makes of the config. `positional` names the options that bare words fill;
     `leaves` those that together say where the work is left, so that two jobs of a sweep do not share a place. `rest` is
     a list that takes the bare words left over, `flags` are other spellings: {"-o": ("output", "file")}, key and value.
+    `within` are options typed without the mapping they stand in, as hydra would take `task=` for its group of configs.
     """
 
     root: str
@@ -32,6 +33,7 @@ class Command:
     leaves: tuple[str, ...] = ()
     rest: str | None = None
     flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    within: Mapping[str, str] = field(default_factory=dict)
 
 
 def _only(config: DictConfig) -> list[str] | None:
@@ -67,6 +69,7 @@ def _unpack(config: DictConfig) -> Calls:
     return [{"archive": Path(config.archive), "data": Path(config.paths.data)}]
 
 
+_PREFIX = {"task": "prefix", "role": "prefix"}
 COMMANDS: dict[str, Command] = {
     "recipe": Command(
         "recipe", "commonspace.recipe:main", "everything, from nothing to a table: recipe mini", positional=("recipe",)
@@ -112,6 +115,23 @@ COMMANDS: dict[str, Command] = {
         leaves=("output",),
         rest="files",
         flags={"--jsonl": ("input", "file"), "-o": ("output", "file")},
+        within=_PREFIX,
+    ),
+    "index": Command(
+        "index",
+        "commonspace.serving.search:index",
+        "make vectors ready to be searched: VECTORS.parquet -o INDEX",
+        positional=("vectors",),
+        leaves=("output",),
+        flags={"-o": ("output", "folder")},
+    ),
+    "search": Command(
+        "search",
+        "commonspace.serving.search:main",
+        "what lies nearest to a text or file: MODEL INDEX QUERY...",
+        positional=("embedder", "index"),
+        rest="queries",
+        within=_PREFIX,
     ),
 }
 # Commands that only look at this machine: their own options, no config.

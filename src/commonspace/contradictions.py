@@ -42,7 +42,16 @@ def _ranges(config: Config) -> Iterable[str]:
         yield from _number(config, key, 0, huge, open_low=True)
     for key in ("stage.learning_rate", "stage.new_learning_rate", "stage.weight_decay", "data.workers", "data.memory"):
         yield from _number(config, key, 0, huge)
-    for key in ("count", "bootstrap", "seeds", "tries", "data.limit", "data.skip_budget", "callbacks.keep"):
+    for key in (
+        "count",
+        "bootstrap",
+        "seeds",
+        "tries",
+        "k",
+        "data.limit",
+        "data.skip_budget",
+        "callbacks.keep",
+    ):
         yield from _number(config, key, 1, huge)
 
 
@@ -57,7 +66,7 @@ def _choices(config: Config) -> Iterable[str]:
         "data.split": ("dev", "heldout"),
         "resume": ("auto", "never"),
         "on_error": ("stop", "skip"),
-        "role": ("query", "document"),
+        "prefix.role": ("query", "document"),
         "prefix_policy": ("query", "task", "none"),
         "precision": ("auto", "32-true", "bf16-mixed"),
     }
@@ -182,6 +191,19 @@ def _soup(config: Config) -> Iterable[str]:
         yield f"weights: {weights} must be positive numbers; leave an ingredient out to give it none"
 
 
+def _search(config: Config) -> Iterable[str]:
+    if "queries" not in config:
+        return
+    if not config["queries"]:
+        yield "queries: give at least one, a text or a file"
+
+
+def _prefix(config: Config) -> Iterable[str]:
+    prefix = config.get("prefix")
+    if isinstance(prefix, dict) and prefix["role"] and not prefix["task"]:
+        yield "role: has no effect without task; name one, or leave it out"
+
+
 def _embedding(config: Config) -> Iterable[str]:
     if "on_error" not in config:
         return
@@ -219,5 +241,5 @@ _TUNED = ("late_fusion", "baselines")
 _VECTOR_FILES = (".npy", ".parquet", ".safetensors")
 _BASELINES = ("chance", "bm25", "e5", *_TUNED)
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
-    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _embedding, _evaluation,
+    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _embedding, _search, _prefix, _evaluation,
 )  # fmt: skip

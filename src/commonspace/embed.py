@@ -39,7 +39,7 @@ def main(config: DictConfig) -> None:
             if entry.error:
                 raise entry.error
     output = Path(config.output)
-    options = {key: config[key] for key in ("dim", "task", "role", "batch_tokens")}
+    options = {"dim": config.dim, "batch_tokens": config.batch_tokens, **config.prefix}
     about = {"model": folder_fingerprint(Path(config.embedder)), **options}
     kept = KeptChunks(output, json.dumps(about))
     work = Embedding(Path(config.embedder), **options, skip=config.on_error == "skip")

@@ -20,6 +20,8 @@ GIVEN = {
     "mine": ["embedder=models/x"],
     "soup": ["ingredients=[models/x,models/y]"],
     "embed": ["embedder=models/x", "input=in.jsonl", "output=out.npy"],
+    "index": ["vectors=vectors.parquet", "output=index"],
+    "search": ["embedder=models/x", "index=index", "queries=[a fox]"],
     "data_build_own": ["pairs=pairs.jsonl"],
     "data_pack": ["output=mini.tar"],
     "data_unpack": ["archive=mini.tar"],
