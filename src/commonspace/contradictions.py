@@ -42,16 +42,9 @@ def _ranges(config: Config) -> Iterable[str]:
         yield from _number(config, key, 0, huge, open_low=True)
     for key in ("stage.learning_rate", "stage.new_learning_rate", "stage.weight_decay", "data.workers", "data.memory"):
         yield from _number(config, key, 0, huge)
-    for key in (
-        "count",
-        "bootstrap",
-        "seeds",
-        "tries",
-        "k",
-        "data.limit",
-        "data.skip_budget",
-        "callbacks.keep",
-    ):
+    for key in ("data.limit", "data.skip_budget", "callbacks.keep"):
+        yield from _number(config, key, 1, huge)
+    for key in ("count", "bootstrap", "seeds", "tries", "k", "rescored"):
         yield from _number(config, key, 1, huge)
 
 
@@ -225,20 +218,34 @@ def _evaluation(config: Config) -> Iterable[str]:
             "prefix_policy",
             "batch_tokens",
             "precision",
+            "quantised",
+            "rescored",
             *(() if embedder in _TUNED else _OF_TUNING),
         )
     else:
-        idle = _OF_TUNING
+        forms = config.get("quantised") or []
+        yield from (f"quantised: {form!r} is none of {', '.join(_FORMS)}" for form in forms if form not in _FORMS)
+        idle = (*_OF_TUNING, *(() if set(forms) & set(_RESCORING) else ("rescored",)))
     for key in (*idle, *(() if embedder == "baselines" else ("teachers",))):
         if config.get(key) != _UNASKED.get(key):
             yield f"{key}: has no effect on embedder={embedder}; leave it out"
 
 
 # As configs/evaluate.yaml has them; a test holds the two together.
-_UNASKED = {"prefix_policy": "query", "batch_tokens": 8192, "precision": "32-true", "seed": 1, "seeds": 5, "tries": 8}
+_UNASKED = {
+    "prefix_policy": "query",
+    "batch_tokens": 8192,
+    "precision": "32-true",
+    "seed": 1,
+    "seeds": 5,
+    "tries": 8,
+    "rescored": 40,
+}
 _OF_TUNING = ("seed", "seeds", "tries", "tuned")
 _TUNED = ("late_fusion", "baselines")
 _VECTOR_FILES = (".npy", ".parquet", ".safetensors")
+_RESCORING = ("binary_float", "binary_int8")
+_FORMS = ("int8", "binary", *_RESCORING)
 _BASELINES = ("chance", "bm25", "e5", *_TUNED)
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
     _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _embedding, _search, _prefix, _evaluation,

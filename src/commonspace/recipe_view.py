@@ -90,7 +90,11 @@ def headline(folder: Path) -> Table | None:
     """
     rows = [row for path in sorted(folder.glob("*.jsonl")) for row in _read(path)]
     rows = [
-        r for r in rows if r["suite"] == "heldout" and r["metric"] == METRIC and r["source"] == "all" and _full(r, rows)
+        r
+        for r in rows
+        if (r["suite"], r["metric"], r["source"]) == ("heldout", METRIC, "all")
+        and r.get("precision", "float32") == "float32"  # not of quantised vectors
+        and _full(r, rows)
     ]
     cells: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: row["subset"] != "no_near_duplicates"):

@@ -125,6 +125,8 @@ def test_teachers_beside_anything_but_the_baselines(embedder: str) -> None:
         ("models/x", "seeds=2"),
         ("models/x", "tries=2"),
         ("models/x", "seed=2"),
+        ("models/x", "rescored=10"),
+        ("chance", "quantised=[int8]"),
     ],
 )
 def test_what_an_evaluation_would_not_read(embedder: str, given: str) -> None:
@@ -137,6 +139,7 @@ def test_what_an_evaluation_would_not_read(embedder: str, given: str) -> None:
     "words",
     [
         ["embedder=baselines", "seeds=2", "tries=2", "seed=3"],
+        ["embedder=models/x", "quantised=[int8,binary_float]", "rescored=10"],
         ["embedder=models/x", "prefix_policy=task", "batch_tokens=4096", "name=y", "dims=[64]"],
     ],
 )
@@ -145,12 +148,15 @@ def test_what_an_evaluation_reads_passes(words: list[str]) -> None:
 
 
 def test_an_evaluations_defaults_are_known() -> None:
-    from commonspace.contradictions import _BASELINES, _UNASKED
+    from commonspace.contradictions import _BASELINES, _FORMS, _UNASKED
+    from commonspace.evaluation.quantised import FORMS
     from commonspace.evaluation.run import BASELINES
 
     config = compose("evaluate", ["embedder=chance"])
     assert {key: config[key] for key in _UNASKED} == _UNASKED
-    assert set(_BASELINES) == {*BASELINES, "baselines"}
+    assert set(_BASELINES) == {*BASELINES, "baselines"} and _FORMS == FORMS
+    with pytest.raises(ConfigError, match="quantised: 'int4' is none of int8, binary"):
+        compose("evaluate", ["embedder=models/x", "quantised=[int4]"])
 
 
 @pytest.mark.parametrize("option", ["task_temperatures", "task_text_dropout"])

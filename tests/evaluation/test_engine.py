@@ -110,3 +110,25 @@ def test_a_model_that_loses_a_row_is_refused(tier: Path, blind: HashModel) -> No
 
     with pytest.raises(DataError, match="vectors for"):
         evaluate(Short(blind.meaning), build_suite(tier), Scored("short", "baseline"))
+
+
+def test_rows_of_quantised_vectors_follow_and_leave_the_others_alone(tier: Path, oracle: HashModel) -> None:
+    suite, forms = build_suite(tier), ["int8", "binary", "binary_float", "binary_int8"]
+    plain = evaluate(oracle, suite, Scored("m", "soup", commit="c"), dims=(8, 32), draws=20)
+    done = evaluate(oracle, suite, Scored("m", "soup", commit="c"), dims=(8, 32), draws=20, quantised=forms, rescored=5)
+    assert done.rows[: len(plain.rows)] == plain.rows and done.ranks.equals(plain.ranks)
+    beside = done.rows[len(plain.rows) :]
+    assert {row.precision for row in beside} == {"int8", "binary", "binary_float@5", "binary_int8@5"}
+    assert len(beside) == 4 * len(plain.rows)
+    wanted = {"task": "image_caption", "direction": "image->text", "suite": "heldout", "subset": "all", "dim": 32}
+    assert find(done, precision="binary_float@5", metric="R@1", **wanted).value == 1.0
+    with pytest.raises(ConfigError, match="int4"):
+        evaluate(oracle, suite, Scored("m", "soup"), quantised=["int4"])
+
+
+def test_rescoring_every_item_is_the_float_ranking(tier: Path, blind: HashModel) -> None:
+    suite = build_suite(tier, tasks=["image_caption"])
+    done = evaluate(blind, suite, Scored("m", "soup"), draws=20, quantised=["binary_float"], rescored=1000)
+    half = len(done.rows) // 2
+    for row, other in zip(done.rows[:half], done.rows[half:], strict=True):
+        assert replace(other, precision="float32") == row

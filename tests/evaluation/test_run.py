@@ -52,6 +52,22 @@ def test_a_folder_is_scored_at_its_sizes(place: Place, tmp_path: Path, monkeypat
     assert set(read_ranks(place.output, "mine")["seed"]) == {3}
     assert "image | text" in read_geometry(place.output)["mine"]["modality_gap"]
     assert report.write(place.output).exists() and report.models(place.output) == ["mine"]
+    assert "Quantised" not in (place.output / "results.md").read_text()
+
+
+def test_quantised_rows_stand_in_a_table_of_their_own(place: Place, tmp_path: Path) -> None:
+    object.__setattr__(place, "near_duplicates", {})
+    tiny_embedder().save(tmp_path / "models" / "m")
+    evaluate_folder(place, tmp_path / "models" / "m")
+    report.write(place.output)
+    before = (place.output / "results.md").read_text()
+    rows = read_rows(evaluate_folder(place, tmp_path / "models" / "m", quantised=("int8", "binary_int8"), rescored=3))
+    assert {row.precision for row in rows} == {"float32", "int8", "binary_int8@3"}
+    report.write(place.output)
+    after = (place.output / "results.md").read_text()
+    start, end = after.index("## Quantised vectors"), after.index("## ", after.index("## Quantised vectors") + 3)
+    assert after[:start] + after[end:] == before, "no other table has changed"
+    assert "| model | task | float32 | binary_int8@3 | int8 |" in after[start:end]
 
 
 def test_a_second_evaluation_replaces_the_first_and_is_equal(place: Place, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from commonspace.content import Content
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.intervals import DRAWS
 from commonspace.evaluation.metrics import per_query
+from commonspace.evaluation.quantised import check_forms, precision_of, rank_quantised
 from commonspace.evaluation.ranking import Ranks, rank_relevant, truncate
 from commonspace.evaluation.results import Row, Scored, current_commit, write_ranks, write_rows
 from commonspace.evaluation.specs import BY_LANGUAGE
@@ -59,6 +60,8 @@ def evaluate(
     dims: Sequence[int] | None = None,
     near_duplicates: NearDuplicates | None = None,
     draws: int = DRAWS,
+    quantised: Sequence[str] = (),
+    rescored: int = 40,
     progress: bool = False,
 ) -> Evaluated:
     """Rank every query of the suite.
@@ -67,27 +70,41 @@ def evaluate(
     near_duplicates  {content digest: why} as `near_duplicates.mark` gives; None leaves the subset
                      `no_near_duplicates` out of the rows
     draws            resamples behind each interval
+    quantised        smaller forms of the vectors (`quantised.FORMS`), whose rows follow those of float32; their ranks
+                     are not kept, for two models are compared by their own
+    rescored         candidates that signs choose, where the form rescores them
     Deterministic given the model.
     """
     if scored.prefix_policy not in PREFIX_POLICIES:
         raise ConfigError(f"prefix_policy={scored.prefix_policy!r}: choose one of {', '.join(PREFIX_POLICIES)}")
+    check_forms(quantised)
     if scored.commit is None:
         scored = replace(scored, commit=current_commit())
     if not suite.tasks:
         raise DataError(f"suite {suite.name}: no task to evaluate")
     vectors = _Vectors(model, suite, scored.prefix_policy, progress)
-    frames = []
+    frames: dict[str, list[pd.DataFrame]] = {scored.precision: []}
     with Progress(disable=not progress) as bar:
         step = bar.add_task("ranking", total=len(suite.tasks))
         for task in suite.tasks:
             query_QE, item_GE = vectors.of(task, "query"), vectors.of(task, "document")
             # Languages and actions are read at full size; sizes are compared on the tasks themselves.
             for dim in _sizes(dims, query_QE.shape[1])[: 1 if task.grouped else None]:
-                ranks = rank_relevant(truncate(query_QE, dim), truncate(item_GE, dim), task.relevance, *_groups(task))
-                frames.append(ranks_table(task, ranks, scored, dim, near_duplicates))
+                sides = truncate(query_QE, dim), truncate(item_GE, dim), task.relevance
+                ranked = {scored.precision: rank_relevant(*sides, *_groups(task))}
+                for form in quantised if len(item_GE) > 1 else ():  # one item has no range
+                    ranked[precision_of(form, rescored)] = rank_quantised(*sides, form, rescored, *_groups(task))
+                for precision, ranks in ranked.items():
+                    table = ranks_table(task, ranks, scored, dim, near_duplicates)
+                    frames.setdefault(precision, []).append(table)
             bar.advance(step)
-    table = pd.concat(frames, ignore_index=True)
-    return Evaluated(summarise(table, scored, draws), table)
+    tables = {precision: pd.concat(parts, ignore_index=True) for precision, parts in frames.items()}
+    rows = [
+        row
+        for precision, table in tables.items()
+        for row in summarise(table, replace(scored, precision=precision), draws)
+    ]
+    return Evaluated(rows, tables[scored.precision])
 
 
 def _sizes(dims: Sequence[int] | None, width: int) -> list[int]:

@@ -32,6 +32,7 @@ from commonspace.evaluation.tables import (
     language_table,
     markdown,
     ordered,
+    precision_table,
     retention_table,
     task_table,
 )
@@ -116,6 +117,8 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
     yield "The soup against its ingredients, earlier stages and specialists", _soup_text(found), "stages"
     sized = _shown(rows)
     yield f"Matryoshka sizes of {sized}", "Share of NDCG@10 at full size.\n\n" + retention_table(rows, sized), "sizes"
+    if quantised := precision_table(read_all(folder)):
+        yield "Quantised vectors", _QUANTISED + quantised, ""
     for task, ways in _LANGUAGE_TASKS:
         tables = [
             f"{way}\n\n{language_table(rows, task, way)}"
@@ -159,6 +162,10 @@ _COMPOSED = (
     "`late_fusion_sum` adds the parts' vectors, `late_fusion_mlp` reads both parts' features at once; both were "
     "trained on the composed rows. Food comes from no training source. All relations of a concept count, intervals "
     "resample concepts, and p values are adjusted by Holm over these tasks.\n\n"
+)
+_QUANTISED = (
+    "Share of float32's NDCG@10 at full size, queries in float32: int8 items, signs alone, and the first so many by "
+    "sign (@) put in order by float32 or int8.\n\n"
 )
 _LANGUAGES = "Each language is a pool of its own: voices and scripts cannot give an answer away.\n\n"
 

@@ -17,6 +17,8 @@ import pandas as pd
 
 from commonspace.errors import DataError
 
+FLOAT = "float32"  # of the vectors that headlines, tables and comparisons are of
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -25,7 +27,7 @@ class Scored:
     model          name of the file and of the table column, "soup_greedy"
     stage          pretrain, finetune, soup, baseline ...
     seed           of its training; None where nothing is random
-    precision      of the embeddings, "float32"
+    precision      of the embeddings, "float32"; of rows beside those, a form of `quantised.FORMS`
     prefix_policy  which contents of text alone take their task's prefix: "none", "query", or both sides ("task")
     run_id         of the tracked run that trained it
     commit         of the code that evaluated
@@ -35,7 +37,7 @@ class Scored:
     model: str
     stage: str
     seed: int | None = None
-    precision: str = "float32"
+    precision: str = FLOAT
     prefix_policy: str = "none"
     run_id: str | None = None
     commit: str | None = None

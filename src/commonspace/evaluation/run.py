@@ -73,6 +73,8 @@ def main(config: DictConfig) -> None:
             prefix_policy=plain["prefix_policy"],
             batch_tokens=plain["batch_tokens"],
             precision=plain["precision"],
+            quantised=plain["quantised"] or (),
+            rescored=plain["rescored"],
         )
     if place.split == "heldout":
         written = report.write(place.output)
@@ -163,6 +165,8 @@ def evaluate_folder(
     prefix_policy: str = "query",
     batch_tokens: int = 8192,
     precision: str = "32-true",
+    quantised: Sequence[str] = (),
+    rescored: int = 40,
 ) -> Path:
     """Score a model folder at its Matryoshka sizes; returns the path of its rows."""
     model = place.prepare(Embedder.load(folder).to(best_device()))
@@ -173,7 +177,7 @@ def evaluate_folder(
     embedded = _Batched(InPrecision(model, precision), batch_tokens)
     done = evaluate(
         embedded, place.suite, scored, dims=dims or model.matryoshka_sizes,
-        near_duplicates=place.near_duplicates, draws=place.draws, progress=True,
+        near_duplicates=place.near_duplicates, draws=place.draws, quantised=quantised, rescored=rescored, progress=True,
     )  # fmt: skip
     write_geometry(place.output, scored.model, geometry(embedded, place.suite))
     return _saved(place, [done])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from commonspace.evaluation.comparison import Compared
-from commonspace.evaluation.results import Row
+from commonspace.evaluation.results import FLOAT, Row
 from commonspace.evaluation.specs import BY_LANGUAGE
 
 # Columns as far as they were evaluated; models not named here stand before the soups, by name.
@@ -31,8 +31,11 @@ class Rows:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> Rows:
-        """Where a model has several seeds, the rows over all of them stand for it, where there are any."""
-        rows = list(rows)
+        """Where a model has several seeds, the rows over all of them stand for it, where there are any.
+
+        Rows of quantised vectors are left out: `precision_table` is theirs.
+        """
+        rows = [row for row in rows if row.precision == FLOAT]
         pooled = {(row.model, row.task) for row in rows if row.seed is None}
         return cls(tuple(row for row in rows if row.seed is None or (row.model, row.task) not in pooled))
 
@@ -150,6 +153,29 @@ def language_table(rows: Rows, task: str, direction: str, metric: str = "MRR@10"
         some = next(iter(cell.values()))
         lines.append([language, str(some.queries), f"{some.pool:.0f}", *(figure(cell.get(model)) for model in models)])
     return markdown(["language", "queries", "pool", *models], lines) if lines else "No languages.\n"
+
+
+def precision_table(rows: Iterable[Row], metric: str = "NDCG@10") -> str:
+    """What each quantised form keeps of float32's value at full size, model by model and task by task; "" without one.
+
+    Headline rows of all queries.
+    """
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    chosen = [
+        row for row in rows if (row.suite, row.subset, row.source, row.metric) == ("heldout", "all", "all", metric)
+    ]
+    widest = {row.model: max(other.dim or 0 for other in chosen if other.model == row.model) for row in chosen}
+    for row in chosen:
+        if row.dim == widest[row.model] and (row.language == "all" or row.task not in BY_LANGUAGE):
+            found.setdefault((row.model, f"{row.task} {row.direction}"), {})[row.precision] = row
+    forms = sorted({form for cell in found.values() for form in cell} - {FLOAT})
+    lines = []
+    for (model, task), cell in sorted(found.items()):
+        if FLOAT in cell and len(cell) > 1:
+            full = cell[FLOAT].value
+            shares = [f"{cell[form].value / full:.1%}" if form in cell and full else "" for form in forms]
+            lines.append([model, task, f"{full:.3f}", *shares])
+    return markdown(["model", "task", FLOAT, *forms], lines) if lines else ""
 
 
 def retention_table(rows: Rows, model: str, metric: str = "NDCG@10") -> str:
