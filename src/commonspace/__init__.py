@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from commonspace.content import Audio, Content, Document, Image, Text, Video
+from commonspace.content import Audio, Content, Document, Image, Pdf, Text, Video, content_schema
 
 if TYPE_CHECKING:
     from commonspace.models.embedder import Embedder
 
-__all__ = ["Audio", "Content", "Document", "Embedder", "Image", "Text", "Video"]
+__all__ = ["Audio", "Content", "Document", "Embedder", "Image", "Pdf", "Text", "Video", "content_schema"]
 
 
 def __getattr__(name: str) -> object:
