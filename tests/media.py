@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import av
 import numpy as np
@@ -81,3 +82,42 @@ def sound_only_mp4(seconds: float = 1.0) -> bytes:
         container.mux(track.encode(block))
         container.mux(track.encode(None))
     return buffer.getvalue()
+
+
+def pdf_bytes(contents: Sequence[bytes], width: float = 200, height: float = 100, image: str = "") -> bytes:
+    """A PDF whose pages draw `contents` (page description operators; font /F1), sides in points.
+
+    image  "WIDTHxHEIGHT" of a grey picture /Im that a page may draw, all black
+    """
+    fonts = "/Font<</F1 3 0 R>>" + f"/XObject<</Im {4 + 2 * len(contents)} 0 R>>" * bool(image)
+    kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(len(contents)))
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        f"<</Type/Pages/Kids[{kids}]/Count {len(contents)}>>".encode(),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    for index, content in enumerate(contents):
+        page = f"/Parent 2 0 R/MediaBox[0 0 {width} {height}]/Contents {5 + 2 * index} 0 R/Resources<<{fonts}>>"
+        objects += [f"<</Type/Page{page}>>".encode(), _stream("", content)]
+    if image:
+        wide, high = (int(side) for side in image.split("x"))
+        numbers = f"/Type/XObject/Subtype/Image/Width {wide}/Height {high}/ColorSpace/DeviceGray/BitsPerComponent 8"
+        objects.append(_stream(numbers, bytes(8)))
+    out, places = b"%PDF-1.4\n", []
+    for number, value in enumerate(objects, 1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, value)
+    table = b"0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places)
+    size = len(objects) + 1
+    end = b"xref\n0 %d\n%strailer<</Size %d/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % (size, table, size, len(out))
+    return out + end
+
+
+def pdf_page(words: str = "", grey: float | None = None) -> bytes:
+    """What a page draws: a line of words, over a whole page of one grey."""
+    fill = b"%g g 0 0 200 100 re f 0 g " % grey if grey is not None else b""
+    return fill + (f"BT /F1 12 Tf 10 50 Td ({words}) Tj ET".encode() if words else b"")
+
+
+def _stream(entries: str, data: bytes) -> bytes:
+    return b"<<%s/Length %d>>stream\n%s\nendstream" % (entries.encode(), len(data), data)

@@ -74,6 +74,30 @@ def test_stereo_other_rates_and_integers_become_mono_16_khz():
         torch.testing.assert_close(mel[loudest, 10:90], expected[loudest, 10:90], atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float16, np.float32, np.float64])
+def test_arrays_of_every_kind_hold_the_same_sound(kind: type):
+    """Integers fill their range; unsigned ones lie around its half, as 8 bits do in WAV files."""
+    expected = read(tone(1), rate=16_000)
+    samples = tone(1).astype(np.float64)
+    if np.issubdtype(kind, np.integer):
+        half = 2.0 ** (8 * kind().itemsize - 1)
+        samples = np.clip(samples * half + half * (kind().dtype.kind == "u"), None, np.iinfo(kind).max).round()
+    mel = read(samples.astype(kind), rate=16_000)
+    loudest = expected.mean(1).argmax()
+    torch.testing.assert_close(mel[loudest], expected[loudest], atol=0.01, rtol=0)
+
+
+def test_channels_are_averaged():
+    both = np.stack([tone(1), noise(1)])
+    assert torch.equal(read(both, rate=16_000), read(both.mean(0, dtype=np.float64), rate=16_000))
+    assert torch.equal(read(tone(1)[None], rate=16_000), read(tone(1), rate=16_000))
+
+
+def test_an_array_is_cut_to_the_limit():
+    mel, note = read_audio(Audio(noise(6.5), rate=16_000, name="x"), P, cut=True)
+    assert torch.equal(mel, read(noise(6.5)[: 5 * 16_000], rate=16_000)) and note == "x: cut from 6.5 to 5 s"
+
+
 def test_what_soundfile_cannot_read_falls_to_pyav():
     mel = read(sound_only_mp4(), "a.m4a")
     assert mel.mean(1).argmax() == read(tone(1), rate=16_000).mean(1).argmax()
@@ -126,6 +150,16 @@ def test_bad_input_is_named(data: bytes, message: str):
         read(data, "clip.ogg")
 
 
-def test_an_array_of_three_axes_is_refused():
-    with pytest.raises(ContentError, match=r"\[channels, samples\]"):
-        read(np.zeros((2, 2, 2), np.float32), rate=16_000)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((2, 2, 2), np.float32), r"\[channels, samples\]"),
+        (np.zeros(8, np.int64), "integers of 8 to 32 bits, this one is int64"),
+        (np.zeros(8, np.complex64), "this one is complex64"),
+        (np.zeros((400, 2), np.float32), "has 400 channels; .* transpose it"),
+        (np.zeros((2, 0), np.float32), "zero length"),
+    ],
+)
+def test_arrays_that_are_no_sounds_are_refused(values: np.ndarray, message: str):
+    with pytest.raises(ContentError, match=f"^beep: .*{message}"):
+        read(values, "beep", rate=16_000)

@@ -40,6 +40,28 @@ def test_path_bytes_array_and_picture_are_the_same(tmp_path: Path):
         assert torch.equal(read(source), expected)
 
 
+@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1)])
+def test_arrays_of_one_channel_are_grey(shape: tuple[int, ...]):
+    assert colour(read(np.full(shape, 90, np.uint8))) == [90] * 3
+
+
+def test_arrays_of_four_channels_lie_on_white():
+    values = np.full((9, 9, 4), (200, 0, 0, 255), np.uint8)
+    assert colour(read(values)) == [200, 0, 0]
+    values[..., 3] = 0
+    assert colour(read(values)) == [255] * 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I", "F"])
+def test_pictures_of_any_mode(mode: str):
+    assert colour(read(pil.new("L", (9, 9), 255).convert(mode))) == [255] * 3
+
+
+def test_a_slice_of_an_array_is_an_image():
+    values = np.random.default_rng(0).integers(0, 256, (18, 18, 3), np.uint8)
+    assert torch.equal(read(values[::2, ::-2]), read(values[::2, ::-2].copy()))
+
+
 def test_pixels_that_fit_are_not_touched():
     values = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     assert torch.equal(read(values), torch.from_numpy(values).permute(2, 0, 1))
@@ -123,6 +145,8 @@ def _bomb() -> bytes:
         (b"<svg", "cannot be drawn as SVG"),
         (np.zeros((0, 4, 3), np.uint8), "at least one"),
         (np.zeros((4, 4, 3), np.float32), "uint8"),
+        (np.zeros((4, 4, 2), np.uint8), r"\[height, width, 1, 3 or 4\], this one is uint8 \[4, 4, 2\]"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"this one is uint8 \[2, 4, 4, 3\]"),
     ],
 )
 def test_bad_input_is_named(data, message: str):

@@ -32,5 +32,6 @@ def test_a_key_moves_with_the_numbers_that_shape_its_medium_and_no_others(what):
         if item.name == "prefixes":
             continue
         value = getattr(P, item.name)
-        changed = replace(P, **{item.name: value // 2 if item.name in ("audio_hop", "max_text_tokens") else value * 2})
+        other = value // 2 if item.name in ("audio_hop", "max_text_tokens") else value * 2
+        changed = replace(P, **{item.name: not value if isinstance(value, bool) else other})
         assert (feature_key(b"x", what, changed, "tower") != key) == (item.name in RELEVANT[what]), item.name

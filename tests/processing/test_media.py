@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image as pil
 
-from commonspace.content import Audio, Content, Document, Image, Video
+from commonspace.content import Audio, Content, Document, Image, Pdf, Video
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
-from tests.media import numbered_frames, picture_bytes, sound_bytes, tone, video_bytes
+from tests.media import numbered_frames, pdf_bytes, pdf_page, picture_bytes, sound_bytes, tone, video_bytes
 
 P = Preprocessing(image_size=32, image_grid=2, document_grid=2, frame_grid=1)
 TOWERS = {"image": "vision", "audio": "hearing"}
@@ -39,6 +41,7 @@ CONTENTS = [
     Content(Video(video_bytes(numbered_frames(3), sound=tone(0.3, 48_000)))),
     Content(Video(video_bytes(numbered_frames(3)))),
     Content(Document("w4", Image(np.full((9, 9, 3), 70, np.uint8)))),
+    Content(Document(Pdf(pdf_bytes([pdf_page(grey=0.2), pdf_page("w5", grey=0.7)]), text="before"))),
 ]
 
 
@@ -74,12 +77,32 @@ def test_kept_features_stand_in_for_the_media(content: Content, processor: Proce
 
 
 def test_kept_media_are_not_decoded(processor: Processor, store: dict, monkeypatch: pytest.MonkeyPatch):
-    for content in CONTENTS[:3]:
+    contents = [*CONTENTS[:3], CONTENTS[5]]
+    for content in contents:
         fill(processor, store, content)
-    for name in ("read_image", "read_audio", "read_frames", "read_soundtrack"):
+    for name in ("read_image", "draw_page", "read_audio", "read_frames", "read_soundtrack"):
         monkeypatch.delattr(f"commonspace.processing.media.{name}")
-    for content in CONTENTS[:3]:
+    for content in contents:
         processor(content)
+
+
+def test_each_page_has_a_feature_of_its_own_whatever_its_text_is_for(processor: Processor):
+    data = pdf_bytes([b"", b"", b""])
+    keys = [request.key for request in processor.requests(Content(Document(Pdf(data))))]
+    assert len(set(keys)) == 3
+    assert [request.key for request in processor.requests(Content(Document(Pdf(data, text="after"))))] == keys
+    assert all(request.load().shape == (1, 3, 32, 32) for request in processor.requests(Content(Document(Pdf(data)))))
+
+
+def test_timestamps_stand_beside_kept_frames(words: TextTokenizer, store: dict):
+    numbers = replace(P, video_timestamps=True)
+    processor = Processor(numbers, words, features=store, fingerprints=TOWERS)
+    live = processor(CONTENTS[2])
+    fill(processor, store, CONTENTS[2])
+    kept = processor(CONTENTS[2])
+    assert [piece.kind for piece in kept.pieces] == [piece.kind for piece in live.pieces]
+    assert [piece.kind for piece in kept.pieces].count("text") == 3
+    assert as_rows(kept) == as_rows(live)
 
 
 def test_an_image_alone_and_in_a_document_share_a_feature(processor: Processor):

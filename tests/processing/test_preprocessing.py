@@ -26,6 +26,8 @@ def test_json_of_another_version_is_refused_by_name():
         ({"image_size": 0}, "preprocessing.image_size=0"),
         ({"video_fps": "1"}, "preprocessing.video_fps='1'"),
         ({"max_images": True}, "preprocessing.max_images=True"),
+        ({"max_pages": 0}, "preprocessing.max_pages=0"),
+        ({"video_timestamps": 1}, "preprocessing.video_timestamps=1 must be true or false"),
         ({"video_min_frames": 9}, "video_min_frames is above"),
         ({"max_text_tokens": 600}, "no effect"),
         ({"audio_hop": 150}, "no whole number of rows"),

@@ -7,13 +7,13 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from commonspace.content import Audio, Content, Document, Image, Video
+from commonspace.content import Audio, Content, Document, Image, Pdf, Video
 from commonspace.errors import ConfigError, ContentError
 from commonspace.processing.pieces import MARKS, Pieces
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
-from tests.media import numbered_frames, tone, video_bytes
+from tests.media import numbered_frames, pdf_bytes, pdf_page, tone, video_bytes
 
 P = Preprocessing(image_size=32, image_grid=3, document_grid=2, frame_grid=1, max_tokens=64, max_text_tokens=20)
 PICTURE = Image(np.zeros((8, 8, 3), np.uint8), name="picture")
@@ -93,6 +93,53 @@ def test_document(processor: Processor):
     assert layout(pieces) == [[0, 4], "begin_document", [5], *image, [6], "end_document", [2]]
 
 
+PAGES = pdf_bytes([pdf_page("w5 w6"), pdf_page(grey=0.5), pdf_page("w7")])
+PAGE = ["begin_image", "image 4", "end_image"]
+
+
+@pytest.mark.parametrize(
+    ("text", "inner"),
+    [
+        (None, [*PAGE, *PAGE, *PAGE]),
+        ("before", [[5, 6], *PAGE, *PAGE, [7], *PAGE]),
+        ("after", [*PAGE, [5, 6], *PAGE, *PAGE, [7]]),
+    ],
+)
+def test_pages_of_a_pdf_are_images_of_a_document(text: str | None, inner: list, processor: Processor):
+    pieces = processor(Content("w4", Document.from_pdf(PAGES, text=text)))
+    assert layout(pieces) == [[0, 4], "begin_document", *inner, "end_document", [2]]
+    drawn = [piece.value for piece in pieces.pieces if piece.kind == "image"]
+    assert all(value.shape == (3, 32, 32) and value.dtype == torch.uint8 for value in drawn)
+    assert drawn[1][0, 16, 16] == pytest.approx(128, abs=1) and drawn[1][0, 1, 16] == 255  # the page is half as high
+
+
+def test_too_many_pages(processor: Processor, cutter: Processor):
+    content = Content(Document("w4", Pdf(pdf_bytes([pdf_page(f"w{n}") for n in range(10, 18)]), "manual.pdf", "after")))
+    with pytest.raises(ContentError, match=r"^manual.pdf: has 8 pages, at most 6 are taken \(max_pages\); .*truncate"):
+        processor(content)
+    pieces = Processor(replace(P, max_tokens=200), cutter.tokenizer, on_limit="truncate")(content)
+    assert pieces.truncated == ("manual.pdf: the first 6 of 8 pages kept",)
+    assert [item for item in layout(pieces) if isinstance(item, list)][1:-1] == [[4], *([n] for n in range(10, 16))]
+
+
+def test_too_long_a_text_layer_names_its_page(processor: Processor):
+    lines = b"BT /F1 6 Tf 10 50 Td (%s) Tj ET" % (b"w4 " * 20)
+    content = Content(Document(Pdf(pdf_bytes([b"", lines]), name="manual.pdf", text="before")))
+    with pytest.raises(ContentError, match=r"^manual.pdf, page 2: text 'w4 .*has 22 tokens, at most 20"):
+        processor(content)
+
+
+def test_a_pdf_that_cannot_be_read_is_named(processor: Processor):
+    with pytest.raises(ContentError, match="^manual.pdf: is no PDF"):
+        processor(Content(Document("w4", Pdf(b"none", name="manual.pdf"))))
+
+
+def test_nothing_is_drawn_or_read_before_it_is_processed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr("pypdfium2.PdfDocument")
+    Content(Document.from_pdf("gone.pdf", text="before"))
+    Content(Document.from_pdf(PAGES)).digest()
+
+
 def test_video_without_sound(processor: Processor):
     assert layout(processor(Content(CLIP))) == [[0], "begin_video", "image 1", "image 1", "image 1", "end_video", [2]]
 
@@ -106,6 +153,35 @@ def test_sound_of_a_video_is_encoded_whole_and_shared_out(processor: Processor):
     assert [piece.rows for piece in shares] == [(0, 8), (8, 18), (18, 25)]
     assert all(piece.value is shares[0].value for piece in shares)
     assert "audio" not in str(layout(processor(Content(Video(data, sound=False)))))
+
+
+@pytest.fixture
+def stamped(words: TextTokenizer) -> Processor:
+    words.tokenizer.add_tokens(["00:00", "00:01", "00:02"])
+    return Processor(replace(P, video_timestamps=True), words)
+
+
+def test_timestamps_stand_before_their_frames(stamped: Processor):
+    ids = [stamped.tokenizer.ids(text) for text in ("00:00", "00:01", "00:02")]
+    assert len({tuple(one) for one in ids}) == 3
+    silent = [piece for one in ids for piece in (one, "image 1")]
+    clip = numbered_frames(3)
+    assert layout(stamped(Content(Video(clip, fps=1)))) == [[0], "begin_video", *silent, "end_video", [2]]
+    sounding = layout(stamped(Content(Video(video_bytes(clip, 1, sound=tone(2.9, 48_000))))))
+    assert sounding[1:-1] == [
+        "begin_video", ids[0], "image 1", "audio 13", ids[1], "image 1", "audio 12", ids[2], "image 1", "audio 13",
+        "end_video",
+    ]  # fmt: skip
+
+
+def test_a_timestamp_is_never_without_its_frame(stamped: Processor):
+    clip = Content(Video(numbered_frames(3), fps=1))
+    whole = stamped(clip).tokens
+    for limit in range(10, whole):
+        numbers = replace(stamped.preprocessing, max_tokens=limit, max_text_tokens=9)
+        shown = layout(Processor(numbers, stamped.tokenizer, on_limit="truncate")(clip))
+        stamps = sum(isinstance(item, list) for item in shown[1:-1])
+        assert stamps == shown.count("image 1") < 3, shown
 
 
 def test_order_is_kept(processor: Processor):

@@ -11,7 +11,7 @@ from commonspace.content import Video
 from commonspace.errors import ContentError
 from commonspace.processing import video
 from commonspace.processing.preprocessing import Preprocessing
-from commonspace.processing.video import frame_indices, read_frames, read_soundtrack
+from commonspace.processing.video import frame_indices, frame_seconds, read_frames, read_soundtrack, timestamp
 from tests.media import numbered_frames, picture_bytes, sound_only_mp4, tone, video_bytes
 
 P = Preprocessing(image_size=32, max_video_seconds=20)
@@ -58,6 +58,49 @@ def test_frames_of_containers(format: str, codec: str, pixels: str):
 
 def test_arrays_and_files_take_the_same_frames():
     assert numbers(numbered_frames(60), fps=10) == [5, 15, 25, 35, 45, 55]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_arrays_of_frames(channels: int):
+    frames = numbered_frames(3)[..., :1].repeat(channels, 3)
+    frames[..., 3:] = 255
+    assert numbers(frames, fps=2.5) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("format", "codec"), [("mp4", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mpeg4"), ("h264", "libx264"), ("", "")]
+)
+def test_when_frames_are_shown(format: str, codec: str):
+    """Counted from the first frame: a frame of `fps` a second is shown at its number over `fps`."""
+    fps = 25 if format == "h264" else 10  # a bare stream counts as 25
+    if format:
+        part = Video(video_bytes(numbered_frames(60), fps, format, codec))
+    else:
+        part = Video(numbered_frames(60), fps=10)
+    frames, _ = read_frames(part, P, cut=False)
+    shown = [round(frame[0, 16, 16].item() / 4) for frame in frames]
+    assert frame_seconds(part, P, cut=False) == pytest.approx([number / fps for number in shown], abs=1e-3)
+
+
+def test_when_frames_of_an_animation_are_shown():
+    frames = [pil.fromarray(frame) for frame in numbered_frames(12)]
+    data = picture_bytes(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=500, lossless=True)
+    assert frame_seconds(Video(data), P, cut=False) == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+
+
+def test_times_of_a_clip_that_is_cut():
+    data = video_bytes(numbered_frames(60), fps=2)
+    with pytest.raises(ContentError, match="is 30.0 s long"):
+        frame_seconds(Video(data), P, cut=False)
+    assert frame_seconds(Video(data), P, cut=True) == pytest.approx([1, 3.5, 6, 8.5, 11, 13.5, 16, 18.5])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "00:00"), (3.9, "00:03"), (2.9999999, "00:03"), (61, "01:01"), (3599, "59:59"), (3600, "1:00:00")],
+)
+def test_timestamps(seconds: float, text: str):
+    assert timestamp(seconds) == text
 
 
 def test_gif_transparency_lies_on_white():
@@ -122,7 +165,7 @@ def test_too_long_is_refused_or_cut_and_said():
         (video_bytes(numbered_frames(20))[:900], "cannot be read as a video"),
         (b"not a video at all", "cannot be read as a video"),
         (np.zeros((0, 4, 4, 3), np.uint8), "without frames"),
-        (np.zeros((4, 4, 3), np.uint8), r"\[frames, height, width, 3\]"),
+        (np.zeros((4, 4, 3), np.uint8), r"\[frames, height, width, channels\]"),
     ],
 )
 def test_bad_input_is_named(data, message: str):

@@ -20,6 +20,7 @@ from commonspace.errors import ContentError
 from commonspace.processing.preprocessing import Preprocessing
 
 _GSM_FRAME, _GSM_RATE = 33, 8000
+_MOST_CHANNELS = 64  # of an array; more are samples taken for channels
 
 
 def read_audio(part: Audio, preprocessing: Preprocessing, *, cut: bool) -> tuple[torch.Tensor, str]:
@@ -88,11 +89,19 @@ def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
 
 
 def _from_array(values: np.ndarray, label: str) -> np.ndarray:
-    if values.ndim not in (1, 2) or values.dtype.kind not in "fi":
-        raise ContentError(f"{label}: an audio array is [samples] or [channels, samples], not {list(values.shape)}")
-    if values.dtype.kind == "i":
-        values = values / -float(np.iinfo(values.dtype).min)
-    return (values if values.ndim == 1 else values.mean(0)).astype(np.float32)
+    """Mono float32 [samples] of [samples] or [channels, samples]; integers fill their range, unsigned around half."""
+    kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
+    if values.ndim not in (1, 2) or kind not in "fiu" or (kind in "iu" and bits > 32):
+        raise ContentError(
+            f"{label}: an audio array is [samples] or [channels, samples] of floats or of integers of 8 to 32 bits, "
+            f"this one is {values.dtype} {list(values.shape)}"
+        )
+    if values.ndim == 2 and len(values) > _MOST_CHANNELS:
+        raise ContentError(f"{label}: has {len(values)} channels; an array is [channels, samples], so transpose it")
+    if kind in "iu":
+        half = 2.0 ** (bits - 1)
+        values = values / half - (kind == "u")
+    return np.atleast_2d(values).mean(0, dtype=np.float64).astype(np.float32)
 
 
 def _decode(data: bytes, label: str, limit: float) -> tuple[np.ndarray, int, float]:

@@ -96,13 +96,15 @@ def _open(part: Image, size: int, max_pixels: int) -> pil.Image:
 
 
 def from_array(values: np.ndarray, label: str, max_pixels: int) -> pil.Image:
-    """A PIL image of a uint8 array [height, width], or [height, width, 3 or 4]."""
-    if values.dtype != np.uint8 or values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
+    """A PIL image of a uint8 array [height, width], or [height, width, 1, 3 or 4]: grey, RGB or RGBA."""
+    channels = values.shape[2] if values.ndim == 3 else 1 if values.ndim == 2 else None
+    if values.dtype != np.uint8 or channels not in (1, 3, 4):
         raise ContentError(
-            f"{label}: an image array is uint8 [height, width, 3], this one is {values.dtype} {list(values.shape)}"
+            f"{label}: an image array is uint8 [height, width] or [height, width, 1, 3 or 4], this one is "
+            f"{values.dtype} {list(values.shape)}"
         )
     check_pixels(label, values.shape[1], values.shape[0], max_pixels)
-    return pil.fromarray(values)
+    return pil.fromarray(values.reshape(values.shape[:2]) if channels == 1 else values)
 
 
 def _eight_bits(picture: pil.Image) -> pil.Image:

@@ -8,12 +8,13 @@ from typing import Literal
 
 from commonspace.processing.preprocessing import Preprocessing
 
-What = Literal["image", "frames", "audio", "soundtrack"]
+What = Literal["image", "page", "frames", "audio", "soundtrack"]
 
 _DECODING = 1  # raised whenever decoding itself changes what it gives for the same file and the same numbers
 _SOUND = ("audio_rate", "audio_mels", "audio_fft", "audio_hop")
 RELEVANT: dict[What, tuple[str, ...]] = {
     "image": ("image_size",),
+    "page": ("image_size",),
     "frames": ("image_size", "video_fps", "video_min_frames", "video_max_frames", "max_video_seconds"),
     "audio": (*_SOUND, "max_audio_seconds"),
     "soundtrack": (*_SOUND, "max_video_seconds"),

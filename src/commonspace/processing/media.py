@@ -14,11 +14,12 @@ from PIL import Image as pil
 from commonspace.content import Audio, Image, Video
 from commonspace.errors import ConfigError
 from commonspace.processing.audio import read_audio
-from commonspace.processing.image import read_image
+from commonspace.processing.image import fit_square, read_image
 from commonspace.processing.keys import What, feature_key
+from commonspace.processing.pdf import Page, draw_page
 from commonspace.processing.pieces import Piece
 from commonspace.processing.preprocessing import FRAMES_PER_ROW, Preprocessing
-from commonspace.processing.video import read_frames, read_soundtrack
+from commonspace.processing.video import frame_seconds, read_frames, read_soundtrack
 
 # Each thread has its own: one model may read contents in several at once.
 _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
@@ -81,8 +82,8 @@ class MediaReader:
         self.fingerprints = dict(fingerprints)
         self.cut = cut
 
-    def image(self, part: Image, grid: int) -> Piece:
-        """One image as grid x grid tokens."""
+    def image(self, part: Image | Page, grid: int) -> Piece:
+        """One image, or page of a PDF, as grid x grid tokens."""
         request = self._image_request(part, grid)
         rows = self._stored(request)
         if rows is not None:
@@ -96,6 +97,10 @@ class MediaReader:
         if rows is not None:
             return [Piece("image", frame, request.tokens, is_feature=True) for frame in rows.split(request.tokens)]
         return [Piece("image", pixels, request.tokens) for pixels in request.load()]
+
+    def seconds(self, part: Video) -> list[float]:
+        """When each of the frames of a clip is shown; read off its time stamps, without decoding it."""
+        return frame_seconds(part, self.preprocessing, cut=self.cut)
 
     def audio(self, part: Audio) -> Piece:
         """A sound as one piece."""
@@ -120,9 +125,9 @@ class MediaReader:
             return Piece("audio", piece.value[rows[0] : rows[1]], last - first, is_feature=True)
         return Piece("audio", piece.value, last - first, rows=rows)
 
-    def requests(self, part: Image | Audio | Video, grid: int) -> Iterator[FeatureRequest]:
+    def requests(self, part: Image | Page | Audio | Video, grid: int) -> Iterator[FeatureRequest]:
         """What towers must give for one medium; `grid` is that of an image."""
-        if isinstance(part, Image):
+        if isinstance(part, (Image, Page)):
             yield self._image_request(part, grid)
         elif isinstance(part, Audio):
             yield self._audio_request(part)
@@ -131,13 +136,19 @@ class MediaReader:
             if part.sound:
                 yield self._soundtrack_request(part)
 
-    def _image_request(self, part: Image, grid: int) -> FeatureRequest:
-        numbers = self.preprocessing
+    def _image_request(self, part: Image | Page, grid: int) -> FeatureRequest:
+        size, most = self.preprocessing.image_size, self.preprocessing.image_max_pixels
 
         def load() -> torch.Tensor:
-            return read_image(part, numbers.image_size, numbers.image_max_pixels)[None]
+            if isinstance(part, Page):
+                return fit_square(draw_page(part, size, most), size)[None]
+            return read_image(part, size, most)[None]
 
-        return FeatureRequest(self._key(part, "image", "image", grid), "image", grid * grid, load)
+        if isinstance(part, Page):
+            key = self._key_of(part.data, "page", "image", grid, part.index)
+        else:
+            key = self._key(part, "image", "image", grid)
+        return FeatureRequest(key, "image", grid * grid, load)
 
     def _frames_request(self, part: Video) -> FeatureRequest:
         grid = self.preprocessing.frame_grid
@@ -167,7 +178,12 @@ class MediaReader:
         if isinstance(part.source, pil.Image):
             palette = part.source.getpalette() if part.source.mode == "P" else None
             options = (*options, part.source.mode, palette)
-        return feature_key(part.read_bytes(), what, self.preprocessing, self.fingerprints[tower], *options)
+        return self._key_of(part.read_bytes(), what, tower, *options)
+
+    def _key_of(self, data: bytes, what: What, tower: str, *options: object) -> str:
+        if tower not in self.fingerprints:
+            return ""
+        return feature_key(data, what, self.preprocessing, self.fingerprints[tower], *options)
 
     def _stored(self, request: FeatureRequest) -> torch.Tensor | None:
         return self.features.get(request.key) if self.features is not None and request.key else None

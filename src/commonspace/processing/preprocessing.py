@@ -22,10 +22,11 @@ class Preprocessing:
     image_max_pixels    refused before decoding beyond that (decompression bombs)
     video_fps           frames a second, for clips with more frames of their own than `video_max_frames`; never fewer
                         than `video_min_frames`, never more than `video_max_frames` (then spread evenly)
+    video_timestamps    a text such as 00:03 before each frame: when it is shown, counted from the first
     audio_rate, audio_mels, audio_fft, audio_hop   Whisper's log-mel; sounds are zero-padded to whole seconds
     audio_merge         rows of the audio tower that the connector makes one token of
     max_*               limits of one content: tokens in all, tokens of one text, images (those of documents too),
-                        seconds of a sound and of a video
+                        pages of its PDFs, seconds of a sound and of a video
     prefixes            {task: {role: text}} for contents of text alone
     """
 
@@ -37,6 +38,7 @@ class Preprocessing:
     video_fps: float = 1.0
     video_min_frames: int = 4
     video_max_frames: int = 8
+    video_timestamps: bool = False
     audio_rate: int = 16_000
     audio_mels: int = 80
     audio_fft: int = 400
@@ -45,6 +47,7 @@ class Preprocessing:
     max_tokens: int = 512
     max_text_tokens: int = 512
     max_images: int = 6
+    max_pages: int = 6
     max_audio_seconds: float = 180.0
     max_video_seconds: float = 120.0
     prefixes: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: PREFIXES)
@@ -53,7 +56,10 @@ class Preprocessing:
         for item in fields(self):
             value = getattr(self, item.name)
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if item.name != "prefixes" and not (is_number and value > 0):
+            if isinstance(item.default, bool):
+                if not isinstance(value, bool):
+                    raise ConfigError(f"preprocessing.{item.name}={value!r} must be true or false")
+            elif item.name != "prefixes" and not (is_number and value > 0):
                 raise ConfigError(f"preprocessing.{item.name}={value!r} must be a positive number")
         if self.video_min_frames > self.video_max_frames:
             raise ConfigError("preprocessing.video_min_frames is above video_max_frames")

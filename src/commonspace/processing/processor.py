@@ -2,6 +2,9 @@
 
     <s> text ... [begin_image] grid [end_image] ... [begin_video] frame sound frame sound ... [end_video] ... </s>
 
+With `video_timestamps` a text such as 00:03 stands before each frame. A page of a PDF is an image of its document, with
+its text layer before or after it where the content asks for that.
+
 A content of text alone is exactly what the tokenizer gives for it, task prefix included.
 """
 
@@ -14,13 +17,15 @@ from typing import Literal
 import torch
 from tokenizers import Tokenizer
 
-from commonspace.content import Audio, Content, Document, Image, Part, Text, Video
+from commonspace.content import Audio, Content, Image, Text, Video
 from commonspace.errors import ConfigError, ContentError
-from commonspace.processing.document import document_parts, images
+from commonspace.processing.document import Opened, Sheet, Sheets, open_documents
 from commonspace.processing.media import FeatureRequest, FeatureStore, MediaReader, collected_notes, note
+from commonspace.processing.pdf import Page, page_text
 from commonspace.processing.pieces import MARKS, Piece, Pieces
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.text import TextTokenizer
+from commonspace.processing.video import timestamp
 from commonspace.prompts import prefix
 
 OnLimit = Literal["error", "truncate"]
@@ -28,14 +33,14 @@ OnLimit = Literal["error", "truncate"]
 
 @dataclass(frozen=True)
 class _Group:
-    """Pieces between a begin and an end mark; `kind` names the marks."""
+    """Pieces between a begin and an end mark; `kind` names the marks. Without a kind: no marks, and never cut apart."""
 
     kind: str
     inner: tuple[Piece | _Group, ...]
 
     @property
     def tokens(self) -> int:
-        return 2 + sum(node.tokens for node in self.inner)
+        return 2 * bool(self.kind) + sum(node.tokens for node in self.inner)
 
 
 class Processor:
@@ -70,8 +75,8 @@ class Processor:
         """
         start = prefix(task, role, self.preprocessing.prefixes)
         with collected_notes() as notes:
-            content = self._limit_images(content)
-            nodes = self._nodes(content, start if content.is_text else "")
+            parts = self._open(content)
+            nodes = self._nodes(parts, start if content.is_text else "")
             pieces = self._limit_tokens(nodes)
         if not pieces and not self._specials:
             raise ContentError("a content has no tokens, and its tokenizer puts none around; leave the empty text out")
@@ -79,23 +84,28 @@ class Processor:
 
     def requests(self, content: Content) -> Iterator[FeatureRequest]:
         """What frozen towers must give for a content, to be kept in a feature store under each request's key."""
-        content = self._limit_images(content)
-        for part in content.parts:
-            inner = document_parts(part) if isinstance(part, Document) else [part]
-            grid = self.preprocessing.document_grid if isinstance(part, Document) else self.preprocessing.image_grid
-            for medium in inner:
+        for part in self._open(content):
+            is_document = isinstance(part, Sheets)
+            grid = self.preprocessing.document_grid if is_document else self.preprocessing.image_grid
+            for medium in part.inner if is_document else [part]:
                 if not isinstance(medium, Text):
                     yield from self._media.requests(medium, grid)
 
-    def _nodes(self, content: Content, start: str) -> list[Piece | _Group]:
+    def _open(self, content: Content) -> list[Opened]:
+        parts, notes = open_documents(content, self.preprocessing, cut=self.on_limit == "truncate")
+        for text in notes:
+            note(text)
+        return parts
+
+    def _nodes(self, parts: list[Opened], start: str) -> list[Piece | _Group]:
         nodes: list[Piece | _Group] = []
-        for part in content.parts:
+        for part in parts:
             if isinstance(part, Text):
                 part, start = Text(start + part.text), ""
             nodes.extend(self._part(part))
         return nodes
 
-    def _part(self, part: Part) -> list[Piece | _Group]:
+    def _part(self, part: Opened) -> list[Piece | _Group]:
         if isinstance(part, Text):
             return self._text(part.text)
         if isinstance(part, Image):
@@ -104,59 +114,49 @@ class Processor:
             return [_Group("audio", (self._media.audio(part),))]
         if isinstance(part, Video):
             return [self._video(part)]
-        inner: list[Piece | _Group] = []
-        for child in document_parts(part):
-            if isinstance(child, Text):
-                inner.extend(self._text(child.text))
-            else:
-                inner.append(self._image(child, self.preprocessing.document_grid))
-        return [_Group("document", tuple(inner))]
+        return [_Group("document", tuple(node for sheet in part.inner for node in self._sheet(sheet)))]
 
-    def _image(self, part: Image, grid: int) -> _Group:
+    def _sheet(self, sheet: Sheet) -> list[Piece | _Group]:
+        if isinstance(sheet, Text):
+            return self._text(sheet.text)
+        image: list[Piece | _Group] = [self._image(sheet, self.preprocessing.document_grid)]
+        layer = page_text(sheet) if isinstance(sheet, Page) and sheet.pdf.text else ""
+        if not layer:
+            return image
+        words = self._text(layer, f"{sheet.label}: ")
+        return [*words, *image] if sheet.pdf.text == "before" else [*image, *words]
+
+    def _image(self, part: Image | Page, grid: int) -> _Group:
         return _Group("image", (self._media.image(part, grid),))
 
     def _video(self, part: Video) -> _Group:
-        frames = self._media.frames(part)
+        frames: list[Piece | _Group] = [*self._media.frames(part)]
         sounds = self._media.soundtrack(part, len(frames))
-        pairs = (piece for pair in zip(frames, sounds, strict=True) for piece in pair)
-        return _Group("video", tuple(piece for piece in pairs if piece is not None))
+        if self.preprocessing.video_timestamps:
+            times = self._media.seconds(part)
+            stamps = [_text_piece(self.tokenizer.ids(timestamp(seconds))) for seconds in times]
+            frames = [_Group("", pair) for pair in zip(stamps, frames, strict=True)]
+        pairs = (node for pair in zip(frames, sounds, strict=True) for node in pair)
+        return _Group("video", tuple(node for node in pairs if node is not None))
 
-    def _text(self, text: str) -> list[Piece]:
+    def _text(self, text: str, label: str = "") -> list[Piece]:
+        """The ids of a text; `label` names a page whose text layer it is."""
         ids = self.tokenizer.ids(text)
-        limit = self.preprocessing.max_text_tokens
-        if len(ids) + self._specials > limit:
+        limit, count = self.preprocessing.max_text_tokens, len(ids) + self._specials
+        if count > limit:
+            shown = f"{label}text {text[:40]!r}"
             if self.on_limit == "error":
                 raise ContentError(
-                    f"text {text[:40]!r}: has {len(ids) + self._specials} tokens, at most {limit} are taken "
-                    "(max_text_tokens); shorten it or use on_limit=truncate"
+                    f"{shown}: has {count} tokens, at most {limit} are taken (max_text_tokens); "
+                    "shorten it or use on_limit=truncate"
                 )
-            note(f"text {text[:40]!r}: cut from {len(ids) + self._specials} to {limit} tokens")
+            note(f"{shown}: cut from {count} to {limit} tokens")
             ids = ids[: limit - self._specials]
         return [_text_piece(ids)] if ids else []
 
     @property
     def _specials(self) -> int:
         return len(self.tokenizer.start) + len(self.tokenizer.end)
-
-    def _limit_images(self, content: Content) -> Content:
-        """The content with at most `max_images` images; an error, or its first ones and a note."""
-        limit, count = self.preprocessing.max_images, sum(1 for _ in images(content))
-        if count <= limit:
-            return content
-        if self.on_limit == "error":
-            raise ContentError(
-                f"a content has {count} images, at most {limit} are taken (max_images); "
-                "leave some out or use on_limit=truncate"
-            )
-        kept = {id(image) for image, _ in zip(images(content), range(limit))}  # noqa: B905 (the shorter decides)
-        parts: list[Part] = []
-        for part in content.parts:
-            if isinstance(part, Document):
-                parts.append(Document(*(p for p in part.parts if isinstance(p, Text) or id(p) in kept)))
-            elif not isinstance(part, Image) or id(part) in kept:
-                parts.append(part)
-        note(f"the first {limit} of {count} images kept")
-        return Content(*parts)
 
     def _limit_tokens(self, nodes: list[Piece | _Group]) -> list[Piece]:
         limit = self.preprocessing.max_tokens
@@ -186,7 +186,7 @@ class Processor:
 
     def _cut(self, node: Piece | _Group, room: int) -> Piece | _Group | None:
         if isinstance(node, _Group):
-            inner = self._fit(node.inner, room - 2)
+            inner = self._fit(node.inner, room - 2) if node.kind else []
             return replace(node, inner=tuple(inner)) if inner else None
         if room < 1 or node.kind in ("image", "mark"):
             return None
@@ -222,8 +222,8 @@ def _mark(name: str) -> Piece:
 def _flat(nodes: list[Piece | _Group] | tuple[Piece | _Group, ...]) -> Iterator[Piece]:
     for node in nodes:
         if isinstance(node, _Group):
-            yield _mark(f"begin_{node.kind}")
+            yield from [_mark(f"begin_{node.kind}")] if node.kind else []
             yield from _flat(node.inner)
-            yield _mark(f"end_{node.kind}")
+            yield from [_mark(f"end_{node.kind}")] if node.kind else []
         else:
             yield node

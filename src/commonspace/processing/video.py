@@ -27,9 +27,10 @@ Pictures = Iterator[tuple[int, Callable[[], pil.Image]]]  # stamps in order, eac
 
 
 class Timeline(NamedTuple):
-    """When a clip's frames are shown: `stamps` in order (any unit), `seconds` from the first frame to its end."""
+    """When a clip's frames are shown: `stamps` in order, in units of `unit` seconds; `seconds` from first to end."""
 
     stamps: Sequence[int]
+    unit: float
     seconds: float
 
 
@@ -39,19 +40,8 @@ def read_frames(part: Video, preprocessing: Preprocessing, *, cut: bool) -> tupl
     Raises ContentError that names the video where it cannot be read, has no frames or, unless it may be `cut`, is
     longer than `max_video_seconds`.
     """
-    if isinstance(part.source, np.ndarray):
-        timeline, pictures = _array_frames(part, preprocessing)
-    else:
-        data = part.read_bytes()
-        if not data:
-            raise ContentError(f"{part.label}: is empty, a video without frames; replace the file")
-        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # FFmpeg does not decode animated WebP
-            timeline, pictures = _animation_frames(data, part.label, preprocessing)
-        else:
-            timeline, pictures = _container_frames(data, part.label, preprocessing)
-    stamps, over = _within_limit(timeline, part.label, preprocessing.max_video_seconds, cut=cut)
-    seconds = min(timeline.seconds, preprocessing.max_video_seconds)
-    wanted = [stamps[index] for index in frame_indices(len(stamps), seconds, preprocessing)]
+    timeline, pictures = _frames_of(part, preprocessing)
+    wanted, over = _wanted(timeline, part.label, preprocessing, cut=cut)
     try:
         frames = [fit_square(picture, preprocessing.image_size) for picture in _pick(pictures, wanted)]
     except (av.error.FFmpegError, OSError, EOFError) as error:
@@ -59,6 +49,20 @@ def read_frames(part: Video, preprocessing: Preprocessing, *, cut: bool) -> tupl
     if not frames:
         raise ContentError(f"{part.label}: is a video without frames; replace the file")
     return torch.stack(frames), over
+
+
+def frame_seconds(part: Video, preprocessing: Preprocessing, *, cut: bool) -> list[float]:
+    """When each frame that `read_frames` gives is shown, in seconds after the clip's first; raises as that does."""
+    timeline, _ = _frames_of(part, preprocessing)
+    wanted, _ = _wanted(timeline, part.label, preprocessing, cut=cut)
+    return [(stamp - timeline.stamps[0]) * timeline.unit for stamp in wanted]
+
+
+def timestamp(seconds: float) -> str:
+    """Minutes and seconds, as in 00:03; with hours from the first one on, as in 1:00:03."""
+    minutes, rest = divmod(int(seconds + 1e-6), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
 def read_soundtrack(part: Video, preprocessing: Preprocessing) -> torch.Tensor | None:
@@ -90,6 +94,24 @@ def frame_indices(count: int, seconds: float, preprocessing: Preprocessing) -> l
     wanted = math.ceil(seconds * preprocessing.video_fps - 1e-6)
     wanted = min(max(wanted, preprocessing.video_min_frames), preprocessing.video_max_frames)
     return [int((2 * index + 1) * count / (2 * wanted)) for index in range(wanted)]
+
+
+def _frames_of(part: Video, preprocessing: Preprocessing) -> tuple[Timeline, Pictures]:
+    if isinstance(part.source, np.ndarray):
+        return _array_frames(part, preprocessing)
+    data = part.read_bytes()
+    if not data:
+        raise ContentError(f"{part.label}: is empty, a video without frames; replace the file")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":  # FFmpeg does not decode animated WebP
+        return _animation_frames(data, part.label, preprocessing)
+    return _container_frames(data, part.label, preprocessing)
+
+
+def _wanted(timeline: Timeline, label: str, preprocessing: Preprocessing, *, cut: bool) -> tuple[list[int], str]:
+    """Stamps of the frames that are taken, and what was cut off the clip."""
+    stamps, over = _within_limit(timeline, label, preprocessing.max_video_seconds, cut=cut)
+    seconds = min(timeline.seconds, preprocessing.max_video_seconds)
+    return [stamps[index] for index in frame_indices(len(stamps), seconds, preprocessing)], over
 
 
 def _within_limit(timeline: Timeline, label: str, limit: float, *, cut: bool) -> tuple[Sequence[int], str]:
@@ -136,10 +158,10 @@ def _container_frames(data: bytes, label: str, preprocessing: Preprocessing) -> 
         ) from error
     counted = not stamps or None in stamps  # a bare stream without time stamps: count frames instead
     if counted:
-        timeline = Timeline(range(len(stamps)), len(stamps) / rate)
+        timeline = Timeline(range(len(stamps)), 1 / rate, len(stamps) / rate)
     else:
         ordered = sorted(stamps)
-        timeline = Timeline(ordered, (ordered[-1] - ordered[0]) * unit + 1 / rate)
+        timeline = Timeline(ordered, unit, (ordered[-1] - ordered[0]) * unit + 1 / rate)
     return timeline, _decode(data, counted=counted)
 
 
@@ -173,14 +195,16 @@ def _animation_frames(data: bytes, label: str, preprocessing: Preprocessing) -> 
         return animation.copy()
 
     animation.load()
-    timeline = Timeline(range(count), count * animation.info.get("duration", 100) / 1000)
-    return timeline, ((index, partial(picture, index)) for index in range(count))
+    unit = animation.info.get("duration", 100) / 1000
+    return Timeline(range(count), unit, count * unit), ((index, partial(picture, index)) for index in range(count))
 
 
 def _array_frames(part: Video, preprocessing: Preprocessing) -> tuple[Timeline, Pictures]:
     frames = part.source
     if frames.ndim != 4:
-        raise ContentError(f"{part.label}: a video array is [frames, height, width, 3], not {list(frames.shape)}")
+        raise ContentError(
+            f"{part.label}: a video array is [frames, height, width, channels], this one is {list(frames.shape)}"
+        )
     limit = preprocessing.image_max_pixels
     pictures = ((index, partial(from_array, frame, part.label, limit)) for index, frame in enumerate(frames))
-    return Timeline(range(len(frames)), len(frames) / part.fps), pictures
+    return Timeline(range(len(frames)), 1 / part.fps, len(frames) / part.fps), pictures
