@@ -183,7 +183,7 @@ def _shown(content: Content) -> str:
         if isinstance(part, Text):
             pieces.append(part.text)
         elif isinstance(part, Document):
-            inner = [item.text if isinstance(item, Text) else "[image]" for item in part.parts]
+            inner = [item.text if isinstance(item, Text) else f"[{type(item).__name__.lower()}]" for item in part.parts]
             pieces.append("[document: " + " / ".join(text[: _CHARACTERS // 2] for text in inner) + "]")
         else:
             pieces.append(f"[{type(part).__name__.lower()}]")

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from commonspace.content import Audio, Content, Document, Image, Video
+from commonspace.content import Audio, Content, Document, Image, Pdf, Video
 from commonspace.data.estimate import estimate_tokens, file_ending
 from commonspace.data.sample import Record, Variant
 from commonspace.data.shards import ShardReader, ShardWriter
 from commonspace.errors import DataError
+from tests.media import pdf_bytes, pdf_page
 
 
 def told(content: Content) -> list:
@@ -57,6 +58,21 @@ def test_records_come_back_whole_and_in_any_order(tmp_path):
     with tarfile.open(tmp_path / "mixed" / "train-00000.tar") as tar:  # any webdataset reader takes these names
         names = ["a-1:x.json", "a-1:x.0.png", "a-1:x.1.ogg", "a-1:x.2.webm", "a-1:x.3.jpg"]
         assert tar.getnames() == names  # equal media are stored once
+
+
+@pytest.mark.parametrize("text", [None, "before", "after"])
+def test_a_pdf_comes_back_as_it_was(tmp_path, text):
+    pdf = pdf_bytes([pdf_page("w4"), b""])
+    (tmp_path / "manual.pdf").write_bytes(pdf)
+    content = Content("a", Document("b", Pdf(tmp_path / "manual.pdf", text=text)))
+    record = Record("k", "mixed", "made", "a manual", (Variant(content),), (Variant(Content(Document(Pdf(pdf)))),))
+    with ShardWriter(tmp_path / "mixed", "mixed", "train", {"made": "CC0"}) as writer:
+        writer.write(record)
+    back = ShardReader(tmp_path / "mixed", "train").read(0)
+    assert back.queries[0].content.digest() == content.digest()
+    assert back.positives[0].content.digest() == record.positives[0].content.digest()
+    part = back.queries[0].content.parts[1].parts[1]
+    assert (part.source, part.text, part.label) == (pdf, text, "train-00000.tar:k.0.pdf")
 
 
 def test_random_access_over_several_tars(reader):
@@ -236,6 +252,10 @@ def test_estimates_grow_with_the_content():
     assert estimate_tokens(Content(Image(b"x"), "word")) > estimate_tokens(Content("word")) + 8
     assert estimate_tokens(Content(Audio(bytes(80_000)))) == pytest.approx(4 + 125, abs=2)
     assert estimate_tokens(Content(Document("word", Image(b"x")))) > estimate_tokens(Content(Image(b"x")))
+    one, three = (estimate_tokens(Content(Document(Pdf(pdf_bytes([b""] * pages))))) for pages in (1, 3))
+    assert three - one == 2 * (estimate_tokens(Content(Image(b"x"))) - 2)
+    assert estimate_tokens(Content(Document(Pdf(b"broken")))) == one
+    assert estimate_tokens(Content(Document(Pdf(pdf_bytes([b""]), text="after")))) > one + 100
 
 
 @pytest.mark.parametrize(

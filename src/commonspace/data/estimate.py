@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 from pathlib import PurePath
 
-from commonspace.content import Audio, Content, Document, Image, Part, Text, Video
+from commonspace.content import Audio, Content, Document, Image, Part, Pdf, Text, Video
 
 IMAGE_TOKENS = 11  # a 3 x 3 grid and two marks
+PAGE_TEXT_TOKENS = 300  # of a page's text layer, where the content asks for it
 VIDEO_TOKENS = 34  # eight frames of a 2 x 2 grid and two marks
 AUDIO_TOKENS_PER_SECOND = 12.5
 AUDIO_BYTES_PER_SECOND = 8_000  # only where the header does not tell the length
@@ -52,7 +53,7 @@ def estimate_tokens(content: Content) -> int:
     return 2 + sum(_part_tokens(part) for part in content.parts)
 
 
-def _part_tokens(part: Part) -> int:
+def _part_tokens(part: Part | Pdf) -> int:
     if isinstance(part, Text):
         return max(1, round(len(part.text.encode()) / BYTES_PER_TOKEN))
     if isinstance(part, Image):
@@ -61,6 +62,8 @@ def _part_tokens(part: Part) -> int:
         return 2 + max(1, round(_seconds(part.read_bytes()) * AUDIO_TOKENS_PER_SECOND))
     if isinstance(part, Video):
         return VIDEO_TOKENS
+    if isinstance(part, Pdf):
+        return _pages(part.read_bytes()) * (IMAGE_TOKENS + PAGE_TEXT_TOKENS * bool(part.text))
     assert isinstance(part, Document)
     return 2 + sum(_part_tokens(inner) for inner in part.parts)
 
@@ -74,3 +77,14 @@ def _seconds(data: bytes) -> float:
             return sound.frames / sound.samplerate
     except (soundfile.LibsndfileError, RuntimeError):
         return len(data) / AUDIO_BYTES_PER_SECOND
+
+
+def _pages(data: bytes) -> int:
+    """Pages of a PDF by its page tree, one where that cannot be read."""
+    import pypdfium2
+
+    try:
+        with pypdfium2.PdfDocument(data) as document:
+            return len(document)
+    except pypdfium2.PdfiumError:
+        return 1

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from commonspace.content import Audio, Content, Image, Video
+from commonspace.content import Audio, Content, Image, Pdf, Video
 from commonspace.data.estimate import file_ending
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import ContentError, DataError
@@ -24,7 +24,7 @@ class _Media:
         self.members: dict[str, bytes] = {}
         self._names: dict[bytes, str] = {}
 
-    def __call__(self, part: Image | Audio | Video) -> str:
+    def __call__(self, part: Image | Audio | Video | Pdf) -> str:
         if not isinstance(part.source, (bytes, str, Path)):
             kind = type(part.source).__name__
             raise DataError(f"record {self.key!r}: {part.label} is a {kind}; give a path or encoded bytes")
@@ -109,7 +109,7 @@ def _with_prefix(item: Any, prefix: str) -> Any:
         return [_with_prefix(inner, prefix) for inner in item]
     if isinstance(item, dict):
         return {
-            kind: prefix + value if kind in ("image", "audio", "video") else _with_prefix(value, prefix)
+            kind: prefix + value if kind in ("image", "audio", "video", "pdf") else _with_prefix(value, prefix)
             for kind, value in item.items()
         }
     return item
