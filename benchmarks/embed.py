@@ -2,9 +2,9 @@
 
     python benchmarks/embed.py [WEIGHTS]
 
-WEIGHTS is a folder in the Hugging Face layout (default: the text encoder that `commonspace data fetch` leaves in cache).
-Both sides run in one process and take turns, so that other work on the machine slows both alike; a cell is the median
-of `ROUNDS`. The vectors are compared first: before the head, both are the mean of the encoder's last states.
+WEIGHTS is a folder in the Hugging Face layout (default: the text encoder that `commonspace data fetch` leaves in the
+cache). Both sides run in one process and take turns, so that other work on the machine slows both alike; a cell is the
+median of `ROUNDS`. The vectors are compared first: before the head, both are the mean of the encoder's last states.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def main(weights: Path) -> None:
             for side, run in runs.items():
                 spent[side].append(seconds(run))
         rates = {side: TEXTS / statistics.median(values) for side, values in spent.items()}
-        print(f"| {name} | {rates['ours']:.0f} | {rates['peer']:.0f} | {rates['ours'] / rates['peer']:.2f} |", flush=True)
+        ratio = rates["ours"] / rates["peer"]
+        print(f"| {name} | {rates['ours']:.0f} | {rates['peer']:.0f} | {ratio:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
