@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from commonspace import Content, Embedder
+from commonspace import Content, Embedder, Video
 from commonspace.errors import ConfigError, ContentError, WeightsError
 from commonspace.models.embedder import length_groups, token_batches
 from commonspace.models.folder import check_golden
 from commonspace.processing.processor import Processor
+from tests.media import numbered_frames, tone, video_bytes
 from tests.models.tiny import clip, contents, picture, sound, tiny_embedder
 
 
@@ -47,6 +48,13 @@ def test_summaries_alone_are_those_of_the_whole_pass(embedder):
     batch = [embedder.processor(content) for content in given]
     for alone, whole in zip(embedder.backbone.summaries(batch), embedder.backbone(batch).summaries, strict=True):
         torch.testing.assert_close(alone, whole, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 5])
+def test_stretches_of_a_soundtrack_may_differ_in_rows(embedder, frames):
+    video = Video(video_bytes(numbered_frames(frames), sound=tone(0.4, 48_000)))  # 25 rows, two a token
+    together_NE = embedder.embed([Content(video), Content("a red fox"), Content(sound())])
+    np.testing.assert_allclose(together_NE[0], embedder.embed([Content(video)])[0], atol=1e-5)
 
 
 def test_the_last_token_moves_the_first_hidden_state(embedder):

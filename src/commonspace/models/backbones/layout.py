@@ -70,5 +70,7 @@ def groups_of(batch: Sequence[Pieces]) -> list[Group]:
     for pieces in batch:
         for piece in pieces.pieces:
             shape = (piece.tokens, *piece.value.shape) if piece.kind in MEDIA else ()
-            groups[piece.kind, piece.is_feature, shape].append(piece)
+            # Of the stretches of one sound, the last may have a row less for as many tokens.
+            rows = piece.rows[1] - piece.rows[0] if piece.rows else None
+            groups[piece.kind, piece.is_feature, shape, rows].append(piece)
     return list(groups.values())
