@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from PIL import Image as PILImage
 
-from commonspace.content import Audio, Content, Document, Image, Pdf, Text, Video, content_schema
+from commonspace.content import (
+    MAX_FILE_BYTES,
+    Audio,
+    Content,
+    Document,
+    Image,
+    Pdf,
+    Text,
+    Video,
+    content_schema,
+)
 from commonspace.errors import ContentError
 
 FILES = {"fox.png": b"png of a fox", "bark.ogg": b"ogg of a bark", "run.mp4": b"mp4 of a run", "den.pdf": b"pdf"}
@@ -215,3 +226,18 @@ def test_arrays_are_not_the_same_at_another_pace() -> None:
 def test_errors_name_the_part_and_what_to_do(make, message: str) -> None:
     with pytest.raises(ContentError, match=message):
         make()
+
+
+def test_what_never_ends_or_is_far_too_large_is_not_read(tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe.wav", tmp_path / "large.mp4"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)  # a hole: nothing lies on the disk
+    for source, message in (
+        (pipe, "pipe.wav: cannot be read .is no regular file"),
+        (tmp_path, "is no regular file"),
+        (large, f"large.mp4: has {MAX_FILE_BYTES + 1} bytes, at most {MAX_FILE_BYTES}"),
+        ("a\0b.png", "b.png: cannot be read"),
+    ):
+        with pytest.raises(ContentError, match=message):
+            Video(source).read_bytes()

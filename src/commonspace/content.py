@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +20,7 @@ from PIL.Image import Image as PILImage
 
 from commonspace.errors import ContentError
 
+MAX_FILE_BYTES = 2**31
 MediaSource = str | Path | bytes | np.ndarray | PILImage
 PageText = Literal["before", "after"]
 Unreadable = Literal["error", "alt"]
@@ -55,13 +57,23 @@ class _Media:
         if isinstance(self.source, bytes):
             return self.source
         if isinstance(self.source, (str, Path)):
-            try:
-                return Path(self.source).read_bytes()
-            except OSError as error:
-                reason = error.strerror or error
-                raise ContentError(f"{self.label}: cannot be read ({reason}); check the path") from error
+            return self._read_file(Path(self.source))
         values = np.asarray(self.source)
         return f"{values.dtype}{values.shape}".encode() + values.tobytes()
+
+    def _read_file(self, path: Path) -> bytes:
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
+                raise ContentError(f"{self.label}: cannot be read (is no regular file); check the path")
+            if status.st_size > MAX_FILE_BYTES:
+                raise ContentError(
+                    f"{self.label}: has {status.st_size} bytes, at most {MAX_FILE_BYTES} are read; cut it or scale it"
+                )
+            return path.read_bytes()
+        except (OSError, ValueError) as error:  # ValueError: a path that holds a zero byte
+            reason = getattr(error, "strerror", None) or error
+            raise ContentError(f"{self.label}: cannot be read ({reason}); check the path") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +111,7 @@ class Video(_Media):
 def _check_pace(part: Audio | Video, option: str, value: float | None, needs: str) -> None:
     """Arrays do not know how fast they run; files do, so that saying it there would be ignored."""
     if isinstance(part.source, np.ndarray):
-        if value is None or not value > 0:
+        if not (isinstance(value, (int, float, np.number)) and value > 0):
             raise ContentError(f"{part.label}: {type(part).__name__} of an array needs {needs}")
     elif value is not None:
         raise ContentError(f"{part.label}: {option} is for arrays alone, a file brings its own; leave it out")

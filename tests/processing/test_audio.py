@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soxr
 import torch
 from transformers import WhisperFeatureExtractor
 
@@ -18,13 +19,31 @@ def read(source, name: str = "some.wav", cut: bool = False, **options) -> torch.
     return read_audio(Audio(source, name=name, **options), P, cut=cut)[0]
 
 
-@pytest.mark.parametrize("seconds", [1, 3, 30])
-def test_log_mel_is_whispers(seconds: int):
-    samples = noise(seconds) + tone(seconds)
-    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=seconds)
-    expected = extractor(samples, sampling_rate=16_000, return_tensors="pt").input_features[0]
+def whispers(samples: np.ndarray) -> torch.Tensor:
+    """What the reference makes of samples at 16 kHz, padded with silence to whole seconds."""
+    extractor = WhisperFeatureExtractor(feature_size=80, chunk_length=max(1, -(-len(samples) // 16_000)))
+    return extractor(samples, sampling_rate=16_000, return_tensors="pt").input_features[0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 159, 161, 399, 7_777, 16_000, 16_001, 33_333, 48_000, 79_999, 480_000])
+def test_log_mel_is_whispers(count: int):
+    samples = (noise(30) + tone(30))[:count]
     mel = log_mel(torch.from_numpy(samples), P)
-    assert mel.shape == (80, 100 * seconds) and mel.dtype == torch.float32
+    assert mel.shape == (80, 100 * max(1, -(-count // 16_000))) and mel.dtype == torch.float32
+    torch.testing.assert_close(mel, whispers(samples), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("loudness", [1e-6, 1e3, 1e6])
+def test_log_mel_is_whispers_however_loud(loudness: float):
+    samples = np.float32(loudness) * (noise(1) + tone(1))
+    torch.testing.assert_close(log_mel(torch.from_numpy(samples), P), whispers(samples), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("rate", "channels", "seconds"), [(8_000, 1, 1.3), (48_000, 6, 4.1), (96_000, 3, 4.7)])
+def test_a_file_of_another_rate_is_what_whisper_hears_of_it_resampled_whole(rate: int, channels: int, seconds: float):
+    samples = np.stack([noise(seconds, rate, seed) for seed in range(channels)], 1)
+    expected = whispers(soxr.resample(samples.mean(1), rate, 16_000))
+    mel = read(sound_bytes(samples, rate, subtype="FLOAT"))  # of several channels: read in more than one block
     torch.testing.assert_close(mel, expected, atol=1e-5, rtol=0)
 
 
@@ -151,15 +170,27 @@ def test_bad_input_is_named(data: bytes, message: str):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "rate", "message"),
     [
-        (np.zeros((2, 2, 2), np.float32), r"\[channels, samples\]"),
-        (np.zeros(8, np.int64), "integers of 8 to 32 bits, this one is int64"),
-        (np.zeros(8, np.complex64), "this one is complex64"),
-        (np.zeros((400, 2), np.float32), "has 400 channels; .* transpose it"),
-        (np.zeros((2, 0), np.float32), "zero length"),
+        (np.zeros((2, 2, 2), np.float32), 16_000, r"\[channels, samples\]"),
+        (np.zeros(8, np.int64), 16_000, "integers of 8 to 32 bits, this one is int64"),
+        (np.zeros(8, np.complex64), 16_000, "this one is complex64"),
+        (np.zeros((800, 2), np.float32), 16_000, "has 800 channels, at most 64 .* transpose it"),
+        (np.zeros((2, 0), np.float32), 16_000, "zero length"),
+        (tone(1), -16_000, "needs its rate in Hz"),
+        (tone(1), float("nan"), "needs its rate in Hz"),
+        (tone(1), "16000", "needs its rate in Hz"),
+        (tone(1), 5.0, "has 5.0 samples a second, 1000 to 768000"),
+        (tone(1).astype(np.float64) * 1e300, 16_000, "NaN or infinite"),
+        (tone(1) * np.float32(1e30), 16_000, "too large to measure"),
     ],
 )
-def test_arrays_that_are_no_sounds_are_refused(values: np.ndarray, message: str):
-    with pytest.raises(ContentError, match=f"^beep: .*{message}"):
-        read(values, "beep", rate=16_000)
+def test_a_bad_array_is_named(values: np.ndarray, rate: float, message: str):
+    with pytest.raises(ContentError, match=f"^some.wav: .*{message}"):
+        read(values, rate=rate)
+
+
+def test_a_header_that_lies_about_its_length_does_not_make_a_sound_too_long():
+    data = bytearray(sound_bytes(noise(1), format="FLAC"))
+    data[21] |= 0x0F  # the high bits of how many samples follow
+    assert torch.equal(read(bytes(data)), read(sound_bytes(noise(1), format="FLAC")))

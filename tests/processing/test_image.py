@@ -121,6 +121,11 @@ def test_svg_is_drawn_to_size():
     assert colour(pixels) == [0, 0, 255] and colour(pixels, row=1) == [255] * 3
 
 
+def test_a_program_for_a_printer_is_never_run():
+    with pytest.raises(ContentError, match="a.eps: is of no image format"):
+        read(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "a.eps")
+
+
 def test_svg_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pyvips", None)
     with pytest.raises(ContentError, match="icon.svg: is an SVG, which needs pyvips"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -133,10 +134,23 @@ def test_a_turned_phone_clip_is_upright():
     assert taken[0, 0, 16, 30] > 200 and taken[0, 0, 16, 2] < 50
 
 
+@pytest.mark.parametrize("fps", [-1.0, float("nan"), float("inf")])
+def test_an_array_has_a_rate_that_a_clip_can_have(fps: float):
+    with pytest.raises(ContentError, match="clip.mp4: has .* frames a second"):
+        numbers(numbered_frames(5), fps=fps)
+
+
+def test_a_frame_larger_than_the_limit_is_not_decoded_whatever_its_header_says():
+    data = video_bytes(numbered_frames(3))
+    assert len(list(video._decode(data, "clip.mp4", 64 * 48, counted=False))) == 3
+    with pytest.raises(av.error.FFmpegError):  # and not the ContentError that comes after decoding
+        next(video._decode(data, "clip.mp4", 64 * 48 - 1, counted=False))
+
+
 def test_only_the_frames_taken_are_turned_into_pictures(monkeypatch: pytest.MonkeyPatch):
     made = []
     picture = video._picture
-    monkeypatch.setattr(video, "_picture", lambda frame, shape: made.append(1) or picture(frame, shape))
+    monkeypatch.setattr(video, "_picture", lambda frame, width: made.append(1) or picture(frame, width))
     assert len(numbers(video_bytes(numbered_frames(60)))) == len(made) == 6
 
 

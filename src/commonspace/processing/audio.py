@@ -7,6 +7,7 @@ but itself, whatever else is in its batch.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from functools import lru_cache
 
 import av
@@ -17,10 +18,14 @@ import torch
 
 from commonspace.content import Audio
 from commonspace.errors import ContentError
+from commonspace.processing.decoding import cause, container_options, decoding
 from commonspace.processing.preprocessing import Preprocessing
 
+MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; beyond them a header is broken, or a file of bytes a bomb of samples
+MAX_CHANNELS = 64  # of an array; more are samples that stand where channels belong
 _GSM_FRAME, _GSM_RATE = 33, 8000
-_MOST_CHANNELS = 64  # of an array; more are samples taken for channels
+_BLOCK = 2**20  # numbers decoded at a time, of all channels together
+_COVER_PIXELS = 2**24  # of the picture that a music file may hold; nothing reads it
 
 
 def read_audio(part: Audio, preprocessing: Preprocessing, *, cut: bool) -> tuple[torch.Tensor, str]:
@@ -31,32 +36,66 @@ def read_audio(part: Audio, preprocessing: Preprocessing, *, cut: bool) -> tuple
     """
     limit = preprocessing.max_audio_seconds
     if isinstance(part.source, np.ndarray):
-        samples, rate = _from_array(part.source, part.label), int(part.rate or 0)
-        seconds = len(samples) / rate
-        samples = samples[: int(limit * rate)]
+        taken = Recording(part.label, part.rate, limit, preprocessing.audio_rate)
+        values = _checked_array(part.source, part.label)
+        taken.add(_mono(values[:, : taken.left]))
+        seconds = values.shape[1] / taken.rate
     else:
-        samples, rate, seconds = _decode(part.read_bytes(), part.label, limit)
-    return finish(samples, rate, seconds, part.label, limit, preprocessing, cut=cut)
+        taken, seconds = _decode(part.read_bytes(), part.label, limit, preprocessing.audio_rate)
+    return finish(taken, seconds, limit, preprocessing, cut=cut)
+
+
+class Recording:
+    """The first `limit` seconds of a sound, taken block by block, as mono at `target` Hz.
+
+    No more than those are held, however high the sound's own `rate` and however many its channels.
+    Raises ContentError for a rate that no sound has, and for samples that are no numbers.
+    """
+
+    def __init__(self, label: str, rate: float | None, limit: float, target: int) -> None:
+        if not (isinstance(rate, (int, float, np.number)) and MIN_RATE <= rate <= MAX_RATE):
+            raise ContentError(
+                f"{label}: has {rate} samples a second, {MIN_RATE} to {MAX_RATE} are taken; resample it or correct it"
+            )
+        self.label, self.rate = label, int(rate)
+        self.left = int(limit * self.rate)  # samples still to be taken
+        self.count = 0  # samples taken
+        self._stream = soxr.ResampleStream(self.rate, target, 1, dtype="float32") if self.rate != target else None
+        self._blocks: list[np.ndarray] = []
+
+    def add(self, block: np.ndarray) -> None:
+        """Take what there is room for of mono float32 [n]."""
+        block = block[: self.left]
+        if not np.isfinite(block).all():
+            raise ContentError(f"{self.label}: holds NaN or infinite samples; replace the file")
+        self.left -= len(block)
+        self.count += len(block)
+        self._blocks.append(self._stream.resample_chunk(block) if self._stream else block)
+
+    def samples(self) -> torch.Tensor:
+        """All that was taken, float32 [n]; ends the recording."""
+        if self._stream:
+            self._blocks.append(self._stream.resample_chunk(np.empty(0, np.float32), last=True))
+        return torch.from_numpy(np.concatenate(self._blocks).astype(np.float32, copy=False))
 
 
 def finish(
-    samples: np.ndarray, rate: int, seconds: float, label: str, limit: float, preprocessing: Preprocessing, *, cut: bool
+    taken: Recording, seconds: float, limit: float, preprocessing: Preprocessing, *, cut: bool
 ) -> tuple[torch.Tensor, str]:
-    """Checked log-mel [M, T] of mono `samples` at `rate` Hz, `seconds` long before they were cut to `limit`."""
-    if len(samples) == 0:
+    """Checked log-mel [M, T] of a sound that is `seconds` long as a whole, and what was cut off it."""
+    label, over = taken.label, ""
+    if not taken.count:
         raise ContentError(f"{label}: has zero length; replace the file")
-    if not np.isfinite(samples).all():
-        raise ContentError(f"{label}: holds NaN or infinite samples; replace the file")
-    over = ""
     if seconds > limit:
         over = f"{label}: cut from {seconds:.1f} to {limit:g} s"
         if not cut:
             raise ContentError(
                 f"{label}: is {seconds:.1f} s long, at most {limit:g} s are taken; cut it or use on_limit=truncate"
             )
-    if rate != preprocessing.audio_rate:
-        samples = soxr.resample(samples, rate, preprocessing.audio_rate)
-    return log_mel(torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32)), preprocessing), over
+    mel = log_mel(taken.samples(), preprocessing)
+    if not torch.isfinite(mel).all():
+        raise ContentError(f"{label}: its samples are too large to measure; full scale is 1, so scale it down")
+    return mel, over
 
 
 def log_mel(samples: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
@@ -88,24 +127,35 @@ def _mel_to_hertz(mel: np.ndarray) -> np.ndarray:
     return np.where(mel < 15, 200 * mel / 3, 1000 * np.exp(np.log(6.4) * (mel - 15) / 27))
 
 
-def _from_array(values: np.ndarray, label: str) -> np.ndarray:
-    """Mono float32 [samples] of [samples] or [channels, samples]; integers fill their range, unsigned around half."""
+def _checked_array(values: np.ndarray, label: str) -> np.ndarray:
+    """[channels, samples] of an array of one axis or two."""
     kind, bits = values.dtype.kind, 8 * values.dtype.itemsize
     if values.ndim not in (1, 2) or kind not in "fiu" or (kind in "iu" and bits > 32):
         raise ContentError(
             f"{label}: an audio array is [samples] or [channels, samples] of floats or of integers of 8 to 32 bits, "
             f"this one is {values.dtype} {list(values.shape)}"
         )
-    if values.ndim == 2 and len(values) > _MOST_CHANNELS:
-        raise ContentError(f"{label}: has {len(values)} channels; an array is [channels, samples], so transpose it")
-    if kind in "iu":
-        half = 2.0 ** (bits - 1)
-        values = values / half - (kind == "u")
-    return np.atleast_2d(values).mean(0, dtype=np.float64).astype(np.float32)
+    values = np.atleast_2d(values)
+    if len(values) > MAX_CHANNELS:
+        raise ContentError(
+            f"{label}: has {len(values)} channels, at most {MAX_CHANNELS} are taken; "
+            "an array is [channels, samples], so transpose it"
+        )
+    return values
 
 
-def _decode(data: bytes, label: str, limit: float) -> tuple[np.ndarray, int, float]:
-    """Mono samples of at most `limit` seconds, their rate, and how long the whole sound is."""
+def _mono(values: np.ndarray) -> np.ndarray:
+    """float32 [samples] of [channels, samples]; integers fill their range, unsigned around half."""
+    if not values.size:
+        return np.empty(0, np.float32)
+    if values.dtype.kind in "iu":
+        values = values / 2.0 ** (8 * values.dtype.itemsize - 1) - (values.dtype.kind == "u")
+    with np.errstate(over="ignore"):  # as when a file is read
+        return (values.mean(0, dtype=np.float64) if len(values) > 1 else values[0]).astype(np.float32)
+
+
+def _decode(data: bytes, label: str, limit: float, target: int) -> tuple[Recording, float]:
+    """The first `limit` seconds of a sound file, and how long the whole sound is."""
     if not data:
         raise ContentError(f"{label}: is empty, a sound of zero length; replace the file")
     raw = {}
@@ -115,37 +165,57 @@ def _decode(data: bytes, label: str, limit: float) -> tuple[np.ndarray, int, flo
         raw = {"format": "RAW", "subtype": "GSM610", "samplerate": _GSM_RATE, "channels": 1}
     try:
         with soundfile.SoundFile(io.BytesIO(data), **raw) as sound:
-            samples = sound.read(int(limit * sound.samplerate), dtype="float32", always_2d=True)
-            return samples.mean(1), sound.samplerate, sound.frames / sound.samplerate
-    except (soundfile.SoundFileError, RuntimeError) as first:
-        try:
-            with av.open(io.BytesIO(data)) as container:
-                return decode_track(container, label, limit)
-        except av.error.FFmpegError as second:
-            raise ContentError(
-                f"{label}: cannot be read as a sound ({str(first).rstrip('.')}; {second.strerror}); "
-                "use wav, flac, ogg, opus, mp3, m4a or gsm"
-            ) from second
+            return _read_blocks(sound, label, limit, target)
+    except ContentError:
+        raise
+    except Exception as error:
+        failure = f"cannot be read as a sound: {cause(error)}"
+    with (
+        decoding(label, failure, "use wav, flac, ogg, opus, mp3, m4a or gsm"),
+        av.open(io.BytesIO(data), **container_options(_COVER_PIXELS)) as container,
+    ):
+        return decode_track(container, label, limit, target)
 
 
-def decode_track(container: av.container.InputContainer, label: str, limit: float) -> tuple[np.ndarray, int, float]:
+def _read_blocks(sound: soundfile.SoundFile, label: str, limit: float, target: int) -> tuple[Recording, float]:
+    taken = Recording(label, sound.samplerate, limit, target)
+    size = max(1, _BLOCK // sound.channels)
+    while taken.left:
+        block = sound.read(min(size, taken.left), dtype="float32", always_2d=True)
+        if not len(block):  # before that a header's count of samples may have been a lie
+            return taken, taken.count / taken.rate
+        with np.errstate(over="ignore"):  # what is beyond float32 is refused as infinite
+            taken.add(block.mean(1))
+    return taken, sound.frames / taken.rate
+
+
+def decode_track(
+    container: av.container.InputContainer, label: str, limit: float, target: int
+) -> tuple[Recording, float]:
     """As `_decode`, of the first audio stream of an open container; empty where it has none."""
     if not container.streams.audio:
         raise ContentError(f"{label}: has no audio stream; replace the file")
     stream = container.streams.audio[0]
-    rate = stream.rate or stream.codec_context.sample_rate
-    resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-    blocks, count, most = [], 0, int(limit * rate)
+    taken = Recording(label, stream.rate or stream.codec_context.sample_rate, limit, target)
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=taken.rate)
+    count, whole = 0, True
+    for block in _track_blocks(container, stream, resampler):
+        taken.add(block)
+        count += len(block)
+        if count > taken.count:
+            whole = False
+            break
+    seconds = count / taken.rate
+    if not whole and container.duration:
+        seconds = max(seconds, container.duration / av.time_base)
+    return taken, seconds
+
+
+def _track_blocks(
+    container: av.container.InputContainer, stream: av.AudioStream, resampler: av.AudioResampler
+) -> Iterator[np.ndarray]:
     for frame in container.decode(stream):
         for block in resampler.resample(frame):
-            blocks.append(block.to_ndarray()[0])
-            count += blocks[-1].size
-        if count > most:
-            break
-    if count <= most:
-        blocks += [block.to_ndarray()[0] for block in resampler.resample(None)]
-    samples = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
-    seconds = len(samples) / rate
-    if count > most and container.duration:
-        seconds = max(seconds, container.duration / av.time_base)
-    return samples[:most], rate, seconds
+            yield block.to_ndarray()[0]
+    for block in resampler.resample(None):
+        yield block.to_ndarray()[0]

@@ -6,15 +6,35 @@ Normalisation is the tower's business; here pixels stay bytes, so that they trav
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import torch
 from PIL import Image as pil
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from commonspace.content import Image
 from commonspace.errors import ContentError
+from commonspace.processing.decoding import decoding
+from commonspace.processing.svg import draw_svg, is_svg
 
+# Pillow reads more, among them EPS, which it hands to Ghostscript: a program that runs what a file says.
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "DIB", "ICO", "JPEG2000", "PPM", "QOI", "TGA"),
+    *("PCX", "SGI", "DDS", "PSD", "XBM", "XPM"),
+)
+_ORIENTATION = 0x0112  # the EXIF tag; how each of its values is undone
+_TILE = (0x0142, 0x0143)  # TIFF tags: width and height of a tile
+_UPRIGHT = {
+    2: pil.Transpose.FLIP_LEFT_RIGHT,
+    3: pil.Transpose.ROTATE_180,
+    4: pil.Transpose.FLIP_TOP_BOTTOM,
+    5: pil.Transpose.TRANSPOSE,
+    6: pil.Transpose.ROTATE_270,
+    7: pil.Transpose.TRANSVERSE,
+    8: pil.Transpose.ROTATE_90,
+}
+_ICON = b"\0\0\1\0"
 _WHITE = (255, 255, 255)
 _FOREIGN = {
     b"%PDF": "a PDF",
@@ -35,11 +55,9 @@ def read_image(part: Image, size: int, max_pixels: int) -> torch.Tensor:
     """
     picture = _open(part, size, max_pixels)
     check_pixels(part.label, picture.width, picture.height, max_pixels)
-    try:
-        picture = upright_rgb(picture)
-    except (OSError, ValueError, SyntaxError, EOFError, pil.DecompressionBombError) as error:
-        raise ContentError(f"{part.label}: is damaged or cut off ({error}); replace the file") from error
-    return fit_square(picture, size)
+    with decoding(part.label, "is damaged or cut off"):
+        _check_tiles(picture, part.label, max_pixels)
+        return fit_square(upright_rgb(picture), size)
 
 
 def check_pixels(label: str, width: int, height: int, max_pixels: int) -> None:
@@ -55,7 +73,9 @@ def check_pixels(label: str, width: int, height: int, max_pixels: int) -> None:
 
 def upright_rgb(picture: pil.Image) -> pil.Image:
     """The picture as RGB, rotated as its EXIF says, transparency over white, deep greys scaled to 8 bits."""
-    picture = ImageOps.exif_transpose(picture)
+    picture.load()  # before its EXIF: a PNG may hold that after its pixels
+    if orientation := _UPRIGHT.get(_orientation(picture)):
+        picture = picture.transpose(orientation)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         picture = _eight_bits(picture)
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
@@ -82,17 +102,45 @@ def _open(part: Image, size: int, max_pixels: int) -> pil.Image:
     data = part.read_bytes()
     if not data:
         raise ContentError(f"{part.label}: is empty; replace the file")
-    if _is_svg(data):
-        return _render_svg(data, part.label, size)
+    if is_svg(data):
+        return draw_svg(data, part.label, size)
+    with decoding(part.label, "is damaged or cut off"):
+        if data.startswith(_ICON):
+            _check_icon(data, part.label, max_pixels)
+        try:
+            return pil.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError as error:
+            found = next((name for start, name in _FOREIGN.items() if data.startswith(start)), "of no image format")
+            raise ContentError(
+                f"{part.label}: is {found}, so it cannot be read as an image; replace the file"
+            ) from error
+        except pil.DecompressionBombError as error:
+            raise ContentError(f"{part.label}: {error} (image_max_pixels={max_pixels}); scale it down") from error
+
+
+def _check_icon(data: bytes, label: str, max_pixels: int) -> None:
+    """Refuse an icon that holds a larger picture than it says: Pillow decodes one as it opens it."""
+    (count,) = struct.unpack_from("<H", data, 4)
+    for entry in range(count):
+        (start,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)
+        is_png = data[start : start + 4] == b"\x89PNG"
+        layout, offset = (">II", 16) if is_png else ("<ii", 4)
+        width, height = struct.unpack_from(layout, data, start + offset)
+        check_pixels(label, abs(width), abs(height), max_pixels)
+
+
+def _check_tiles(picture: pil.Image, label: str, max_pixels: int) -> None:
+    """Refuse a TIFF whose tiles are larger than the picture may be: whole tiles are decoded."""
+    if picture.format == "TIFF":
+        width, height = (picture.tag_v2.get(tag, 1) for tag in _TILE)
+        check_pixels(label, width, height, max_pixels)
+
+
+def _orientation(picture: pil.Image) -> int | None:
     try:
-        return pil.open(io.BytesIO(data))
-    except UnidentifiedImageError as error:
-        found = next((name for start, name in _FOREIGN.items() if data.startswith(start)), "of no image format")
-        raise ContentError(f"{part.label}: is {found}, so it cannot be read as an image; replace the file") from error
-    except pil.DecompressionBombError as error:
-        raise ContentError(f"{part.label}: {error} (image_max_pixels={max_pixels}); scale it down") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ContentError(f"{part.label}: is damaged or cut off ({error}); replace the file") from error
+        return picture.getexif().get(_ORIENTATION)
+    except Exception:  # as viewers do: a picture whose EXIF is broken is shown as it is stored
+        return None
 
 
 def from_array(values: np.ndarray, label: str, max_pixels: int) -> pil.Image:
@@ -115,22 +163,3 @@ def _eight_bits(picture: pil.Image) -> pil.Image:
     else:
         top = 255.0 if picture.mode == "I" and values.max(initial=0) <= 255 else 65535.0
     return pil.fromarray((values * (255 / top)).clip(0, 255).round().astype(np.uint8))
-
-
-def _is_svg(data: bytes) -> bool:
-    start = data[:4096].lstrip(b"\xef\xbb\xbf \t\r\n")
-    return start.startswith((b"<?xml", b"<!--", b"<!DOCTYPE svg", b"<svg")) and b"<svg" in data[:65536]
-
-
-def _render_svg(data: bytes, label: str, size: int) -> pil.Image:
-    """An SVG drawn so that its longer side has `size` pixels."""
-    try:
-        import pyvips
-    except ImportError as error:
-        raise ContentError(f"{label}: is an SVG, which needs pyvips; pip install 'pyvips[binary]'") from error
-    try:
-        natural = pyvips.Image.svgload_buffer(data)
-        drawn = pyvips.Image.svgload_buffer(data, scale=size / max(natural.width, natural.height))
-        return pil.fromarray(np.ascontiguousarray(drawn.colourspace("srgb").numpy()))
-    except (pyvips.Error, ValueError) as error:
-        raise ContentError(f"{label}: cannot be drawn as SVG ({str(error).strip()}); replace the file") from error

@@ -20,6 +20,7 @@ from PIL import Image as pil
 from commonspace.content import Video
 from commonspace.errors import ContentError
 from commonspace.processing.audio import decode_track, finish
+from commonspace.processing.decoding import container_options, decoding
 from commonspace.processing.image import check_pixels, fit_square, from_array, upright_rgb
 from commonspace.processing.preprocessing import Preprocessing
 
@@ -42,10 +43,8 @@ def read_frames(part: Video, preprocessing: Preprocessing, *, cut: bool) -> tupl
     """
     timeline, pictures = _frames_of(part, preprocessing)
     wanted, over = _wanted(timeline, part.label, preprocessing, cut=cut)
-    try:
+    with decoding(part.label, "is damaged or cut off"):
         frames = [fit_square(picture, preprocessing.image_size) for picture in _pick(pictures, wanted)]
-    except (av.error.FFmpegError, OSError, EOFError) as error:
-        raise ContentError(f"{part.label}: is damaged or cut off ({error}); replace the file") from error
     if not frames:
         raise ContentError(f"{part.label}: is a video without frames; replace the file")
     return torch.stack(frames), over
@@ -72,16 +71,14 @@ def read_soundtrack(part: Video, preprocessing: Preprocessing) -> torch.Tensor |
     data, limit = part.read_bytes(), preprocessing.max_video_seconds
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return None
-    try:
-        with av.open(io.BytesIO(data)) as container:
-            if not container.streams.audio:
-                return None
-            samples, rate, seconds = decode_track(container, part.label, limit)
-    except av.error.FFmpegError as error:
-        raise ContentError(f"{part.label}: its sound is damaged ({error.strerror}); replace the file") from error
-    if not len(samples):
+    options = container_options(preprocessing.image_max_pixels)
+    with decoding(part.label, "its sound is damaged"), av.open(io.BytesIO(data), **options) as container:
+        if not container.streams.audio:
+            return None
+        taken, seconds = decode_track(container, part.label, limit, preprocessing.audio_rate)
+    if not taken.count:
         return None
-    return finish(samples, rate, seconds, part.label, limit, preprocessing, cut=True)[0]
+    return finish(taken, seconds, limit, preprocessing, cut=True)[0]
 
 
 def frame_indices(count: int, seconds: float, preprocessing: Preprocessing) -> list[int]:
@@ -142,60 +139,69 @@ def _pick(pictures: Pictures, wanted: Sequence[int]) -> Iterator[pil.Image]:
 
 
 def _container_frames(data: bytes, label: str, preprocessing: Preprocessing) -> tuple[Timeline, Pictures]:
-    try:
-        with av.open(io.BytesIO(data)) as container:
-            if not container.streams.video:
-                kind = "only sound" if container.streams.audio else "no pictures"
-                raise ContentError(f"{label}: holds {kind}, so it is no video; pass it as audio or replace the file")
-            stream = container.streams.video[0]
-            check_pixels(label, stream.width, stream.height, preprocessing.image_max_pixels)
-            stamps = [packet.pts for packet in container.demux(stream) if packet.size]
-            rate = float(stream.average_rate or stream.guessed_rate or 25)
-            unit = float(stream.time_base or 0)
-    except av.error.FFmpegError as error:
-        raise ContentError(
-            f"{label}: cannot be read as a video ({error.strerror}); use mp4, mov, webm, mkv, avi or gif"
-        ) from error
+    limit = preprocessing.image_max_pixels
+    with (
+        decoding(label, "cannot be read as a video", "use mp4, mov, webm, mkv, avi or gif"),
+        av.open(io.BytesIO(data), **container_options(limit)) as container,
+    ):
+        if not container.streams.video:
+            kind = "only sound" if container.streams.audio else "no pictures"
+            raise ContentError(f"{label}: holds {kind}, so it is no video; pass it as audio or replace the file")
+        stream = container.streams.video[0]
+        if not stream.width:  # FFmpeg forgets a size that it refuses
+            raise ContentError(
+                f"{label}: tells no size of its pictures, or one of more than {limit} pixels (image_max_pixels); "
+                "scale it down or replace the file"
+            )
+        check_pixels(label, stream.width, stream.height, limit)
+        stamps = [packet.pts for packet in container.demux(stream) if packet.size]
+        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        unit = float(stream.time_base or 0)
     counted = not stamps or None in stamps  # a bare stream without time stamps: count frames instead
     if counted:
         timeline = Timeline(range(len(stamps)), 1 / rate, len(stamps) / rate)
     else:
         ordered = sorted(stamps)
         timeline = Timeline(ordered, unit, (ordered[-1] - ordered[0]) * unit + 1 / rate)
-    return timeline, _decode(data, counted=counted)
+    return timeline, _decode(data, label, limit, counted=counted)
 
 
-def _decode(data: bytes, *, counted: bool) -> Pictures:
-    with av.open(io.BytesIO(data)) as container:
+def _decode(data: bytes, label: str, max_pixels: int, *, counted: bool) -> Pictures:
+    with av.open(io.BytesIO(data), **container_options(max_pixels)) as container:
         stream = container.streams.video[0]
+        stream.codec_context.options = {"max_pixels": str(max_pixels)}  # a stream may be larger than its header says
         shape = float(stream.sample_aspect_ratio or 1)
         for index, frame in enumerate(container.decode(stream)):
-            yield (index if counted or frame.pts is None else frame.pts), partial(_picture, frame, shape)
+            width = max(1, round(frame.width * shape))
+            check_pixels(label, width, frame.height, max_pixels)
+            yield (index if counted or frame.pts is None else frame.pts), partial(_picture, frame, width)
 
 
-def _picture(frame: av.VideoFrame, shape: float) -> pil.Image:
-    """A decoded frame as its viewers see it: square pixels, upright, with its transparency where it has any."""
+def _picture(frame: av.VideoFrame, width: int) -> pil.Image:
+    """A decoded frame as its viewers see it: `width` of square pixels, upright, with its transparency where it has any.
+
+    Only quarter turns are undone: a turn by anything else is no camera's, and would grow the picture.
+    """
     mode = "rgba" if any(component.is_alpha for component in frame.format.components) else "rgb24"
     picture = pil.fromarray(frame.to_ndarray(format=mode))
-    if shape != 1:
-        picture = picture.resize((max(1, round(picture.width * shape)), picture.height))
-    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
+    if width != picture.width:
+        picture = picture.resize((width, picture.height))
+    turn = round(frame.rotation / 90) % 4 * 90
+    return picture.rotate(turn, expand=True) if turn else picture
 
 
 def _animation_frames(data: bytes, label: str, preprocessing: Preprocessing) -> tuple[Timeline, Pictures]:
-    try:
-        animation = pil.open(io.BytesIO(data))
+    with decoding(label, "cannot be read as a video"):
+        animation = pil.open(io.BytesIO(data), formats=["WEBP"])
         check_pixels(label, animation.width, animation.height, preprocessing.image_max_pixels)
         count = animation.n_frames
-    except (OSError, pil.DecompressionBombError) as error:
-        raise ContentError(f"{label}: cannot be read as a video ({error}); replace the file") from error
+        animation.load()
+        unit = animation.info.get("duration", 100) / 1000
 
     def picture(index: int) -> pil.Image:
         animation.seek(index)
         return animation.copy()
 
-    animation.load()
-    unit = animation.info.get("duration", 100) / 1000
     return Timeline(range(count), unit, count * unit), ((index, partial(picture, index)) for index in range(count))
 
 
@@ -205,6 +211,8 @@ def _array_frames(part: Video, preprocessing: Preprocessing) -> tuple[Timeline, 
         raise ContentError(
             f"{part.label}: a video array is [frames, height, width, channels], this one is {list(frames.shape)}"
         )
+    if not part.fps < math.inf:
+        raise ContentError(f"{part.label}: has {part.fps} frames a second; give the clip's own fps")
     limit = preprocessing.image_max_pixels
     pictures = ((index, partial(from_array, frame, part.label, limit)) for index, frame in enumerate(frames))
     return Timeline(range(len(frames)), 1 / part.fps, len(frames) / part.fps), pictures
