@@ -121,12 +121,12 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     """From alignment over pretraining and fine-tuning to the soup: a panel a task that several of these models were
     asked, a line a direction, each panel with a scale of its own.
 
-    Specialists, asked one task and its languages at most, are no stage of the recipe's line.
+    Specialists, aligned on one task and asked that and its languages both ways, are no stage of the recipe's line.
     """
     cells = rows.headline(metric, subset)
-    asked = {m: {task for (task, _), cell in cells.items() if m in cell} for m in rows.models}
-    baselines = {row.model for row in rows.rows if row.stage == "baseline"}
-    models = [m for m in rows.models if m not in baselines and len(asked[m]) > 2]
+    stage_of = {row.model: row.stage for row in rows.rows}
+    asked = {m: sum(m in cell for cell in cells.values()) for m in rows.models}
+    models = [m for m in rows.models if stage_of[m] != "baseline" and (stage_of[m] != "align" or asked[m] > 4)]
     lines = {
         name: [(x, cell[m].value) for x, m in enumerate(models) if m in cell]
         for name, cell in sorted(cells.items())
