@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from commonspace.errors import ContentError
 
@@ -56,7 +57,7 @@ def cause(error: BaseException) -> str:
     return said or type(error).__name__
 
 
-def container_options(max_pixels: int) -> dict[str, object]:
+def container_options(max_pixels: int) -> dict[str, Any]:
     """Arguments of `av.open`: no file but the one given is read, no picture above `max_pixels` is decoded."""
     return {
         "container_options": {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "none"},

@@ -70,6 +70,7 @@ class _Renderer:
             try:
                 child = self._started()
                 until = time.monotonic() + SECONDS * PATIENCE
+                assert child.stdin is not None
                 child.stdin.write(struct.pack(">III", size, SECONDS, len(data)) + data)
                 child.stdin.flush()
                 width, height, length = struct.unpack(">III", _read(child, 12, until))
@@ -106,6 +107,7 @@ def _renderer(process: int) -> _Renderer:
 def _read(child: subprocess.Popen[bytes], length: int, until: float) -> bytes:
     """`length` bytes of what the child says; TimeoutError where its time is over, EOFError where it ends else."""
     data = bytearray()
+    assert child.stdout is not None
     waiting = select.poll()
     waiting.register(child.stdout, select.POLLIN)
     while len(data) < length:
