@@ -218,3 +218,20 @@ def test_markdown_becomes_a_page_with_text_escaped() -> None:
     page = render(text, {})
     assert "<h1>A &lt;b&gt;</h1>" in page and "<code>code</code> <b>bold</b>" in page
     assert "<th>a | b</th>" in page and "<td>&lt;x&gt;</td>" in page and "<li>two</li>" in page
+
+
+def test_stages_have_a_panel_a_task_and_leave_specialists_out() -> None:
+    mini = Rows.of(read_all(Path(__file__).parents[2] / "docs/results/mini"))
+    drawn = plots.stages(mini, "MRR@10", "no_near_duplicates")
+    shown = [axis for axis in drawn.axes if axis.get_visible()]
+    assert len(shown) == len({axis.get_title() for axis in shown} - {""}) and len(drawn.axes) % 3 == 0
+    models = [tick.get_text() for tick in shown[0].get_xticklabels()]
+    assert models[:2] == ["align", "pretrain"] and not any(model.startswith("specialist") for model in models)
+
+
+def test_panels_without_a_task_are_not_shown() -> None:
+    mini = read_all(Path(__file__).parents[2] / "docs/results/mini")
+    drawn = plots.stages(
+        Rows.of(r for r in mini if r.task in ("image_caption", "figure")), "MRR@10", "no_near_duplicates"
+    )
+    assert [axis.get_title() for axis in drawn.axes if axis.get_visible()] == ["figure", "image_caption"]

@@ -137,7 +137,7 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     names = sorted({task for task, _ in lines})
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(10, 1.2 + 1.9 * -(-len(names) // 3)), layout="constrained")
-        panels = figure.subplots(-(-len(names) // 3), 3, squeeze=False, sharex=True).flat
+        panels = list(figure.subplots(-(-len(names) // 3), 3, squeeze=False, sharex=True).flat)
         for panel, name in zip(panels, names, strict=False):
             for (task, direction), points in lines.items():
                 if task == name:
@@ -145,7 +145,7 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
             panel.set_title(name, fontsize=9)
             panel.legend(fontsize=7)
             panel.margins(y=0.25)
-        for panel in list(panels)[len(names) :]:
+        for panel in panels[len(names) :]:
             panel.set_visible(False)
         for panel in figure.axes:
             panel.set_xticks(range(len(models)), models, rotation=45, ha="right", fontsize=7)
