@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from commonspace.errors import ConfigError
 
 _DELTAS = ("experiment", "debug", "sweep", "launcher", "hydra")  # groups that change values and define none
-_EITHER = ("stage.token_budget",)  # null where its alternative is given
+_OR_NULL = ("stage.token_budget", "model.vision", "model.audio")  # its alternative is given; the tower is left out
 _NAMED_BY_USER = ("stage.task_temperatures", "stage.task_text_dropout", "recipe.steps")  # the user names their keys
 
 
@@ -124,7 +124,7 @@ def _compare(values: dict[str, Any], keys: dict[str, Any], prefix: str) -> Itera
         if name == "data.tasks" and isinstance(value, dict):
             for task, entry in value.items():
                 yield from _compare(entry or {}, task_schema(), f"{name}.{task}.")
-        elif name in _NAMED_BY_USER or (value is None and name in _EITHER):
+        elif name in _NAMED_BY_USER or (value is None and name in _OR_NULL):
             continue
         elif key not in keys or key == "":
             known = ", ".join(sorted(k for k in keys if k))

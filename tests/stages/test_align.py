@@ -1,19 +1,22 @@
 """Alignment moves connectors and head, past the transformer, and nothing else."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from commonspace.content import Content
 from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.objectives.nce_options import NCEOptions
-from commonspace.stages.align import AlignStage
+from commonspace.processing.pieces import Piece, Pieces
+from commonspace.stages.align import AlignStage, MeanRows
 from commonspace.stages.objective import Objective
 from commonspace.stages.optimiser import make_optimiser
 from commonspace.stages.settings import StageSettings
-from tests.models.tiny import tiny_embedder
+from tests.models.tiny import clip, picture, sound, tiny_embedder
 from tests.stages.test_contrastive import make_batch
 from tests.stages.training import write_pairs
 
@@ -181,6 +184,30 @@ def test_a_medium_has_its_input_half_and_the_output_it_is_given():
     found = stage._media_vectors(batch, torch.arange(32.0))
     torch.testing.assert_close(found[:, :32], embedder.pool(batch.query)[:, :32])
     torch.testing.assert_close(found[:, 32:], torch.arange(32.0).expand(6, -1))
+
+
+def test_the_mean_rows_of_features_say_what_all_of_them_do():
+    embedder = tiny_embedder(pooling="input_and_last")
+
+    def with_features(content, **options) -> Pieces:
+        return Pieces(tuple(map(featured, embedder.processor(content, **options).pieces)))
+
+    def featured(piece: Piece) -> Piece:
+        if piece.kind == "image":
+            rows = embedder.backbone.vision(piece.value[None], piece.tokens)[0]
+        elif piece.kind == "audio":
+            rows = embedder.backbone.audio(piece.value[None])[0][slice(*(piece.rows or (None, None)))]
+        else:
+            return piece
+        return replace(piece, value=rows.detach().half(), is_feature=True, rows=None)
+
+    contents = [Content(picture()), Content("a", picture(1), sound(1.5), "b"), Content(clip()), Content(sound(2.5))]
+    whole, short = ([make(content) for content in contents] for make in (with_features, MeanRows(with_features)))
+    for found, wanted in zip(embedder.backbone.summaries(short), embedder.backbone.summaries(whole), strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert {len(piece.value) for pieces in short for piece in pieces.pieces if piece.is_feature} == {1}
+    with pytest.raises(ConfigError, match="promise"):
+        embedder.backbone(short)
 
 
 def test_the_feed_forward_layer_may_have_a_dropout_of_its_own():

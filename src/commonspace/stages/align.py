@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import torch
 from rich.progress import track
@@ -23,11 +24,28 @@ from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.models.dropout import dropout
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import summary_pool
-from commonspace.processing.pieces import Pieces
+from commonspace.processing.pieces import Piece, Pieces
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.teacher import Teacher
 
 _AHEAD = 2048  # texts processed and encoded at a time, sorted by length
+
+
+@dataclass(frozen=True)
+class MeanRows:
+    """Processing that keeps of a medium's features their mean row: all that this stage reads, and a ninth of an image's
+    bytes on the way from the workers.
+    """
+
+    processor: Processing
+
+    def __call__(self, content: Content, task: str | None = None, role: str | None = None) -> Pieces:
+        pieces = self.processor(content, task=task, role=role)
+        return replace(pieces, pieces=tuple(map(_mean_row, pieces.pieces)))
+
+
+def _mean_row(piece: Piece) -> Piece:
+    return replace(piece, value=piece.value.float().mean(0, keepdim=True)) if piece.is_feature else piece
 
 
 class AlignStage(ContrastiveStage):
@@ -39,6 +57,11 @@ class AlignStage(ContrastiveStage):
     """
 
     has_negatives = False
+
+    @staticmethod
+    def processing(processor: Processing) -> Processing:
+        """The mean rows of features."""
+        return MeanRows(processor)
 
     def __init__(self, embedder: Embedder, *arguments, **options) -> None:
         if embedder.pooling != "input_and_last":

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from commonspace.data.datamodule import Batch
+from commonspace.data.encoding import Processing
 from commonspace.errors import ConfigError
 from commonspace.models.embedder import Embedder
 from commonspace.objectives.gather import average_gradients
@@ -56,6 +57,11 @@ class ContrastiveStage(pl.LightningModule):
     def group(self) -> dist.ProcessGroup | None:
         """The processes that share a batch; None for one alone."""
         return dist.group.WORLD if dist.is_initialized() and dist.get_world_size() > 1 else None
+
+    @staticmethod
+    def processing(processor: Processing) -> Processing:
+        """What makes of contents the pieces that this stage's batches carry; here the model's own processor."""
+        return processor
 
     @classmethod
     def check_tasks(cls, name: str, modalities: Mapping[str, Collection[str]]) -> None:

@@ -141,12 +141,12 @@ def task_modalities(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str
 
 
 def make_datamodule(plain: Mapping[str, Any], embedder: Embedder, settings: StageSettings) -> CommonspaceDataModule:
-    """The datamodule of a composed config, around the model's own processor."""
+    """The datamodule of a composed config, around the model's own processor as the stage takes it."""
     data = plain["data"]
     return CommonspaceDataModule(
         Path(plain["paths"]["data"]) / data["tier"],
         data["tasks"],
-        embedder.processor,
+        STAGES[settings.name].processing(embedder.processor),
         seed=plain["seed"],
         steps=settings.steps,
         token_budget=settings.token_budget,

@@ -119,7 +119,10 @@ class InputsEmbedsBackbone(Backbone):
         return TokenStates(states.last_hidden_state, layout.kind_BS, summaries)
 
     def summaries(self, batch: Sequence[Pieces]) -> Summaries:
-        """What the contents bring, without the transformer and without media's tokens."""
+        """What the contents bring, without the transformer and without media's tokens.
+
+        Of features the mean row [1, C] will do in place of all.
+        """
         groups = groups_of(batch)
         made = {n: self._embed_group(group)[1] for n, group in enumerate(groups) if group[0].kind not in MEDIA}
         means: dict[Connector, dict[int, torch.Tensor]] = defaultdict(dict)
@@ -143,6 +146,12 @@ class InputsEmbedsBackbone(Backbone):
         kind, device = pieces[0].kind, self.marks.weight.device
         if kind in MEDIA:
             rows_NRC, connector = self._encoded(pieces)
+            count = -(-rows_NRC.shape[1] // connector.merge)
+            if count != pieces[0].tokens:
+                raise ConfigError(
+                    f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector makes {count}: "
+                    "preprocessing, features and model disagree on grid or frame rate"
+                )
             return connector(rows_NRC).flatten(0, 1), connector.summary(rows_NRC)
         values = [piece.value.to(device) for piece in pieces]
         words = self.text.get_input_embeddings()
@@ -161,12 +170,6 @@ class InputsEmbedsBackbone(Backbone):
             connector = self.image_connector
         else:
             rows_NRC, connector = self._audio_rows(pieces, values, is_feature), self.audio_connector
-        count = -(-rows_NRC.shape[1] // connector.merge)
-        if count != pieces[0].tokens:
-            raise ConfigError(
-                f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector makes {count}: "
-                "preprocessing, features and model disagree on grid or frame rate"
-            )
         return rows_NRC, connector
 
     def _tower(self, kind: str) -> nn.Module:
