@@ -44,6 +44,8 @@ def _ranges(config: Config) -> Iterable[str]:
         yield from _number(config, key, 0, huge)
     for key in ("data.limit", "data.skip_budget", "callbacks.keep"):
         yield from _number(config, key, 1, huge)
+    for key in ("model.merge_beyond", "model.max_positions"):
+        yield from _number(config, key, 16, huge)
     for key in ("count", "bootstrap", "seeds", "tries", "k", "rescored"):
         yield from _number(config, key, 1, huge)
 
@@ -54,6 +56,7 @@ def _choices(config: Config) -> Iterable[str]:
         "model.head_init": ("identity", "random"),
         "model.pooling": ("mean", "last", "input_and_last"),
         "model.on_limit": ("truncate", "error"),
+        "model.positions": ("limit", "interpolate", "restart"),
         "callbacks.progress": ("rich", "none"),
         "logger.wandb.mode": ("offline", "online"),
         "data.split": ("dev", "heldout"),
@@ -95,11 +98,31 @@ def _sizes(config: Config) -> Iterable[str]:
         yield f"model.matryoshka_sizes: {sizes} must rise to model.embedding_size={full}"
     if _get(config, "objective.matryoshka") and len(sizes) < 2:
         yield "objective.matryoshka: needs a size below the full one in model.matryoshka_sizes, or false"
+    yield from _lengths(model)
     if model["name"] == "compact" and model["head_init"] == "identity" and full > 384:
         yield f"model.head_init: identity keeps the backbone's 384 directions and cannot give {full}; use random"
     grid, most = model["image_grid"], model["image_size"] // 32
     if not 1 <= grid <= most:
         yield f"model.image_grid: {grid} tokens a side; image_size={model['image_size']} gives 1 to {most}"
+
+
+def _lengths(model: Config) -> Iterable[str]:
+    """What contents beyond the backbone's positions meet; `build_model` looks again, at the weights' own table."""
+    positions, most, merge = model["positions"], model["max_positions"], model["merge_beyond"]
+    if model["name"] != "compact" and positions != "limit":
+        yield f"model.positions: {positions} is for a table of learned positions, {model['name']} has none; use limit"
+    if (positions == "limit") != (most is None):
+        yield f"model.max_positions: {most} with positions={positions}; limit takes null, the others need a number"
+    if merge is not None and merge >= model["max_tokens"]:
+        yield f"model.merge_beyond: no content has more than max_tokens={model['max_tokens']}; {merge} has no effect"
+    if model["max_text_tokens"] > model["max_tokens"]:
+        yield f"model.max_text_tokens: {model['max_text_tokens']} is above max_tokens={model['max_tokens']}"
+    taken = most or (_ROWS if model["name"] == "compact" else None)
+    if taken and merge is None and model["max_tokens"] > taken:
+        yield (
+            f"model.max_tokens: {model['max_tokens']} is above the {taken} positions; lower it, or let contents go "
+            "beyond by positions=interpolate or restart with max_positions, or by merge_beyond"
+        )
 
 
 def _frozen(config: Config) -> Iterable[str]:
@@ -241,6 +264,7 @@ _UNASKED = {
     "tries": 8,
     "rescored": 40,
 }
+_ROWS = 512  # of the table of positions that e5 has
 _OF_TUNING = ("seed", "seeds", "tries", "tuned")
 _TUNED = ("late_fusion", "baselines")
 _VECTOR_FILES = (".npy", ".parquet", ".safetensors")

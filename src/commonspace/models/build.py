@@ -33,6 +33,8 @@ class ModelOptions:
     head_init         "identity": the encoder's own directions; "random": as the paper
     text_hidden       width of the feed-forward layer that texts pass before the head; 0: none, as the paper
     connector_hidden  width of the connectors' hidden layer
+    positions, max_positions, merge_beyond   what contents beyond the backbone's own positions meet, see
+                      `InputsEmbedsBackbone.set_lengths`
     """
 
     name: str = "compact"
@@ -47,6 +49,9 @@ class ModelOptions:
     head_init: str = "identity"
     text_hidden: int = 0
     connector_hidden: int = 768
+    positions: str = "limit"
+    max_positions: int | None = None
+    merge_beyond: int | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> ModelOptions:
@@ -88,6 +93,7 @@ def build_model(
         pooling=options.pooling,
         text_hidden=options.text_hidden,
     )
+    embedder.set_lengths(options.positions, options.max_positions, options.merge_beyond)
     initialise_head(embedder, options.head_init)
     return embedder.eval()
 

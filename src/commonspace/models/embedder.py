@@ -84,6 +84,28 @@ class Embedder(nn.Module):
 
         save_model(self, Path(folder), card, training)
 
+    def set_lengths(
+        self,
+        positions: str = "limit",
+        max_positions: int | None = None,
+        merge_beyond: int | None = None,
+        **limits: float,
+    ) -> None:
+        """What contents beyond the backbone's own positions meet from now on, see its `set_lengths`.
+
+        `limits` are numbers of the preprocessing that go with it, as `max_tokens=8192, max_images=64`. A folder saved
+        afterwards has both. Raises ConfigError where more tokens are let in than the backbone then takes.
+        """
+        self.backbone.set_lengths(positions, max_positions, merge_beyond)
+        processor = self.processor.with_numbers(**limits)
+        most = self.backbone.max_tokens
+        if processor.preprocessing.max_tokens > most and merge_beyond is None:
+            raise ConfigError(
+                f"model.max_tokens={processor.preprocessing.max_tokens}: the backbone takes {most} tokens; lower it, "
+                "or let contents go beyond by positions and max_positions, or by merge_beyond"
+            )
+        self.processor = processor
+
     @property
     def device(self) -> torch.device:
         return self.head.weight.device

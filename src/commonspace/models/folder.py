@@ -82,6 +82,8 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
         audio_merge=config["audio_merge"],
         connector_hidden=config["connector_hidden"],
     )
+    # Folders of before these options have none of the three.
+    backbone.set_lengths(config.get("positions", "limit"), config.get("max_positions"), config.get("merge_beyond"))
     preprocessing = Preprocessing.from_json(read_json(folder / "preprocessing.json"))
     embedder = Embedder(
         backbone,
@@ -123,6 +125,9 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "pooling": embedder.pooling,
         "text_hidden": embedder.text_layer.expand.out_features if embedder.text_layer else 0,
         "connector_hidden": next((c.expand.out_features for c in backbone.connectors()), None),
+        "positions": backbone.positions,
+        "max_positions": None if backbone.positions == "limit" else backbone.max_tokens,
+        "merge_beyond": backbone.merge_beyond,
         "image_tokens": len(backbone.image_connector.positions) if backbone.vision else 0,
         "audio_merge": backbone.audio_connector.merge if backbone.audio else 1,
         "text": backbone.text.config.to_diff_dict(),

@@ -67,6 +67,12 @@ class Processor:
         self.on_limit = on_limit
         self._media = MediaReader(preprocessing, features, fingerprints or {}, cut=on_limit == "truncate")
 
+    def with_numbers(self, **numbers: float) -> Processor:
+        """The same, some fields of its preprocessing changed, as `max_tokens=8192`."""
+        preprocessing = replace(self.preprocessing, **numbers)
+        media = self._media
+        return Processor(preprocessing, self.tokenizer, media.features, self.on_limit, media.fingerprints)
+
     def __call__(self, content: Content, task: str | None = None, role: str | None = None) -> Pieces:
         """The pieces of a content; `task` and `role` choose the prefix of a content of text alone.
 

@@ -69,6 +69,7 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
         "pooling": (embedder.pooling, model["pooling"]),
         "text_hidden": (built["text_hidden"], model["text_hidden"]),
         "connector_hidden": (built["connector_hidden"], model["connector_hidden"] if towers else None),
+        **{name: (built[name], model[name]) for name in ("positions", "max_positions", "merge_beyond")},
         "preprocessing": (embedder.processor.preprocessing.to_json(), Preprocessing.of(model).to_json()),
     }
     for name, (have, want) in pairs.items():

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from commonspace.errors import ConfigError
 from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
+from commonspace.models.backbones.merging import Entering
+from commonspace.models.backbones.positions import POSITIONS, PositionTable, restarted, stretched
+from commonspace.processing.pieces import Pieces
 
 
 class CompactBackbone(InputsEmbedsBackbone):
-    """A BERT-style encoder, bidirectional as it comes; its position and type embeddings go to every token alike."""
+    """A BERT-style encoder, bidirectional as it comes; its position and type embeddings go to every token alike.
+
+    Positions are a learned table, 512 rows in e5; `set_lengths` lets contents be longer than it.
+    """
 
     name = "compact"
     pretrained = "multilingual-e5-small"
@@ -35,3 +43,37 @@ class CompactBackbone(InputsEmbedsBackbone):
 
     def layers(self) -> list[nn.Module]:
         return list(self.text.encoder.layer)
+
+    def _set_positions(self, positions: str, max_positions: int | None) -> None:
+        if positions not in POSITIONS:
+            raise ConfigError(f"model.positions={positions!r}: choose one of {', '.join(POSITIONS)}")
+        if positions == "limit" and max_positions is not None:
+            raise ConfigError(f"model.max_positions={max_positions} has no effect with positions=limit; leave it null")
+        if positions != "limit" and (max_positions is None or max_positions <= self._rows):
+            raise ConfigError(
+                f"model.positions={positions}: needs model.max_positions above the {self._rows} rows of the table, "
+                f"not {max_positions}"
+            )
+        embeddings = self.text.embeddings
+        if not isinstance(embeddings.position_embeddings, PositionTable):
+            embeddings.position_embeddings = PositionTable.of(embeddings.position_embeddings)
+        self.positions, self.max_tokens = positions, max_positions or self._rows
+
+    @property
+    def _rows(self) -> int:
+        return self.text.config.max_position_embeddings
+
+    def _places(
+        self, batch: Sequence[Pieces], plans: Sequence[Entering], device: torch.device
+    ) -> dict[str, torch.Tensor]:
+        """Positions [B, L] and types of a batch with a content beyond the table, else nothing: BERT counts itself."""
+        longest = max(plan.tokens for plan in plans)
+        if longest <= self._rows:
+            return {}
+        stretch = self.positions == "interpolate"
+        place_BL = np.zeros((len(batch), longest), np.float32 if stretch else np.int64)
+        for row, (pieces, plan) in enumerate(zip(batch, plans, strict=True)):
+            own = stretched(plan.tokens, self._rows) if stretch else restarted(pieces, plan.counts, self._rows)
+            place_BL[row, : plan.tokens] = own
+        types_BL = torch.zeros(place_BL.shape, dtype=torch.int64, device=device)  # its own are as long as the table
+        return {"position_ids": torch.from_numpy(place_BL).to(device), "token_type_ids": types_BL}

@@ -19,6 +19,7 @@ from commonspace.errors import ConfigError, ContentError
 from commonspace.models.backbones.base import Backbone, Summaries, TokenStates
 from commonspace.models.backbones.connector import Connector
 from commonspace.models.backbones.layout import MEDIA, Group, Layout, groups_of
+from commonspace.models.backbones.merging import Entering, entering, merge
 from commonspace.processing.pieces import MARKS, Pieces
 
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
@@ -34,6 +35,8 @@ class InputsEmbedsBackbone(Backbone):
     name          of the kind: `model.name` in configs, `backbone` in a model folder's config.json
     pretrained    name of the weights it is built from unless a config names others
     linear_maps   regular expression of the names inside `text` that low-rank adapters go on
+
+    `set_lengths` says what contents beyond the transformer's own positions meet.
     """
 
     name: ClassVar[str]
@@ -54,6 +57,8 @@ class InputsEmbedsBackbone(Backbone):
         self.width = self.output_width(text)
         self.input_width = text.config.hidden_size
         self.max_tokens = text.config.max_position_embeddings
+        self.positions = "limit"
+        self.merge_beyond: int | None = None
         self.text = text
         self.vision = vision
         self.audio = audio
@@ -95,6 +100,28 @@ class InputsEmbedsBackbone(Backbone):
             elif isinstance(getattr(module, "attention_dropout", None), (int, float)):
                 module.attention_dropout = share
 
+    def set_lengths(
+        self, positions: str = "limit", max_positions: int | None = None, merge_beyond: int | None = None
+    ) -> None:
+        """What long contents meet.
+
+        positions      how those beyond the table of learned positions get theirs (`backbones.positions`), up to
+                       `max_positions`; a kind without a table knows "limit" alone
+        merge_beyond   tokens beyond which neighbours enter as their mean (`backbones.merging`); None: never
+        Raises ConfigError for what has no effect or is out of range.
+        """
+        self._set_positions(positions, max_positions)
+        if merge_beyond is not None and not 16 <= merge_beyond <= self.max_tokens:
+            raise ConfigError(f"model.merge_beyond={merge_beyond}: this backbone takes 16 to {self.max_tokens} tokens")
+        self.merge_beyond = merge_beyond
+
+    def _set_positions(self, positions: str, max_positions: int | None) -> None:
+        if positions != "limit" or max_positions is not None:
+            raise ConfigError(
+                f"model.positions={positions!r}, max_positions={max_positions}: {self.name} has no table of learned "
+                f"positions, it takes {self.max_tokens} tokens; leave them at limit and null"
+            )
+
     def connectors(self) -> list[Connector]:
         """The connectors this backbone has, image before audio."""
         return [module for module in self.children() if isinstance(module, Connector)]
@@ -107,16 +134,24 @@ class InputsEmbedsBackbone(Backbone):
         return list(self.text.layers)
 
     def forward(self, batch: Sequence[Pieces]) -> TokenStates:
-        self._check_lengths(batch)
+        plans = [entering(pieces, self.merge_beyond) for pieces in batch]
+        self._check_lengths(plans)
         groups, device = groups_of(batch), self.marks.weight.device
         made = [self._embed_group(group) for group in groups]
         layout = Layout.of(batch, groups, device)
-        input_BLD = layout.place([tokens_SD for tokens_SD, _ in made])
-        mask_BL = layout.kind_BS >= 0
+        input_BLD, kind_BL = merge(layout.place([tokens_SD for tokens_SD, _ in made]), layout.kind_BS, plans)
+        mask_BL = kind_BL >= 0
         full = bool(mask_BL.all())  # no padding: the faster attention path, the same result
-        states = self.text(inputs_embeds=input_BLD, attention_mask=None if full else mask_BL.long())
+        places = self._places(batch, plans, device)
+        states = self.text(inputs_embeds=input_BLD, attention_mask=None if full else mask_BL.long(), **places)
         summaries = self._summaries(batch, groups, [summary_SD for _, summary_SD in made])
-        return TokenStates(states.last_hidden_state, layout.kind_BS, summaries)
+        return TokenStates(states.last_hidden_state, kind_BL, summaries)
+
+    def _places(
+        self, batch: Sequence[Pieces], plans: Sequence[Entering], device: torch.device
+    ) -> dict[str, torch.Tensor]:
+        """What the transformer is told of positions; nothing where it counts them itself."""
+        return {}
 
     def summaries(self, batch: Sequence[Pieces]) -> Summaries:
         """What the contents bring, without the transformer and without media's tokens.
@@ -188,8 +223,8 @@ class InputsEmbedsBackbone(Backbone):
         encoded_NRC = dict(zip(sounds, self.audio(torch.stack(list(sounds.values()))), strict=True))
         return torch.stack([encoded_NRC[id(piece.value)][slice(*(piece.rows or (None, None)))] for piece in pieces])
 
-    def _check_lengths(self, batch: Sequence[Pieces]) -> None:
-        longest = max(pieces.tokens for pieces in batch)
+    def _check_lengths(self, plans: Sequence[Entering]) -> None:
+        longest = max(plan.tokens for plan in plans)
         if longest > self.max_tokens:
             raise ContentError(
                 f"a content has {longest} tokens, the backbone has {self.max_tokens} positions; "
