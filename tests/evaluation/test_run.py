@@ -67,7 +67,8 @@ def test_quantised_rows_stand_in_a_table_of_their_own(place: Place, tmp_path: Pa
     after = (place.output / "results.md").read_text()
     start, end = after.index("## Quantised vectors"), after.index("## ", after.index("## Quantised vectors") + 3)
     assert after[:start] + after[end:] == before, "no other table has changed"
-    assert "| model | task | float32 | binary_int8@3 | int8 |" in after[start:end]
+    assert "| model | task | queries | pool | float32 | binary_int8@3 | int8 |" in after[start:end]
+    assert after[start:end].count("| m | mean |") == 1
 
 
 def test_a_second_evaluation_replaces_the_first_and_is_equal(place: Place, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -158,7 +158,8 @@ def language_table(rows: Rows, task: str, direction: str, metric: str = "MRR@10"
 def precision_table(rows: Iterable[Row], metric: str = "NDCG@10") -> str:
     """What each quantised form keeps of float32's value at full size, model by model and task by task; "" without one.
 
-    Headline rows of all queries.
+    Headline rows of all queries; of each model the mean over its tasks last. A pool no larger than the candidates that
+    signs choose (@) is rescored whole, and keeps everything.
     """
     found: dict[tuple[str, str], dict[str, Row]] = {}
     chosen = [
@@ -169,13 +170,22 @@ def precision_table(rows: Iterable[Row], metric: str = "NDCG@10") -> str:
         if row.dim == widest[row.model] and (row.language == "all" or row.task not in BY_LANGUAGE):
             found.setdefault((row.model, f"{row.task} {row.direction}"), {})[row.precision] = row
     forms = sorted({form for cell in found.values() for form in cell} - {FLOAT})
-    lines = []
+    lines, kept = [], {}
     for (model, task), cell in sorted(found.items()):
         if FLOAT in cell and len(cell) > 1:
-            full = cell[FLOAT].value
-            shares = [f"{cell[form].value / full:.1%}" if form in cell and full else "" for form in forms]
-            lines.append([model, task, f"{full:.3f}", *shares])
-    return markdown(["model", "task", FLOAT, *forms], lines) if lines else ""
+            full = cell[FLOAT]
+            shares = {form: cell[form].value / full.value for form in forms if form in cell and full.value}
+            kept.setdefault(model, []).append(shares)
+            lines.append([model, task, str(full.queries), f"{full.pool:.0f}", figure(full), *_percent(shares, forms)])
+    for model, shares in kept.items():
+        given = {form: [one[form] for one in shares if form in one] for form in forms}
+        means = {form: sum(some) / len(some) for form, some in given.items() if some}
+        lines.append([model, "mean", "", "", "", *_percent(means, forms)])
+    return markdown(["model", "task", "queries", "pool", FLOAT, *forms], lines) if lines else ""
+
+
+def _percent(shares: Mapping[str, float], forms: Sequence[str]) -> list[str]:
+    return [f"{shares[form]:.1%}" if form in shares else "" for form in forms]
 
 
 def retention_table(rows: Rows, model: str, metric: str = "NDCG@10") -> str:
