@@ -107,6 +107,18 @@ COMMANDS: dict[str, Command] = {
         "score a model or a baseline",
         leaves=("output", "name", "embedder"),
     ),
+    "evaluate pages": Command(
+        "evaluate_pages",
+        "commonspace.evaluation.pages_run:main",
+        "score manual pages as one content against their text and images alone",
+        leaves=("output", "name", "embedder"),
+    ),
+    "evaluate long": Command(
+        "evaluate_long",
+        "commonspace.evaluation.long_run:main",
+        "score long, interleaved contents, and what they cost",
+        leaves=("output", "name", "embedder"),
+    ),
     "embed": Command(
         "embed",
         "commonspace.embed:main",

@@ -18,7 +18,8 @@ from commonspace.errors import ConfigError
 
 _DELTAS = ("experiment", "debug", "sweep", "launcher", "hydra")  # groups that change values and define none
 _OR_NULL = ("stage.token_budget", "model.vision", "model.audio")  # its alternative is given; the tower is left out
-_NAMED_BY_USER = ("stage.task_temperatures", "stage.task_text_dropout", "recipe.steps")  # the user names their keys
+# Of these the user names the keys.
+_NAMED_BY_USER = ("stage.task_temperatures", "stage.task_text_dropout", "recipe.steps", "methods")
 
 
 def config_folder() -> Path:

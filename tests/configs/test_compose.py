@@ -17,6 +17,8 @@ GROUPS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 # Values for what a root leaves to its user.
 GIVEN = {
     "evaluate": ["embedder=chance"],
+    "evaluate_long": ["embedder=models/x"],
+    "evaluate_pages": ["embedder=models/x"],
     "mine": ["embedder=models/x"],
     "soup": ["ingredients=[models/x,models/y]"],
     "embed": ["embedder=models/x", "input=in.jsonl", "output=out.npy"],

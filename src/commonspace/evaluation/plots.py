@@ -13,7 +13,7 @@ from commonspace.evaluation.comparison import Compared
 from commonspace.evaluation.results import Row
 from commonspace.evaluation.tables import Rows, ordered
 
-_STYLE = {
+STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -26,14 +26,14 @@ _STYLE = {
 # Baselines in greys, the soup in red, others in colours that stay apart in print and for most eyes (Okabe and Ito, then
 # Tol): as many as the mini recipe evaluates.
 _NAMED = {"chance": "#c8c8c8", "bm25": "#9a9a9a", "e5": "#6b6b6b", "late_fusion": "#000000", "soup": "#d1001f"}
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f", "#7f3c8d", "#332288",
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f", "#7f3c8d", "#332288",
             "#882255", "#b3b33c")  # fmt: skip
 
 
 def colours(models: Sequence[str]) -> dict[str, str]:
     """One colour a model, the same in every plot of a report."""
     others = [name for name in ordered(models) if name not in _NAMED]
-    return {**_NAMED, **{name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(others)}}
+    return {**_NAMED, **{name: COLOURS[place % len(COLOURS)] for place, name in enumerate(others)}}
 
 
 def png(figure: Figure, dpi: int = 110) -> bytes:
@@ -44,7 +44,7 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list]:
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
     return figure, list(axes)
@@ -60,7 +60,7 @@ def tasks(rows: Rows, metric: str, subset: str) -> Figure | None:
     models = [model for model in rows.models if any(model in cell for cell in cells.values())]
     models = [model for model in models if stage_of[model] != "finetune"] if "soup" in models else models
     palette = colours(rows.models)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, (axis,) = _figure(9, 1.2 + max(0.34, 0.07 * len(models)) * len(names))
         for place, model in enumerate(models):
             shift = (place - (len(models) - 1) / 2) * 0.8 / max(1, len(models))
@@ -95,7 +95,7 @@ def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
             found[f"{task} {direction}"] = curve
     if not found:
         return None
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, (axis,) = _figure(9, 4.5)
         wheel = matplotlib.colormaps["tab20"].colors
         shares: dict[int, list[float]] = {}
@@ -135,7 +135,7 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     if len(models) < 2 or not lines:
         return None
     names = sorted({task for task, _ in lines})
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 1.2 + 1.9 * -(-len(names) // 3)), layout="constrained")
         panels = list(figure.subplots(-(-len(names) // 3), 3, squeeze=False, sharex=True).flat)
         for panel, name in zip(panels, names, strict=False):
@@ -161,7 +161,7 @@ def differences(found: Sequence[Compared]) -> Figure | None:
     if not found:
         return None
     labels = [f"{one.model} - {one.baseline}\n{one.task} ({one.direction})" for one in found][::-1]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, (axis,) = _figure(8, 1.1 + 0.5 * len(found))
         for row, one in enumerate(reversed(list(found))):
             gap = one.difference
@@ -185,7 +185,7 @@ def languages(rows: Rows, task: str, directions: Sequence[str], models: Sequence
     scored = {model for found in panels.values() for cell in found.values() for model in cell}
     models = [model for model in dict.fromkeys(models) if model in scored]
     longest = max(len(found) for found in panels.values())
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = _figure(9, 1.2 + 0.16 * longest, len(panels))
         for axis, (way, found) in zip(axes, panels.items(), strict=True):
             order = sorted(found, key=lambda name, f=found: max(r.value for r in f[name].values()))
@@ -210,7 +210,7 @@ def gaps(figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure | N
     if not models:
         return None
     palette = colours(models)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         longest = max(len(figures[model][name]) for model in models for name, _ in panels)
         figure, axes = _figure(10, 1.6 + 0.3 * longest, 2)
         for axis, (name, words) in zip(axes, panels, strict=True):

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from commonspace.errors import DataError
-from commonspace.evaluation import plots
+from commonspace.evaluation import long_report, plots
 from commonspace.evaluation.comparison import (
     Compared,
     compare_models,
@@ -128,6 +128,7 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
         if tables:
             yield f"By language: {task.removesuffix('_languages')}", _LANGUAGES + "\n".join(tables), task
     yield "Near-duplicates", _near_text(folder, rows), ""
+    yield from long_report.blocks(folder)
     shapes = read_geometry(folder)
     if shapes:
         yield "Geometry", _geometry_text(shapes), "geometry"
@@ -150,6 +151,7 @@ def _figures(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tu
     for task, ways in _LANGUAGE_TASKS:
         yield task, plots.languages(rows, task, ways, shown, "MRR@10")
     yield "geometry", plots.gaps(read_geometry(folder))
+    yield from long_report.figures(folder)
 
 
 _EVERY = (
@@ -165,7 +167,7 @@ _COMPOSED = (
 )
 _QUANTISED = (
     "Share of float32's NDCG@10 at full size, queries in float32: int8 items, signs alone, and the first so many by "
-    "sign (@) put in order by float32 or int8.\n\n"
+    "sign (@) put in order by float32 or int8; a pool of so few is put in order whole.\n\n"
 )
 _LANGUAGES = "Each language is a pool of its own: voices and scripts cannot give an answer away.\n\n"
 

@@ -159,6 +159,11 @@ def read_geometry(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     return {path.name.removesuffix(".geometry.json"): json.loads(path.read_text()) for path in paths}
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a file of results whole."""
+    _replace(path, text.encode())
+
+
 def _replace(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -170,10 +170,7 @@ def evaluate_folder(
 ) -> Path:
     """Score a model folder at its Matryoshka sizes; returns the path of its rows."""
     model = place.prepare(Embedder.load(folder).to(best_device()))
-    scored = Scored(
-        model=name or folder.name, prefix_policy=prefix_policy, commit=current_commit(), command=_command(),
-        **training_of(folder),
-    )  # fmt: skip
+    scored = scored_folder(folder, name, prefix_policy)
     embedded = _Batched(InPrecision(model, precision), batch_tokens)
     done = evaluate(
         embedded, place.suite, scored, dims=dims or model.matryoshka_sizes,
@@ -181,6 +178,14 @@ def evaluate_folder(
     )  # fmt: skip
     write_geometry(place.output, scored.model, geometry(embedded, place.suite))
     return _saved(place, [done])
+
+
+def scored_folder(folder: Path, name: str | None = None, prefix_policy: str = "query") -> Scored:
+    """Who a model folder is in its rows, and the command that makes them."""
+    return Scored(
+        model=name or folder.name, prefix_policy=prefix_policy, commit=current_commit(), command=_command(),
+        **training_of(folder),
+    )  # fmt: skip
 
 
 class _Batched:

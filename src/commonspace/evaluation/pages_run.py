@@ -1,0 +1,57 @@
+"""`commonspace evaluate pages`: manual pages with figures as one content each, against their text and images alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from commonspace.data.features import attach_features
+from commonspace.evaluation import report
+from commonspace.evaluation.comparison import Compared, read_comparisons, write_comparisons
+from commonspace.evaluation.engine import save
+from commonspace.evaluation.long_report import said
+from commonspace.evaluation.manual_pages import FOLDER, evaluate_pages, read_pages
+from commonspace.evaluation.run import scored_folder
+from commonspace.models.device import best_device
+from commonspace.models.embedder import Embedder
+from commonspace.models.precision import InPrecision
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_MOST = 8192  # tokens of a page; the longest of the manual's have some 700
+_IMAGES = 64
+console = Console()
+
+
+def main(config: DictConfig) -> None:
+    """Evaluate the folder `config.embedder`; on held-out the tier's report is made anew."""
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    folder, data = Path(plain["embedder"]), plain["data"]
+    output = Path(plain["output"])
+    model = Embedder.load(folder).to(best_device())
+    if data["features"]:
+        attach_features(model, Path(plain["paths"]["cache"]))
+    model.set_lengths(plain["positions"], _MOST, max_tokens=_MOST, max_text_tokens=_MOST, max_images=_IMAGES)
+    pages = read_pages(Path(plain["paths"]["data"]) / data["tier"], data["split"])
+    scored = scored_folder(folder, plain["name"])
+    done, found = evaluate_pages(
+        InPrecision(model, plain["precision"]), pages, scored, data["split"], least=plain["least"],
+        draws=plain["bootstrap"],
+    )  # fmt: skip
+    path = save(output / FOLDER, [done])
+    write_comparisons(output / FOLDER, [*_of_others(output / FOLDER, scored.model), *found])
+    console.print(f"{path}: {len(done.rows)} rows of {len(pages)} pages", soft_wrap=True)
+    for one in found:
+        console.print(said(one), soft_wrap=True)
+    if data["split"] == "heldout" and report.models(output):
+        report.write(output)
+
+
+def _of_others(folder: Path, model: str) -> Iterator[Compared]:
+    return (one for one in read_comparisons(folder) if one.model != model)
