@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import EmbeddingGemma2Model, PreTrainedModel
 
 from commonspace import Content, Embedder
 from commonspace.errors import ConfigError, WeightsError
+from commonspace.models.adapters import Lora, attach
 from commonspace.models.backbones.kinds import BACKBONES
 from commonspace.models.build import ModelOptions, build_model
 from commonspace.models.folder import check_golden, read_json
@@ -106,6 +110,15 @@ def test_a_folder_gives_back_the_same_model_and_its_golden_vectors(embedder: Emb
     np.testing.assert_allclose(text_alone.embed(["a red fox"]), embedder.embed(["a red fox"]), atol=1e-6)
     loaded.save(tmp_path / "again")
     assert read_json(tmp_path / "again/config.json") == read_json(tmp_path / "model/config.json")
+
+
+def test_dropout_of_the_transformer_is_not_that_of_adapters(embedder: Embedder) -> None:
+    model = copy.deepcopy(embedder)
+    attach(model, Lora(rf"backbone\.text\.{model.backbone.linear_maps}", 2, dropout=0.25))
+    for share in (0.5, 0.0):
+        model.backbone.set_dropout(share)
+        own = [m.p for name, m in model.named_modules() if isinstance(m, nn.Dropout) and "lora" in name]
+        assert own and set(own) == {0.25}
 
 
 def test_media_enter_at_the_size_of_words(embedder: Embedder) -> None:

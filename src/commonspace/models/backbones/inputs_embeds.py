@@ -93,10 +93,11 @@ class InputsEmbedsBackbone(Backbone):
         return text.config.hidden_size
 
     def set_dropout(self, share: float) -> None:
-        """Dropout inside the transformer while it trains: of every place its own class has."""
-        for module in self.text.modules():
+        """Dropout inside the transformer while it trains: of every place its own class has; adapters keep their own."""
+        for name, module in self.text.named_modules():
             if isinstance(module, nn.Dropout):
-                module.p = share
+                if ".lora_dropout." not in name:
+                    module.p = share
             elif isinstance(getattr(module, "attention_dropout", None), (int, float)):
                 module.attention_dropout = share
 
