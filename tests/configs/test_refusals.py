@@ -193,6 +193,8 @@ def test_schema_is_what_the_files_say() -> None:
     assert "embedder" in schema("evaluate") and "stage" not in schema("evaluate")
 
 
-@pytest.mark.parametrize("override", ["stage.learning_rate=1", "stage.dev_every=1", "logger=csv", "init=models/x"])
+@pytest.mark.parametrize(
+    "override", ["stage.learning_rate=1", "stage.dev_every=1", "logger=csv", "init=models/x", "model.audio=null"]
+)
 def test_sound_values_of_another_spelling_pass(override: str) -> None:
     check_config(changed([override]), "train")
