@@ -148,6 +148,8 @@ def _frozen(config: Config) -> Iterable[str]:
 
 
 def _tasks(config: Config) -> Iterable[str]:
+    if stage.get("gradient_checkpointing") and "text" in stage["freeze"] and not (model["vision"] or model["audio"]):
+        yield "stage.gradient_checkpointing: text is frozen and no tower stands before it: no gradient passes a layer"
     tasks = _get(config, "data.tasks")
     if not isinstance(tasks, dict) or "stage" not in config:
         return

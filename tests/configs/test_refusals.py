@@ -74,6 +74,11 @@ def changed(overrides: list[str]) -> DictConfig:
         (["model.vision_trainable_stages=1", "stage.freeze=[words,audio]"], "data.features: the vision tower trains"),
         (["objective.share_negatives=true"], "objective.share_negatives: there are no hard negatives"),
         (["objective.hardness_on=all"], "objective: hardness_on=all has no effect"),
+        (["stage=align", "stage.gradient_checkpointing=true"], "stage.gradient_checkpointing has no effect in align"),
+        (
+            ["stage.gradient_checkpointing=true", "stage.freeze=[text]", "model.vision=null", "model.audio=null"],
+            "stage.gradient_checkpointing: text is frozen and no tower",
+        ),
         (["trainer=fsdp", "trainer.accelerator=cpu"], "trainer.strategy: fsdp needs GPUs"),
         (["trainer.devices=2"], "trainer.strategy: auto with several processes"),
         (["logger.wandb.mode=cloud"], "logger.wandb.mode: 'cloud' is none of offline, online"),

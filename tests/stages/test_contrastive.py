@@ -56,6 +56,24 @@ def test_a_cached_step_has_the_gradients_of_a_plain_one(learned):
         torch.testing.assert_close(found[name], expected[name], atol=1e-5, rtol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("cache_tokens", [16384, 20])
+def test_checkpointed_layers_give_the_same_gradients_with_dropout_and_caching(cache_tokens):
+    """Caching replays the random state of its first pass, and a layer that of its own first pass, inside it."""
+    embedder = tiny_embedder().double()
+    batch, found = make_batch(embedder), []
+    for again in (False, True):
+        options = {"cache_tokens": cache_tokens, "dropout": 0.3, "gradient_checkpointing": again}
+        stage = make_stage(copy.deepcopy(embedder), **options)
+        stage.train()
+        torch.manual_seed(5)
+        stage.backward_batch(batch)
+        assert all(layer.gradient_checkpointing is again for layer in stage.embedder.backbone.layers())
+        found.append(gradients(stage))
+    assert found[0].keys() == found[1].keys()
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, atol=1e-9, rtol=1e-6, msg=name)
+
+
 def test_a_stage_overfits_a_handful_of_pairs():
     torch.manual_seed(0)
     embedder = tiny_embedder()

@@ -49,6 +49,8 @@ def test_memory_grows_with_what_trains_and_with_the_chunk() -> None:
     weights = sum(p.numel() * 4 for p in stage.parameters())
     moments = 3 * sum(p.numel() * 4 for p in stage.parameters() if p.requires_grad)
     assert expected_memory(stage) == weights + moments + 2 * 16 * 32 * 4  # two layers of width 32, one token
+    again = make_stage(tiny_embedder(), freeze=(), cache_tokens=1, gradient_checkpointing=True)
+    assert expected_memory(again) == weights + moments + (2 + 16) * 32 * 4
 
 
 def test_it_is_printed_in_a_line_and_a_table() -> None:

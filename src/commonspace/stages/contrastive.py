@@ -15,6 +15,7 @@ from torch import nn
 from commonspace.data.datamodule import Batch
 from commonspace.data.encoding import Processing
 from commonspace.errors import ConfigError
+from commonspace.models.checkpointing import checkpoint_activations
 from commonspace.models.embedder import Embedder
 from commonspace.objectives.gather import average_gradients
 from commonspace.objectives.gradcache import cached_backward, token_chunks
@@ -52,6 +53,8 @@ class ContrastiveStage(pl.LightningModule):
         )
         freeze(embedder, settings.freeze)
         embedder.backbone.set_dropout(settings.dropout)
+        if settings.gradient_checkpointing:
+            checkpoint_activations(embedder.backbone)
 
     @property
     def group(self) -> dist.ProcessGroup | None:

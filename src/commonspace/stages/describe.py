@@ -42,7 +42,10 @@ def expected_memory(stage: ContrastiveStage) -> int:
     backbone = stage.embedder.backbone
     weights = sum(p.numel() * p.element_size() for p in stage.parameters())
     trained = sum(p.numel() * p.element_size() for p in stage.parameters() if p.requires_grad)
-    per_token = len(backbone.layers()) * _KEPT_PER_LAYER * backbone.width * 4
+    layers = len(backbone.layers())
+    # A checkpointed layer keeps what enters it; one layer at a time is whole.
+    kept = layers + _KEPT_PER_LAYER if stage.settings.gradient_checkpointing else layers * _KEPT_PER_LAYER
+    per_token = kept * backbone.width * 4
     return weights + 3 * trained + per_token * stage.settings.cache_tokens
 
 

@@ -30,6 +30,8 @@ class StageSettings:
                         push the pretrained transformer about
     clip_norm           largest gradient norm, applied once per step after all accumulation
     cache_tokens        most tokens encoded with a graph at a time; a larger batch goes by gradient caching
+    gradient_checkpointing  layers of the transformer, and of towers that train, keep what enters them and compute the
+                        rest again in the backward pass: the same gradients in less memory, one forward pass more
     dropout             of the text encoder's layers; in alignment of connectors and the texts' feed-forward layer
     layer_dropout       alignment only: of the texts' feed-forward layer; None: as `dropout`
     text_dropout        alignment only: of what the head sees of a text; None: as `dropout`. `task_text_dropout` sets
@@ -56,6 +58,7 @@ class StageSettings:
     settle: float = 0.0
     clip_norm: float = 1.0
     cache_tokens: int = 16384
+    gradient_checkpointing: bool = False
     temperature: float = 0.02
     task_temperatures: Mapping[str, float] = field(default_factory=dict)
     learn_temperature: bool = False
@@ -100,6 +103,8 @@ class StageSettings:
             "stage.layer_dropout, text_dropout, task_text_dropout and teacher are read by align alone": self.name
             == "align"
             or not (aligned or self.teacher),
+            "stage.gradient_checkpointing has no effect in align, whose gradient passes no layer": self.name != "align"
+            or not self.gradient_checkpointing,
             "stage.teacher_temperature must be above 0": self.teacher_temperature > 0,
             "stage.teacher_temperature has no effect without stage.teacher": self.teacher is not None
             or self.teacher_temperature == type(self).teacher_temperature,
