@@ -59,7 +59,7 @@ def test_each_target_exists(name: str) -> None:
     assert function in defined
 
 
-GIVEN = {"pairs": "p.jsonl", "output": "o.tar", "archive": "o.tar"}
+GIVEN = {"embedder": "models/x", "pairs": "p.jsonl", "output": "o.tar", "archive": "o.tar"}
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.calls])

@@ -69,6 +69,10 @@ def _unpack(config: DictConfig) -> Calls:
     return [{"archive": Path(config.archive), "data": Path(config.paths.data)}]
 
 
+def _merge(config: DictConfig) -> Calls:
+    return [{"folder": Path(config.embedder), "output": Path(config.output)}]
+
+
 _PREFIX = {"task": "prefix", "role": "prefix"}
 COMMANDS: dict[str, Command] = {
     "recipe": Command(
@@ -100,6 +104,15 @@ COMMANDS: dict[str, Command] = {
     "mine": Command("mine", "commonspace.mining.run:main", "find hard negatives with a model", leaves=("output",)),
     "soup": Command(
         "soup", "commonspace.stages.soup:soup", "average models: all, and greedily on dev", leaves=("output",)
+    ),
+    "merge": Command(
+        "merge",
+        "commonspace.models.adapter_folder:main",
+        "one model of an adapter and the base it names: ADAPTER -o OUTPUT",
+        _merge,
+        ("embedder",),
+        leaves=("output",),
+        flags={"-o": ("output", "folder")},
     ),
     "evaluate": Command(
         "evaluate",

@@ -57,6 +57,7 @@ def _choices(config: Config) -> Iterable[str]:
         "model.pooling": ("mean", "last", "input_and_last"),
         "model.on_limit": ("truncate", "error"),
         "model.positions": ("limit", "interpolate", "restart"),
+        "model.lora.save": ("merged", "adapter"),
         "callbacks.progress": ("rich", "none"),
         "logger.wandb.mode": ("offline", "online"),
         "data.split": ("dev", "heldout"),
@@ -155,6 +156,18 @@ def _tasks(config: Config) -> Iterable[str]:
         return
     if absent := [name for name, task in tasks.items() if not isinstance(task, dict) or "name" not in task]:
         for name in absent:
+    yield from _adapter_alone(config, model["lora"])
+
+
+def _adapter_alone(config: Config, lora: Config) -> Iterable[str]:
+    if lora["save"] != "adapter":
+        return
+    if not lora["rank"]:
+        yield "model.lora.save: there is no adapter to save at rank 0"
+    if config.get("init") is None:
+        yield "model.lora.save: an adapter names the model folder it belongs to; give one as init, or take merged"
+    elif config.get("init") == config.get("output"):
+        yield "output: is init, which the adapter needs; name another folder"
             known = ", ".join(sorted(set(tasks) - set(absent)))
             yield f"data.tasks.{name}: no task of this mixture; it has {known}"
         return

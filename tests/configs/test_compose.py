@@ -21,6 +21,7 @@ GIVEN = {
     "evaluate_pages": ["embedder=models/x"],
     "mine": ["embedder=models/x"],
     "soup": ["ingredients=[models/x,models/y]"],
+    "merge": ["embedder=models/x", "output=models/y"],
     "embed": ["embedder=models/x", "input=in.jsonl", "output=out.npy"],
     "index": ["vectors=vectors.parquet", "output=index"],
     "search": ["embedder=models/x", "index=index", "queries=[a fox]"],

@@ -17,7 +17,9 @@ from commonspace.models.adapters import (
     load_adapter,
     merge,
     save_adapter,
+    stored_hash,
     trainable,
+    unload,
 )
 
 LORA = Lora(r"backbone\.\d+\.(query|value)", rank=3, alpha=6, train=r"head\..*")
@@ -108,6 +110,51 @@ def test_an_adapter_file_rebuilds_the_model_on_its_own_base_only(inputs, tmp_pat
     assert adapted_layers(other) == []
 
 
+def test_unloaded_is_the_base_bit_for_bit(inputs):
+    """Adapters, and the head trained in full beside them; what trained before trains again."""
+    model = build()
+    model["norm"].requires_grad_(False)
+    before, trained = copy.deepcopy(model.state_dict()), trainable(model)
+    attach(model, LORA)
+    train(model)
+    assert not torch.equal(model["head"].weight, before["head.weight"])
+    unload(model)
+    after = model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(after[name], before[name]) for name in before)
+    assert trainable(model) == trained and adapted_layers(model) == []
+    assert attach(model, LORA)
+
+
+def test_merging_lets_train_what_trained_before():
+    model = build()
+    model["norm"].requires_grad_(False)
+    trained = trainable(model)
+    attach(model, LORA)
+    merge(model)
+    assert trainable(model) == trained
+
+
+def test_what_a_stage_froze_beside_adapters_is_held_too(tmp_path):
+    model = build()
+    attach(model, LORA)
+    train(model)
+    model["head"].bias.requires_grad_(False)
+    save_adapter(model, LORA, tmp_path / "adapter.safetensors")
+    fresh = build()
+    load_adapter(fresh, tmp_path / "adapter.safetensors")
+    assert torch.equal(fresh["head"].bias, model["head"].bias)
+
+
+def test_a_files_hash_is_that_of_its_model(tmp_path):
+    model = build()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    beside = {"head.weight"}
+    assert stored_hash(tmp_path / "model.safetensors", beside) == base_hash(model, beside) != base_hash(model)
+    (tmp_path / "model.safetensors").write_text("cut")
+    with pytest.raises(WeightsError, match="model.safetensors: cannot be read"):
+        stored_hash(tmp_path / "model.safetensors")
+
+
 def test_the_hash_of_a_base_does_not_depend_on_adapters():
     model = build()
     before = base_hash(model)
@@ -158,6 +205,7 @@ def test_what_cannot_be_adapted_is_refused(lora, message):
         attach(build(), Lora(**lora))
 
 
-def test_merging_nothing_is_refused():
+@pytest.mark.parametrize("act", [merge, unload, adapter_state])
+def test_a_model_without_adapters_is_refused(act):
     with pytest.raises(ConfigError, match="no adapters"):
-        merge(build())
+        act(build())

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) through peft: attached in place, merged in place, stored apart from the base they fit.
+"""Low-rank adapters (LoRA) through peft: attached, merged or taken off in place, stored apart from the base they fit.
 
 The model keeps its class and its forward; chosen linear layers become base layer + B A x (alpha / rank). Stored are
 the tensors that were trained (adapters, and layers trained in full beside them) with a hash of all the others.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,11 +53,20 @@ class Lora:
                 raise ConfigError(f"{name} {pattern!r} is no regular expression: {error}") from error
 
 
+@dataclass(frozen=True)
+class _Before:
+    """What a model was before adapters: what trained in it, and the values of what trains in full beside them."""
+
+    lora: Lora
+    trained: tuple[str, ...]
+    values: Mapping[str, Tensor]
+
+
 def attach(model: nn.Module, lora: Lora) -> list[str]:
     """Put adapters on the layers that `lora.target` matches, freeze all but `lora.train`; return the layers' names.
 
-    The output does not change until the first step: B starts at zero. A pattern that matches nothing, or a layer that
-    takes no adapter, raises ConfigError.
+    The output does not change until the first step: B starts at zero. What trains in full beside the adapters is kept
+    as it was, for `unload`. A pattern that matches nothing, or a layer that takes no adapter, raises ConfigError.
     """
     if adapted_layers(model):
         raise ConfigError("the model has adapters already; merge them before attaching others")
@@ -67,6 +77,8 @@ def attach(model: nn.Module, lora: Lora) -> list[str]:
     if lora.train and not whole:
         raise ConfigError(f"train {lora.train!r} matches no parameter")
     wholly_trained = [model.get_parameter(name) for name in whole]
+    trained = tuple(trainable(model))
+    values = {name: model.get_parameter(name).detach().clone() for name in whole}
     config = LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha or lora.rank, lora_dropout=lora.dropout, target_modules=lora.target
     )
@@ -76,7 +88,16 @@ def attach(model: nn.Module, lora: Lora) -> list[str]:
         raise ConfigError(f"target {lora.target!r} matches a layer that takes no adapter: {error}") from error
     for parameter in wholly_trained:
         parameter.requires_grad_()
+    model.before_adapters = _Before(lora, trained, values)
     return adapted_layers(model)
+
+
+def attached(model: nn.Module) -> Lora:
+    """The settings of a model's adapters; ConfigError where it has none."""
+    before = getattr(model, "before_adapters", None)
+    if before is None:
+        raise ConfigError("the model has no adapters; attach or load some first")
+    return before.lora
 
 
 def adapted_layers(model: nn.Module) -> list[str]:
@@ -93,7 +114,8 @@ def trainable(model: nn.Module) -> dict[str, int]:
 def merge(model: nn.Module) -> None:
     """Add each adapter into its base layer and put that layer back: the same function, the base's own tensor names.
 
-    Raises WeightsError if a merged weight is not finite, and ConfigError if there is nothing to merge.
+    What trained before adapters were attached trains again. Raises WeightsError if a merged weight is not finite, and
+    ConfigError if there is nothing to merge.
     """
     names = adapted_layers(model)
     if not names:
@@ -104,35 +126,60 @@ def merge(model: nn.Module) -> None:
             layer.merge(safe_merge=True)
         except ValueError as error:
             raise WeightsError(f"the adapter of {name} cannot be merged: {error}") from error
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer.get_base_layer())
-    if hasattr(model, "peft_config"):
-        del model.peft_config
+        _put_back(model, name)
+    _release(model)
+
+
+@torch.no_grad()
+def unload(model: nn.Module) -> None:
+    """Take the adapters off, and give what was trained in full beside them its old values: the base, bit for bit.
+
+    Raises ConfigError if there is nothing to take off.
+    """
+    before: _Before | None = getattr(model, "before_adapters", None)
+    if before is None:
+        raise ConfigError("there are no adapters to take off")
+    for name in adapted_layers(model):
+        _put_back(model, name)
+    for name, tensor in before.values.items():
+        model.get_parameter(name).copy_(tensor)
+    _release(model)
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors that were trained, by name, on CPU: what an adapter file or an adapter-only checkpoint holds."""
-    return {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    """The adapters, and what their settings train in full beside them, by name, on CPU: what an adapter file holds.
+
+    A stage may freeze some of the latter; they are held all the same. ConfigError where there are no adapters.
+    """
+    attached(model)
+    beside = model.before_adapters.values
+    names = [name for name, _ in model.named_parameters() if _is_adapter(name) or _base_name(name) in beside]
+    return {name: model.get_parameter(name).detach().cpu().contiguous() for name in names}
 
 
-def base_hash(model: nn.Module, without: set[str] | None = None) -> str:
+def base_hash(model: nn.Module, without: Collection[str] = ()) -> str:
     """sha256 of the names, types, shapes and bytes of all stored tensors but adapters and `without`.
 
     A model has one hash before adapters are attached and after, given the names of what is trained beside them.
     """
-    state = hashlib.sha256()
-    tensors = {_base_name(name): tensor for name, tensor in model.state_dict().items() if not _is_adapter(name)}
-    for name in sorted(set(tensors) - {_base_name(n) for n in without or set()}):
-        tensor = tensors[name].detach().cpu().contiguous()
-        state.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
-        state.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()
+    tensors = model.state_dict()
+    return _tensors_hash(tensors, tensors.__getitem__, without)
+
+
+def stored_hash(file: Path, without: Collection[str] = ()) -> str:
+    """`base_hash` of the model whose tensors a safetensors file holds, one of them in memory at a time."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return _tensors_hash(opened.keys(), opened.get_tensor, without)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{file}: cannot be read as safetensors ({error}); was it written to the end?") from error
 
 
 def save_adapter(model: nn.Module, lora: Lora, file: Path) -> None:
     """Write trained tensors, their settings and the hash of the base to a safetensors file, complete or not at all."""
     tensors = adapter_state(model)
-    metadata = {"lora": json.dumps(asdict(lora)), "base": base_hash(model, set(tensors))}
+    # One entry: safetensors writes several in any order, and equal adapters shall be equal files.
+    metadata = {"adapter": json.dumps({"lora": asdict(lora), "base": base_hash(model, set(tensors))})}
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(file.name + ".partial")
     save_file(tensors, temporary, metadata=metadata)
@@ -141,15 +188,27 @@ def save_adapter(model: nn.Module, lora: Lora, file: Path) -> None:
 
 def load_adapter(model: nn.Module, file: Path) -> Lora:
     """Attach the adapter in `file` to a bare base model and fill it; WeightsError if it was made for another base."""
+    lora, tensors, base = read_adapter(file)
+    if base_hash(model, set(tensors)) != base:
+        raise WeightsError(f"{file}: was trained on other base weights than this model's; load the base it names first")
+    fill_adapter(model, lora, tensors, file)
+    return lora
+
+
+def read_adapter(file: Path) -> tuple[Lora, dict[str, Tensor], str]:
+    """Settings, trained tensors by name, and the hash of the base (see `base_hash`); WeightsError for another file."""
     try:
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
+            described = json.loads((opened.metadata() or {})["adapter"])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
-        lora = Lora(**json.loads(metadata["lora"]))
+        lora, base = Lora(**described["lora"]), described["base"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{file}: is no adapter file ({error!r}); write one with save_adapter") from error
-    if base_hash(model, set(tensors)) != metadata.get("base"):
-        raise WeightsError(f"{file}: was trained on other base weights than this model's; load the base it names first")
+    return lora, tensors, base
+
+
+def fill_adapter(model: nn.Module, lora: Lora, tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Attach an adapter to a bare base that is known to be its own; WeightsError names `file` where it does not fit."""
     attach(model, lora)
     if set(tensors) != set(trainable(model)):
         different = sorted(set(tensors) ^ set(trainable(model)))
@@ -158,7 +217,30 @@ def load_adapter(model: nn.Module, file: Path) -> Lora:
         model.load_state_dict(tensors, strict=False)
     except RuntimeError as error:
         raise WeightsError(f"{file}: {error}") from error
-    return lora
+
+
+def _put_back(model: nn.Module, name: str) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, model.get_submodule(name).get_base_layer())
+
+
+def _release(model: nn.Module) -> None:
+    """Forget that there were adapters: what trained before them trains again."""
+    for name in model.before_adapters.trained:
+        model.get_parameter(name).requires_grad_()
+    for mark in ("before_adapters", "peft_config"):
+        if hasattr(model, mark):
+            delattr(model, mark)
+
+
+def _tensors_hash(names: Iterable[str], tensor_of: Callable[[str], Tensor], without: Collection[str]) -> str:
+    state = hashlib.sha256()
+    plain = {_base_name(name): name for name in names if not _is_adapter(name)}
+    for name in sorted(set(plain) - {_base_name(name) for name in without}):
+        tensor = tensor_of(plain[name]).detach().cpu().contiguous()
+        state.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:".encode())
+        state.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()
 
 
 def _is_adapter(name: str) -> bool:

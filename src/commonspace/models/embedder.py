@@ -73,10 +73,14 @@ class Embedder(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, towers: Collection[str] | None = None) -> Embedder:
-        """The model of a model folder, in evaluation mode; `towers=("text", "image")` reads and holds only those."""
+        """The model of a model folder, in evaluation mode; `towers=("text", "image")` reads and holds only those.
+
+        A folder that holds an adapter alone brings the base it names (see `commonspace.models.adapter_folder`).
+        """
+        from commonspace.models.adapter_folder import is_adapter, load_adapted
         from commonspace.models.folder import load_model
 
-        return load_model(Path(folder), towers)
+        return (load_adapted if is_adapter(Path(folder)) else load_model)(Path(folder), towers)
 
     def save(self, folder: str | Path, card: str = "", training: Mapping[str, Any] | None = None) -> None:
         """Write a model folder (see `commonspace.models.folder`), whole or not at all."""

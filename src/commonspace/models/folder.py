@@ -40,6 +40,7 @@ from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
 
 FORMAT = 3
+ADAPTER, ADAPTER_TENSORS = "adapter.json", "adapter.safetensors"  # of a folder that holds an adapter alone
 _DECIDE = ("config.json", "preprocessing.json", "tokenizer.json", "model.safetensors")  # a vector
 _TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
 
@@ -51,6 +52,8 @@ def save_model(embedder: Embedder, folder: Path, card: str = "", training: Mappi
         target = Path(temporary) / folder.name
         target.mkdir()
         tensors = {name: t.detach().cpu().contiguous() for name, t in embedder.state_dict().items()}
+        if any(".lora_" in name for name in tensors):
+            raise ConfigError(f"{folder}: the model has adapters; merge them first, or save them alone as an adapter")
         save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
         write_json(target / "config.json", describe(embedder))
         write_json(target / "preprocessing.json", embedder.processor.preprocessing.to_json())
@@ -100,16 +103,25 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
 def folder_fingerprint(folder: Path) -> str:
     """32 hex digits over the bytes of every file that decides a vector: equal fingerprints give equal vectors.
 
-    Raises WeightsError where one of them cannot be read.
+    Of an adapter's folder these are the adapter's and its base's, wherever that lies. Raises WeightsError where one of
+    them cannot be read.
     """
-    state = hashlib.blake2b(digest_size=16)
-    for name in _DECIDE:
-        try:
-            with (folder / name).open("rb") as file:
-                state.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise WeightsError(f"{folder / name}: cannot be read ({error.strerror}); is it a model folder?") from error
-    return state.hexdigest()
+    hashes = deciding_hashes(folder)
+    return hashlib.blake2b(b"".join(map(bytes.fromhex, hashes.values())), digest_size=16).hexdigest()
+
+
+def deciding_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of every file that decides a vector, by name; for an adapter its base's as it names them, then its own."""
+    named = read_json(folder / ADAPTER)["base"]["sha256"] if (folder / ADAPTER).is_file() else {}
+    return named | {name: _sha256(folder / name) for name in ([ADAPTER_TENSORS] if named else _DECIDE)}
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); is it a model folder?") from error
 
 
 def describe(embedder: Embedder) -> dict[str, Any]:

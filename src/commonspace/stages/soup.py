@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 from commonspace.data.features import attach_features
 from commonspace.errors import ConfigError, WeightsError
 from commonspace.evaluation.suite import build_suite
+from commonspace.models.adapter_folder import check_whole
 from commonspace.models.averaging import GreedySoup, average_files, greedy
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
@@ -153,6 +154,8 @@ def check_ingredients(folders: Sequence[Path]) -> None:
     """All ingredients are whole model folders of one architecture and one preprocessing; otherwise ConfigError."""
     if len(folders) < 2:
         raise ConfigError(f"ingredients: {len(folders)} given; a soup takes at least two model folders")
+    for folder in folders:
+        check_whole(folder, "ingredients")
     for name in ("config.json", "preprocessing.json"):
         first = read_json(folders[0] / name)
         for folder in folders[1:]:

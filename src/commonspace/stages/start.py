@@ -8,6 +8,7 @@ from typing import Any
 
 from commonspace.data.features import attach_features
 from commonspace.errors import ConfigError
+from commonspace.models.adapter_folder import check_whole
 from commonspace.models.adapters import Lora, attach
 from commonspace.models.build import ModelOptions, build_model
 from commonspace.models.embedder import Embedder
@@ -29,6 +30,7 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
     """
     model = plain["model"]
     if plain["init"] is not None:
+        check_whole(Path(plain["init"]), "init")
         embedder = Embedder.load(plain["init"])
         _check_against_folder(embedder, model, plain["init"], plain["weights"])
     else:

@@ -18,6 +18,7 @@ from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.suite import build_suite
+from commonspace.models.adapter_folder import save_adapter_folder
 from commonspace.models.adapters import adapted_layers, merge
 from commonspace.models.build import standardise
 from commonspace.models.embedder import Embedder
@@ -101,12 +102,13 @@ def finish(
     trainer: pl.Trainer,
     skipped: Mapping[str, int],
 ) -> float:
-    """Average, merge adapters, score on dev and save; only the first process writes."""
+    """Average, merge adapters unless they are to be saved alone, score on dev, save; only the first process writes."""
     if trainer.interrupted:
         raise KeyboardInterrupt
     if average is not None:
         average.apply(stage)
-    if adapted_layers(stage.embedder):
+    alone = plain["model"]["lora"]["rank"] and plain["model"]["lora"]["save"] == "adapter"
+    if adapted_layers(stage.embedder) and not alone:
         merge(stage.embedder)
     stage.embedder.eval()
     scores = dev.scores(stage.embedder, bf16=stage.bf16) if dev else {}
@@ -122,7 +124,11 @@ def finish(
             "init": plain["init"],
             "dev": scores,
         }
-        stage.embedder.save(plain["output"], card=model_card(plain, run_id, scores), training=training)
+        card = model_card(plain, run_id, scores)
+        if alone:
+            save_adapter_folder(stage.embedder, Path(plain["output"]), Path(plain["init"]), card, training)
+        else:
+            stage.embedder.save(plain["output"], card=card, training=training)
         console.print(closing_line(plain["output"], scores, run_id, skipped))
     return scores.get("mean", float("nan"))
 
