@@ -219,3 +219,17 @@ def test_an_output_that_cannot_be_written_is_named(place: Path) -> None:
     entries = read_lines(place / "in.jsonl")
     with pytest.raises(DataError, match="cannot be written"):
         KeptChunks(place / "file" / "v.npy", "job").put(0, entries, Chunk(np.zeros((3, 2), np.float32)))
+
+
+def test_precision_is_as_asked_and_part_of_what_is_kept(place: Path) -> None:
+    given = texts(place, GOOD)
+    for precision in ("32-true", "bf16-mixed"):
+        assert embed(place, "--jsonl", given, "-o", f"{place}/{precision}.parquet", f"precision={precision}") == 0
+        about = json.loads(pq.read_schema(place / f"{precision}.parquet").metadata[b"commonspace"])
+        assert about["precision"] == precision
+    exact, rounded = (
+        np.array(pq.read_table(place / f"{precision}.parquet")["vector"].to_pylist(), np.float32)
+        for precision in ("32-true", "bf16-mixed")
+    )
+    assert 1e-7 < np.abs(exact - rounded).max() < 5e-2
+    assert embed(place, "--jsonl", given, "-o", f"{place}/v.npy", "precision=16-mixed") == 1

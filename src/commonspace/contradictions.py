@@ -65,12 +65,20 @@ def _choices(config: Config) -> Iterable[str]:
         "on_error": ("stop", "skip"),
         "prefix.role": ("query", "document"),
         "prefix_policy": ("query", "task", "none"),
-        "precision": ("auto", "32-true", "bf16-mixed"),
     }
     for key, allowed in choices.items():
         value = _get(config, key)
         if value is not None and value not in allowed:
             yield f"{key}: {value!r} is none of {', '.join(allowed)}"
+
+
+def _precision(config: Config) -> Iterable[str]:
+    from commonspace.models.precisions import precision_fault
+
+    for key in ("precision", "trainer.precision"):
+        value = _get(config, key)
+        if value is not None and (fault := precision_fault(key, value)):
+            yield fault
 
 
 def _owners(config: Config) -> Iterable[str]:
@@ -140,22 +148,14 @@ def _frozen(config: Config) -> Iterable[str]:
         yield "model.lora.rank: adapters on a frozen backbone would not train; drop text from stage.freeze"
     if not model["lora"]["rank"] and model["lora"]["dropout"]:
         yield "model.lora.dropout: has no effect at rank 0"
+    if stage.get("gradient_checkpointing") and "text" in stage["freeze"] and not (model["vision"] or model["audio"]):
+        yield "stage.gradient_checkpointing: text is frozen and no tower stands before it: no gradient passes a layer"
     trains = [name for name in ("vision", "audio") if model[name] is not None and name not in stage["freeze"]]
     if not model["vision_trainable_stages"] and "vision" in trains:
         trains.remove("vision")
     if _get(config, "data.features"):
         for name in trains:
             yield f"data.features: the {name} tower trains, so no cache can stand in for it; set data.features=false"
-
-
-def _tasks(config: Config) -> Iterable[str]:
-    if stage.get("gradient_checkpointing") and "text" in stage["freeze"] and not (model["vision"] or model["audio"]):
-        yield "stage.gradient_checkpointing: text is frozen and no tower stands before it: no gradient passes a layer"
-    tasks = _get(config, "data.tasks")
-    if not isinstance(tasks, dict) or "stage" not in config:
-        return
-    if absent := [name for name, task in tasks.items() if not isinstance(task, dict) or "name" not in task]:
-        for name in absent:
     yield from _adapter_alone(config, model["lora"])
 
 
@@ -168,6 +168,14 @@ def _adapter_alone(config: Config, lora: Config) -> Iterable[str]:
         yield "model.lora.save: an adapter names the model folder it belongs to; give one as init, or take merged"
     elif config.get("init") == config.get("output"):
         yield "output: is init, which the adapter needs; name another folder"
+
+
+def _tasks(config: Config) -> Iterable[str]:
+    tasks = _get(config, "data.tasks")
+    if not isinstance(tasks, dict) or "stage" not in config:
+        return
+    if absent := [name for name, task in tasks.items() if not isinstance(task, dict) or "name" not in task]:
+        for name in absent:
             known = ", ".join(sorted(set(tasks) - set(absent)))
             yield f"data.tasks.{name}: no task of this mixture; it has {known}"
         return
@@ -287,5 +295,6 @@ _RESCORING = ("binary_float", "binary_int8")
 _FORMS = ("int8", "binary", *_RESCORING)
 _BASELINES = ("chance", "bm25", "e5", *_TUNED)
 _RULES: tuple[Callable[[Config], Iterable[str]], ...] = (
-    _ranges, _choices, _owners, _sizes, _frozen, _tasks, _processes, _soup, _embedding, _search, _prefix, _evaluation,
+    _ranges, _choices, _precision, _owners, _sizes, _frozen, _tasks, _processes, _soup, _embedding, _search, _prefix,
+    _evaluation,
 )  # fmt: skip

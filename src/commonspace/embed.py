@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from commonspace.models.embedder import Embedder
+    from commonspace.models.precision import InPrecision
     from commonspace.processing.pieces import Pieces
 
 
@@ -32,6 +33,7 @@ def main(config: DictConfig) -> None:
     are listed in OUTPUT.failures.jsonl.
     """
     from commonspace.models.folder import folder_fingerprint
+    from commonspace.models.precision import resolve_precision
 
     entries = read_lines(Path(config.input)) if config.input else read_files(list(config.files))
     if config.on_error == "stop":
@@ -39,7 +41,8 @@ def main(config: DictConfig) -> None:
             if entry.error:
                 raise entry.error
     output = Path(config.output)
-    options = {"dim": config.dim, "batch_tokens": config.batch_tokens, **config.prefix}
+    precision = resolve_precision(config.precision)  # chunks of one output are of one precision
+    options = {"dim": config.dim, "batch_tokens": config.batch_tokens, "precision": precision, **config.prefix}
     about = {"model": folder_fingerprint(Path(config.embedder)), **options}
     kept = KeptChunks(output, json.dumps(about))
     work = Embedding(Path(config.embedder), **options, skip=config.on_error == "skip")
@@ -65,6 +68,7 @@ class Embedding:
     task: str | None = None
     role: str | None = None
     batch_tokens: int = 8192
+    precision: str = "32-true"
     skip: bool = False
 
     @cached_property
@@ -75,6 +79,13 @@ class Embedding:
         model = Embedder.load(self.folder).to(best_device())
         model.check_dim(self.dim)
         return model
+
+    @cached_property
+    def cast(self) -> InPrecision:
+        """The model, embedding in `precision`."""
+        from commonspace.models.precision import InPrecision
+
+        return InPrecision(self.model, self.precision)
 
     def chunk(self, entries: Sequence[Entry]) -> Chunk:
         """Vectors [n, E] of entries, with the failures among them."""
@@ -90,7 +101,7 @@ class Embedding:
                 failures.append(Failure(entry.line, entry.key, str(error)))
         out_NE = np.full((len(entries), self.dim or self.model.embedding_size), np.nan, np.float32)
         if pieces:
-            vectors_NE = self.model.embed_pieces(list(pieces.values()), batch_tokens=self.batch_tokens)
+            vectors_NE = self.cast.embed_pieces(list(pieces.values()), batch_tokens=self.batch_tokens)
             out_NE[list(pieces)] = truncate(vectors_NE, self.dim).numpy() if self.dim else vectors_NE.numpy()
         return Chunk(out_NE, tuple(failures))
 

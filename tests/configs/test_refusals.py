@@ -74,18 +74,20 @@ def changed(overrides: list[str]) -> DictConfig:
         (["model.lora.rank=8", "model.lora.save=adapter", "init=x", "output=x"], "output: is init, which the adapter"),
         (["model.lora.save=both"], "model.lora.save: 'both' is none of merged, adapter"),
         (["model.vision_trainable_stages=1"], "model.vision_trainable_stages: has no effect"),
-        (["stage.freeze=[words,vision]"], "data.features: the audio tower trains"),
-        (["model.vision_trainable_stages=1", "stage.freeze=[words,audio]"], "data.features: the vision tower trains"),
-        (["objective.share_negatives=true"], "objective.share_negatives: there are no hard negatives"),
-        (["objective.hardness_on=all"], "objective: hardness_on=all has no effect"),
         (["stage=align", "stage.gradient_checkpointing=true"], "stage.gradient_checkpointing has no effect in align"),
         (
             ["stage.gradient_checkpointing=true", "stage.freeze=[text]", "model.vision=null", "model.audio=null"],
             "stage.gradient_checkpointing: text is frozen and no tower",
         ),
+        (["stage.freeze=[words,vision]"], "data.features: the audio tower trains"),
+        (["model.vision_trainable_stages=1", "stage.freeze=[words,audio]"], "data.features: the vision tower trains"),
+        (["objective.share_negatives=true"], "objective.share_negatives: there are no hard negatives"),
+        (["objective.hardness_on=all"], "objective: hardness_on=all has no effect"),
         (["trainer=fsdp", "trainer.accelerator=cpu"], "trainer.strategy: fsdp needs GPUs"),
         (["trainer.devices=2"], "trainer.strategy: auto with several processes"),
         (["logger.wandb.mode=cloud"], "logger.wandb.mode: 'cloud' is none of offline, online"),
+        (["trainer.precision=16-mixed"], r"trainer.precision: '16-mixed' is none of .* \(float16 ends at 65504"),
+        (["trainer.precision=64-true"], "trainer.precision: '64-true' is none of auto, 32-true, bf16-mixed$"),
         (["resume=maybe"], "resume: 'maybe' is none of auto, never"),
         (["callbacks.keep=0"], "callbacks.keep: 0 is outside"),
     ],
@@ -125,6 +127,21 @@ def test_prefixes_without_prompts() -> None:
 def test_soup(given: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose("soup", [f"ingredients={given}"])
+
+
+@pytest.mark.parametrize(
+    "root, given",
+    [
+        ("embed", ["embedder=models/x", "input=in.jsonl", "output=out.npy", "precision=fp16"]),
+        ("evaluate", ["embedder=models/x", "precision=16-mixed"]),
+        ("mine", ["embedder=models/x", "precision=16-true"]),
+        ("soup", ["ingredients=[models/x,models/y]", "trainer.precision=16-mixed"]),
+    ],
+)
+def test_float16_is_refused_with_the_reason_by_every_command(root: str, given: list[str]) -> None:
+    compose(root, [*given[:-1], given[-1].partition("=")[0] + "=bf16-mixed"])
+    with pytest.raises(ConfigError, match="precision: .*float16 ends at 65504.*bfloat16 has float32's range"):
+        compose(root, given)
 
 
 @pytest.mark.parametrize("embedder", ["late_fusion", "models/mini/soup"])

@@ -21,6 +21,7 @@ from commonspace.errors import ConfigError
 from commonspace.models.backbones.base import Backbone
 from commonspace.models.feed_forward import FeedForward
 from commonspace.models.pooling import input_and_last_pool, pool, pooled_width, summary_pool
+from commonspace.models.precision import refuse_float16
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import Processor
 
@@ -129,8 +130,9 @@ class Embedder(nn.Module):
     def pool(self, batch: Sequence[Pieces]) -> torch.Tensor:
         """Pooled backbone states [N, P] before the head.
 
-        At step zero the last D numbers of a text alone are the text encoder's own vector.
+        At step zero the last D numbers of a text alone are the text encoder's own vector. ConfigError in float16.
         """
+        refuse_float16(self.head.weight)
         states = self.backbone(batch)
         if self.media_gate is None:
             return pool(self.pooling, states.last_BLD, states.mask_BL)
@@ -149,6 +151,7 @@ class Embedder(nn.Module):
         apart, they leave the head well conditioned.
         """
         standard_NP = (pooled_NP - self.pooled_mean_P) * self.pooled_scale_P
+        standard_NP = standard_NP.to(self.head.weight.dtype)  # pooling is float32 even of bfloat16 weights
         if self.text_layer is not None:
             rows = torch.as_tensor(is_text_N, dtype=torch.bool, device=pooled_NP.device).nonzero()[:, 0]
             # Also without a text: on several processes every layer has a gradient in every step, be it zero.

@@ -1,11 +1,11 @@
-"""Which precision a machine trains faster in: measured, because CPUs with the same name differ."""
+"""Which precision a machine is faster in, measured, because CPUs with the same name differ; and never float16."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,11 @@ from torch import nn
 from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.models.device import best_device
-from commonspace.models.embedder import Embedder
+from commonspace.models.precisions import FLOAT16, precision_fault
+
+if TYPE_CHECKING:
+    from commonspace.models.embedder import Embedder
+    from commonspace.processing.pieces import Pieces
 
 _WIDTH, _HEADS, _TOKENS, _CONTENTS = 384, 12, 32, 64  # a layer of the compact model on a small batch
 _ROUNDS = 5
@@ -43,18 +47,21 @@ def step_seconds(device: str) -> dict[str, float]:
 
 
 def resolve_precision(asked: str, device: str | None = None) -> str:
-    """`asked`, or for "auto" whichever of "bf16-mixed" and "32-true" this machine is faster in.
-
-    float16 is refused: pretrained encoders overflow in it (EmbeddingGemma 2 states so of itself), and bf16 does not.
-    """
-    if asked not in ("auto", "32-true", "bf16-mixed"):
-        raise ConfigError(
-            f"trainer.precision={asked!r}: use auto, 32-true or bf16-mixed; float16 overflows in the encoder"
-        )
+    """`asked`, or for "auto" whichever of "bf16-mixed" and "32-true" this machine is faster in; others ConfigError."""
+    if fault := precision_fault("precision", asked):
+        raise ConfigError(fault)
     if asked != "auto":
         return asked
     seconds = step_seconds(device or best_device())
     return "bf16-mixed" if _GAIN * seconds["bf16-mixed"] < seconds["32-true"] else "32-true"
+
+
+def refuse_float16(weight: torch.Tensor) -> None:
+    """ConfigError where a model's weights, or the autocast around its call, are float16."""
+    device = weight.device.type
+    cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if torch.float16 in (weight.dtype, cast):
+        raise ConfigError(f"no model runs in float16 here: {FLOAT16}; use float32 or bfloat16")
 
 
 class InPrecision:
@@ -70,6 +77,14 @@ class InPrecision:
 
     def embed(self, contents: Iterable[Content | str], **options: Any) -> np.ndarray:
         """As `Embedder.embed`."""
-        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._cast():
             vectors_NE: Any = self.model.embed(contents, **options)
         return vectors_NE
+
+    def embed_pieces(self, batch: Sequence[Pieces], **options: Any) -> torch.Tensor:
+        """As `Embedder.embed_pieces`."""
+        with self._cast():
+            return self.model.embed_pieces(batch, **options)
+
+    def _cast(self) -> torch.autocast:
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16)
