@@ -11,7 +11,7 @@ from PIL import Image as pil
 
 from commonspace.content import Image
 from commonspace.errors import ContentError
-from commonspace.processing.image import read_image
+from commonspace.processing.image import grid_of, read_image
 from tests.media import picture_bytes
 
 SIZE, MOST = 32, 1_000_000
@@ -29,6 +29,24 @@ def test_aspect_is_kept_by_white_padding():
     pixels = read(picture_bytes(np.zeros((20, 40, 3), np.uint8)))
     assert pixels.shape == (3, SIZE, SIZE) and pixels.dtype == torch.uint8
     assert (pixels[:, :8] == 255).all() and (pixels[:, 24:] == 255).all() and (pixels[:, 8:24] == 0).all()
+
+
+@pytest.mark.parametrize("most", [1, 9, 49, 196, 256])
+def test_patches_of_native_aspects_stand_as_in_timm(most: int):
+    from timm.data.naflex_transforms import get_image_size_for_seq
+
+    random = np.random.default_rng(most)
+    for height, width in [(1, 300), (300, 1), (64, 64), *random.integers(20, 2000, (60, 2)).tolist()]:
+        _, (high, wide) = get_image_size_for_seq((height, width), 16, most)
+        assert grid_of(height, width, most) == (high // 16, wide // 16), (height, width)
+
+
+@pytest.mark.parametrize("shape", [(20, 40), (300, 40), (1, 1), (1, 5000), (33, 31)])
+def test_a_native_aspect_has_no_border_and_keeps_to_its_patches(shape: tuple[int, int]):
+    pixels = read_image(Image(np.zeros((*shape, 3), np.uint8)), 64, MOST, 8)
+    rows, columns = pixels.shape[1] // 8, pixels.shape[2] // 8
+    assert pixels.dtype == torch.uint8 and pixels.shape == (3, 8 * rows, 8 * columns) and not pixels.any()
+    assert rows * columns <= 64 < (rows + 1) * (columns + 1)
 
 
 def test_path_bytes_array_and_picture_are_the_same(tmp_path: Path):

@@ -31,7 +31,13 @@ def test_a_key_moves_with_the_numbers_that_shape_its_medium_and_no_others(what):
     for item in fields(Preprocessing):
         if item.name == "prefixes":
             continue
-        value = getattr(P, item.name)
-        other = value // 2 if item.name in ("audio_hop", "max_text_tokens") else value * 2
+        value = 16 if item.name == "image_patch" else getattr(P, item.name)
+        halved = ("audio_hop", "max_text_tokens", "image_patch")
+        other = value // 2 if item.name in halved else value * 2
         changed = replace(P, **{item.name: not value if isinstance(value, bool) else other})
         assert (feature_key(b"x", what, changed, "tower") != key) == (item.name in RELEVANT[what]), item.name
+
+
+def test_keys_of_squares_are_those_of_before_there_was_a_choice():
+    """A cache may hold days of work."""
+    assert feature_key(b"x", "image", P, "tower", 3) == "549e8faff20c1ad242fb2910d2e50f940f11c969"

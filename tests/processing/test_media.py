@@ -8,6 +8,7 @@ import torch
 from PIL import Image as pil
 
 from commonspace.content import Audio, Content, Document, Image, Pdf, Video
+from commonspace.processing.media import with_grid
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
@@ -74,6 +75,30 @@ def test_kept_features_stand_in_for_the_media(content: Content, processor: Proce
     assert all(piece.is_feature for piece in kept.pieces if piece.kind in ("image", "audio"))
     assert [piece.tokens for piece in kept.pieces] == [piece.tokens for piece in live.pieces]
     assert as_rows(kept) == as_rows(live)
+
+
+def native_rows(value: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    """A stand-in for a tower of native aspects, one number of each cell in each of four columns."""
+    cells = torch.nn.functional.adaptive_avg_pool2d(value.float().mean(1), grid)
+    return cells.flatten()[:, None].expand(-1, 4).half()
+
+
+@pytest.mark.parametrize("content", [CONTENTS[0], *CONTENTS[2:]])
+def test_kept_features_of_native_aspects_know_their_grid(content: Content, words: TextTokenizer, store: dict):
+    numbers = replace(P, image_patch=8, frame_grid=2, image_grid=3)
+    processor = Processor(numbers, words, features=store, fingerprints=TOWERS)
+    live = processor(content)
+    for request in processor.requests(content):
+        value = request.load()
+        if request.tower == "image":
+            grid = request.grid(value)
+            store[request.key] = with_grid(native_rows(value, grid), grid)
+    kept = processor(content)
+    for one, other in zip(live.pieces, kept.pieces, strict=True):
+        assert (one.kind, one.tokens, one.grid) == (other.kind, other.tokens, other.grid)
+        if one.kind == "image":
+            assert one.tokens == one.grid[0] * one.grid[1] <= 9 and other.is_feature
+            assert torch.equal(other.value, native_rows(one.value[None], one.grid))
 
 
 def test_kept_media_are_not_decoded(processor: Processor, store: dict, monkeypatch: pytest.MonkeyPatch):

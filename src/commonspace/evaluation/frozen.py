@@ -170,7 +170,7 @@ def _rows(features: FrozenFeatures, pieces: list[Piece]):
         batch = torch.stack([piece.value for piece in pieces[position:alike]])
         if not first.is_feature:
             tower = towers[first.kind]
-            batch = tower(batch, first.tokens) if first.kind == "image" else tower(batch)
+            batch = tower(batch, first.grid or first.tokens) if first.kind == "image" else tower(batch)
         yield from batch.float()
         position = alike
 

@@ -1,4 +1,5 @@
-"""Images to uint8 pixels [3, S, S]: upright, on white, aspect kept by white padding.
+"""Images to uint8 pixels: upright, on white, their aspect kept. Squares [3, S, S] are padded with white; where the
+vision tower takes native aspects, pixels are [3, H, W] of whole patches without a border.
 
 Normalisation is the tower's business; here pixels stay bytes, so that they travel and cache small.
 """
@@ -6,6 +7,7 @@ Normalisation is the tower's business; here pixels stay bytes, so that they trav
 from __future__ import annotations
 
 import io
+import math
 import struct
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import UnidentifiedImageError
 from commonspace.content import Image
 from commonspace.errors import ContentError
 from commonspace.processing.decoding import decoding
+from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.svg import draw_svg, is_svg
 
 # Pillow reads more, among them EPS, which it hands to Ghostscript: a program that runs what a file says.
@@ -48,16 +51,18 @@ _FOREIGN = {
 }
 
 
-def read_image(part: Image, size: int, max_pixels: int) -> torch.Tensor:
-    """Pixels uint8 [3, size, size] of an image part; of an animation its first frame.
+def read_image(part: Image, size: int, max_pixels: int, patch: int | None = None) -> torch.Tensor:
+    """Pixels uint8 [3, size, size] of an image part, with `patch` [3, H, W] as `fit_patches`; of an animation its
+    first frame.
 
     Raises ContentError that names the image where it cannot be read or has more than `max_pixels` pixels.
     """
-    picture = _open(part, size, max_pixels)
+    picture = _open(part, drawn_size(size, patch), max_pixels)
     check_pixels(part.label, picture.width, picture.height, max_pixels)
     with decoding(part.label, "is damaged or cut off"):
         _check_tiles(picture, part.label, max_pixels)
-        return fit_square(upright_rgb(picture), size)
+        picture = upright_rgb(picture)
+        return fit_patches(picture, size, patch) if patch else fit_square(picture, size)
 
 
 def check_pixels(label: str, width: int, height: int, max_pixels: int) -> None:
@@ -92,6 +97,34 @@ def fit_square(picture: pil.Image, size: int) -> torch.Tensor:
     square = pil.new("RGB", (size, size), _WHITE)
     square.paste(picture.resize((width, height), pil.Resampling.BICUBIC), ((size - width) // 2, (size - height) // 2))
     return torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous()
+
+
+def fit_patches(picture: pil.Image, size: int, patch: int, grid: tuple[int, int] | None = None) -> torch.Tensor:
+    """Pixels uint8 [3, H, W] of whole patches of `patch` pixels, at most as many as a square of `size` pixels has.
+
+    Patches stand as `grid_of` says, or in a given `grid` of rows and columns; what is left of the aspect is stretched
+    by less than a patch. Smaller pictures are scaled up, as to squares.
+    """
+    rows, columns = grid or grid_of(picture.height, picture.width, (size // patch) ** 2)
+    scaled = picture.resize((columns * patch, rows * patch), pil.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(scaled)).permute(2, 0, 1).contiguous()
+
+
+def grid_of(height: float, width: float, most: int) -> tuple[int, int]:
+    """Rows and columns of the smallest square cells that cover height x width in at most `most` cells."""
+    side = min(max(height / rows, width / (most // rows)) for rows in range(1, most + 1))
+    rows, columns = (max(1, math.ceil(length / side - 1e-9)) for length in (height, width))
+    return rows, columns
+
+
+def pixel_grid(pixels: torch.Tensor, most: int, preprocessing: Preprocessing) -> tuple[int, int] | None:
+    """The grid of at most `most` tokens that pixels [.., H, W] of native aspect stand for; None for squares."""
+    return grid_of(*pixels.shape[-2:], most) if preprocessing.image_patch else None
+
+
+def drawn_size(size: int, patch: int | None) -> int:
+    """Pixels of the longer side at which drawings are drawn: without a border that side may be longer than `size`."""
+    return 2 * size if patch else size
 
 
 def _open(part: Image, size: int, max_pixels: int) -> pil.Image:

@@ -14,11 +14,11 @@ from PIL import Image as pil
 from commonspace.content import Audio, Image, Video
 from commonspace.errors import ConfigError
 from commonspace.processing.audio import read_audio
-from commonspace.processing.image import fit_square, read_image
+from commonspace.processing.image import drawn_size, fit_patches, fit_square, pixel_grid, read_image
 from commonspace.processing.keys import What, feature_key
 from commonspace.processing.pdf import Page, draw_page
 from commonspace.processing.pieces import Piece
-from commonspace.processing.preprocessing import FRAMES_PER_ROW, Preprocessing
+from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.video import frame_seconds, read_frames, read_soundtrack
 
 # Each thread has its own: one model may read contents in several at once.
@@ -56,12 +56,29 @@ class FeatureRequest:
 
     `load` decodes: uint8 [n, 3, S, S] for the "image" tower (n = 1, or a video's frames; `tokens` rows each, kept one
     after the other), float32 [M, T] for the "audio" tower, or None for a video without sound, of which nothing is kept.
+    Where images keep their aspect, `grid` says of what `load` gave [n, 3, H, W] in which grid its at most `tokens` rows
+    stand; a last row that says the same is kept after them (`with_grid`), since whoever reads them decodes nothing.
     """
 
     key: str
     tower: Literal["image", "audio"]
     tokens: int
     load: Callable[[], torch.Tensor | None]
+    grid: Callable[[torch.Tensor], tuple[int, int] | None] = lambda pixels: None
+
+
+def with_grid(rows_RC: torch.Tensor, grid: tuple[int, int] | None) -> torch.Tensor:
+    """Rows as they are kept: of a native aspect with one more that begins with the grid's two numbers."""
+    if grid is None:
+        return rows_RC
+    last_1C = torch.nn.functional.pad(torch.tensor([grid], dtype=rows_RC.dtype), (0, rows_RC.shape[1] - 2))
+    return torch.cat([rows_RC, last_1C])
+
+
+def without_grid(kept_RC: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Inverse of `with_grid` for a native aspect."""
+    rows, columns = (int(number) for number in kept_RC[-1, :2])
+    return kept_RC[:-1], (rows, columns)
 
 
 class MediaReader:
@@ -83,20 +100,12 @@ class MediaReader:
         self.cut = cut
 
     def image(self, part: Image | Page, grid: int) -> Piece:
-        """One image, or page of a PDF, as grid x grid tokens."""
-        request = self._image_request(part, grid)
-        rows = self._stored(request)
-        if rows is not None:
-            return Piece("image", rows, grid * grid, is_feature=True)
-        return Piece("image", request.load()[0], grid * grid)
+        """One image, or page of a PDF, as grid x grid tokens, or at most as many in its own aspect."""
+        return self._image_pieces(self._image_request(part, grid))[0]
 
     def frames(self, part: Video) -> list[Piece]:
         """The frames of a clip, one piece each."""
-        request = self._frames_request(part)
-        rows = self._stored(request)
-        if rows is not None:
-            return [Piece("image", frame, request.tokens, is_feature=True) for frame in rows.split(request.tokens)]
-        return [Piece("image", pixels, request.tokens) for pixels in request.load()]
+        return self._image_pieces(self._frames_request(part))
 
     def seconds(self, part: Video) -> list[float]:
         """When each of the frames of a clip is shown; read off its time stamps, without decoding it."""
@@ -118,7 +127,7 @@ class MediaReader:
         """The tokens [first, last) of an audio piece; None if that is nothing."""
         if first >= last:
             return None
-        start, end = piece.rows or (0, self._rows(piece))
+        start, end = piece.rows or (0, self._rows(piece.value, piece.is_feature))
         merge = self.preprocessing.audio_merge
         rows = (start + first * merge, min(start + last * merge, end))
         if piece.is_feature:
@@ -136,19 +145,37 @@ class MediaReader:
             if part.sound:
                 yield self._soundtrack_request(part)
 
+    def _image_pieces(self, request: FeatureRequest) -> list[Piece]:
+        """One piece an image, or a frame: of pixels, or of as many rows kept one after the other."""
+        kept, grid = self._stored(request), None
+        is_feature = kept is not None
+        values = kept if kept is not None else request.load()
+        if not is_feature:
+            grid = request.grid(values)
+        elif self.preprocessing.image_patch:
+            values, grid = without_grid(values)
+        tokens = request.tokens if grid is None else grid[0] * grid[1]
+        each = values.split(tokens) if is_feature else values
+        return [Piece("image", value, tokens, is_feature=is_feature, grid=grid) for value in each]
+
+    def _grid(self, grid: int) -> Callable[[torch.Tensor], tuple[int, int] | None]:
+        return lambda pixels: pixel_grid(pixels, grid * grid, self.preprocessing)
+
     def _image_request(self, part: Image | Page, grid: int) -> FeatureRequest:
         size, most = self.preprocessing.image_size, self.preprocessing.image_max_pixels
+        patch = self.preprocessing.image_patch
 
         def load() -> torch.Tensor:
             if isinstance(part, Page):
-                return fit_square(draw_page(part, size, most), size)[None]
-            return read_image(part, size, most)[None]
+                page = draw_page(part, drawn_size(size, patch), most)
+                return (fit_patches(page, size, patch) if patch else fit_square(page, size))[None]
+            return read_image(part, size, most, patch)[None]
 
         if isinstance(part, Page):
             key = self._key_of(part.data, "page", "image", grid, part.index)
         else:
             key = self._key(part, "image", "image", grid)
-        return FeatureRequest(key, "image", grid * grid, load)
+        return FeatureRequest(key, "image", grid * grid, load, self._grid(grid))
 
     def _frames_request(self, part: Video) -> FeatureRequest:
         grid = self.preprocessing.frame_grid
@@ -157,7 +184,7 @@ class MediaReader:
         def load() -> torch.Tensor:
             return _noted(*read_frames(part, self.preprocessing, cut=self.cut))
 
-        return FeatureRequest(key, "image", grid * grid, load)
+        return FeatureRequest(key, "image", grid * grid, load, self._grid(grid))
 
     def _audio_request(self, part: Audio) -> FeatureRequest:
         key = self._key(part, "audio", "audio", part.rate, self.cut, part.label.lower().endswith(".gsm"))
@@ -195,11 +222,12 @@ class MediaReader:
             value = request.load()
         if value is None or (is_feature and not len(value)):
             return None
-        rows = value.shape[0] if is_feature else value.shape[1] // FRAMES_PER_ROW
+        rows = self._rows(value, is_feature)
         return Piece("audio", value, -(-rows // self.preprocessing.audio_merge), is_feature=is_feature)
 
-    def _rows(self, piece: Piece) -> int:
-        return piece.value.shape[0] if piece.is_feature else piece.value.shape[1] // FRAMES_PER_ROW
+    def _rows(self, value: torch.Tensor, is_feature: bool) -> int:
+        """Rows that the audio tower gives, or gave, for a sound; its last patch may reach beyond the sound's end."""
+        return value.shape[0] if is_feature else -(-value.shape[1] // self.preprocessing.audio_frames_per_row)
 
 
 def _noted(value: torch.Tensor, text: str) -> torch.Tensor:

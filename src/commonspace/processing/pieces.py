@@ -30,6 +30,7 @@ class Piece:
     value   text and special: int64 [L] token ids; image: uint8 [3, H, W] pixels; audio: float32 [M, T] log-mel frames;
             mark: int64 scalar, an index into `MARKS`.
             With `is_feature` an image or audio value is the frozen tower's own output, [tokens, width].
+    grid    rows and columns of an image's tokens where it keeps its native aspect; None: a square.
     tokens  how many tokens the backbone will see (what budgets and length buckets count).
     rows    of an audio value not yet encoded: first row of the tower's output that this piece stands for, and the row
             after its last. A video's soundtrack is encoded once and as a whole (its pieces share one value), then
@@ -41,6 +42,7 @@ class Piece:
     tokens: int
     is_feature: bool = False
     rows: tuple[int, int] | None = None
+    grid: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
