@@ -52,7 +52,7 @@ def _ranges(config: Config) -> Iterable[str]:
 
 def _choices(config: Config) -> Iterable[str]:
     choices = {
-        "model.name": ("compact", "causal_lm", "embedding_gemma2"),
+        "model.name": ("compact", "causal_lm", "embedding_gemma2", "open_clip_text"),
         "model.head_init": ("identity", "random"),
         "model.pooling": ("mean", "last", "input_and_last"),
         "model.on_limit": ("truncate", "error"),
@@ -110,6 +110,9 @@ def _sizes(config: Config) -> Iterable[str]:
     yield from _lengths(model)
     if model["name"] == "compact" and model["head_init"] == "identity" and full > 384:
         yield f"model.head_init: identity keeps the backbone's 384 directions and cannot give {full}; use random"
+    patch = model["image_patch"]
+    if patch is not None and (patch < 1 or model["image_size"] % patch):
+        yield f"model.image_size: {model['image_size']} is no multiple of image_patch={patch}"
     grid, most = model["image_grid"], model["image_size"] // 32
     if not 1 <= grid <= most:
         yield f"model.image_grid: {grid} tokens a side; image_size={model['image_size']} gives 1 to {most}"

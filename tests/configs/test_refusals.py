@@ -66,6 +66,7 @@ def changed(overrides: list[str]) -> DictConfig:
         (["model.merge_beyond=512"], "model.merge_beyond: no content has more than max_tokens=512"),
         (["model.merge_beyond=4"], "model.merge_beyond: 4 is outside"),
         (["model.max_text_tokens=600"], "model.max_text_tokens: 600 is above max_tokens=512"),
+        (["model.image_patch=15"], "model.image_size: 224 is no multiple of image_patch=15"),
         (["model.pooling=max"], "model.pooling: 'max' is none of mean, last, input_and_last"),
         (["model.lora.dropout=0.1"], "model.lora.dropout: has no effect at rank 0"),
         (["model.lora.rank=8", "stage.freeze=[words,text,vision,audio]"], "model.lora.rank: adapters on a frozen"),

@@ -20,6 +20,8 @@ from commonspace.data.sample import Record, Variant
 from commonspace.errors import ConfigError, DataError
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
+from tests.models.pretrained import write_preset
+from tests.models.test_presets import made
 
 
 class Tower(nn.Module):
@@ -119,6 +121,36 @@ def test_an_interrupted_pass_goes_on(make_shards, model, tmp_path):
     assert len(store) == 2
     towers["image"].forward = whole
     assert build_features([reader], model.processor, towers, store, progress=False).computed == 7
+
+
+def test_images_of_native_aspects_are_kept_with_their_grid(make_shards, tmp_path):
+    """What training reads from the store gives the vectors that the real tower gives."""
+    preset = "compact_naflex"
+    embedder = made(write_preset(tmp_path / "weights", preset), preset, "model.image_grid=3", "model.image_size=96")
+    sizes = [(20, 90), (90, 20), (40, 40), (1, 300), (40, 50)]
+    images = [Image(noise(n, *size)) for n, size in enumerate(sizes)]
+    contents = [*(Content(image, "after") for image in images), Content(Document("before", *images[:2]))]
+    expected_NE = embedder.embed(contents)
+    reader = make_shards(
+        [
+            Record(f"r{n}", "any", "made", f"c{n}", (Variant(content),), (Variant(Content("a")),))
+            for n, content in enumerate(contents)
+        ],
+        "any",
+    )
+    store, towers = attach_features(embedder, tmp_path), embedder.backbone.towers()
+    assert build_features([reader], embedder.processor, towers, store, batch=2, progress=False).computed == 7
+    kept = [piece for content in contents for piece in embedder.processor(content).pieces if piece.kind == "image"]
+    assert all(piece.is_feature and len(piece.value) == piece.tokens for piece in kept)
+    assert {piece.grid for piece in kept} >= {(1, 4), (4, 1), (3, 3)}
+    np.testing.assert_allclose(embedder.embed(contents), expected_NE, atol=2e-3)  # kept in float16
+
+
+def noise(seed: int, height: int, width: int) -> bytes:
+    file = io.BytesIO()
+    values = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    PILImage.fromarray(values).save(file, "png")
+    return file.getvalue()
 
 
 def _stop_after(tower: Tower, calls: int):

@@ -26,16 +26,22 @@ from commonspace.models.embedder import Embedder
 from commonspace.models.towers.vision import VisionConfig, VisionTower
 from commonspace.processing.preprocessing import Preprocessing
 from tests.models.tiny import tiny_embedder, tiny_tokenizer
+from tests.models.tower_folders import MEL_VIT, NAFLEX, write_open_clip, write_timm
 
 WINDOW = 4  # of sliding layers: shorter than most contents
-FAMILIES = ("compact", "qwen3", "gemma3", "embedding_gemma2")
-KIND = {"qwen3": "causal_lm", "gemma3": "causal_lm", "embedding_gemma2": "embedding_gemma2"}
+FAMILIES = ("compact", "qwen3", "gemma3", "embedding_gemma2", "open_clip_text")
+KIND = {
+    "qwen3": "causal_lm", "gemma3": "causal_lm", "embedding_gemma2": "embedding_gemma2",
+    "open_clip_text": "open_clip_text",
+}  # fmt: skip
 _SIZES = {
     "vocab_size": tiny_tokenizer().get_vocab_size(), "hidden_size": 32, "intermediate_size": 64,
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "initializer_range": 0.2,
     "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
 }  # fmt: skip
-_AROUND = {"qwen3": (False, False), "gemma3": (True, False), "embedding_gemma2": (True, True)}  # <s>, </s>
+_AROUND = {  # <s>, </s>
+    "qwen3": (False, False), "gemma3": (True, False), "embedding_gemma2": (True, True), "open_clip_text": (True, True),
+}  # fmt: skip
 
 
 def whole_model(family: str, layers: tuple[str, ...] = (), **changes: object) -> PreTrainedModel:
@@ -67,7 +73,10 @@ def whole_model(family: str, layers: tuple[str, ...] = (), **changes: object) ->
 
 def write_text_folder(folder: Path, family: str, **changes: object) -> Path:
     """config.json, model.safetensors and tokenizer.json of a transformer; special tokens stand as in its family."""
-    whole_model(family, **changes).save_pretrained(folder)
+    if family == "open_clip_text":
+        write_open_clip(folder)
+    else:
+        whole_model(family, **changes).save_pretrained(folder)
     family_tokenizer(family).save(str(folder / "tokenizer.json"))
     return folder
 
@@ -89,6 +98,11 @@ def family_tokenizer(family: str) -> Tokenizer:
 def write_weights(root: Path, family: str, **changes: object) -> Path:
     """A weights folder: the family's transformer and two towers, each under the name its preset gives it."""
     write_text_folder(root / BACKBONES[KIND[family]].pretrained, family, **changes)
+    return write_packaged_towers(root)
+
+
+def write_packaged_towers(root: Path) -> Path:
+    """The towers of the compact model, small and random, under their names."""
     vision = VisionTower(VisionConfig("test_efficientnet", (0.5,) * 3, (0.5,) * 3))
     folder = root / "efficientnet-lite0"
     folder.mkdir(parents=True)
@@ -124,3 +138,28 @@ def built(root: Path, family: str, **changes: object) -> Embedder:
     )
     torch.manual_seed(0)
     return build_model(ModelOptions(**options), preprocessing, weights=str(write_weights(root, family)))
+
+
+# What a preset of the compact model has beside the sizes of `tiny_embedder`.
+PRESETS = {
+    "compact_naflex": (),
+    "compact_open_clip": (),
+    "compact_audio_vit": ("model.audio_mels=32",),
+}
+
+
+def write_preset(root: Path, preset: str) -> Path:
+    """A weights folder for a preset of the compact model: the encoder and its towers, each under its name."""
+    from commonspace.configuration import compose
+
+    model = compose("train", [f"model={preset}"]).model
+    text = write_packaged_towers(root) / model.backbone
+    tiny_embedder().backbone.text.save_pretrained(text)
+    tiny_tokenizer().save(str(text / "tokenizer.json"))
+    if preset == "compact_naflex":
+        write_timm(root / model.vision, NAFLEX)
+    elif preset == "compact_open_clip":
+        write_open_clip(root / model.vision)
+    else:
+        write_timm(root / model.audio, MEL_VIT, channels=1)
+    return root

@@ -51,6 +51,19 @@ def test_a_smaller_grid_takes_the_average_of_the_positions_it_covers():
     assert connector._positions(16) is connector.positions
 
 
+def test_a_grid_of_another_aspect_takes_its_places_from_the_same_square():
+    connector = Connector(4, 8, positions=16)
+    torch.nn.init.normal_(connector.positions)
+    table_DP = connector.positions.detach().T.reshape(8, 4, 4)
+    expected_TD = torch.stack([table_DP[:, 2 * r : 2 * r + 2, c].mean(1) for r in range(2) for c in range(4)])
+    torch.testing.assert_close(connector._positions(8, (2, 4)), expected_TD)
+    across, down = connector._positions(16, (2, 8)), connector._positions(16, (8, 2))
+    assert across.shape == down.shape == (16, 8) and not torch.allclose(across, down)
+    assert connector._positions(16, (4, 4)) is connector.positions
+    rows_NRC = torch.randn(2, 8, 4)
+    assert not torch.allclose(connector(rows_NRC, (2, 4)), connector(rows_NRC, (4, 2)))
+
+
 def test_more_tokens_than_positions_stretch_the_table():
     connector = Connector(4, 8, positions=6)
     torch.nn.init.normal_(connector.positions)

@@ -260,7 +260,24 @@ def test_a_model_without_a_package_comes_from_its_folder_or_the_hub(tmp_path: Pa
     asked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **o: asked.append((*a, o)) or str(folder))
     assert resolve_weights("Qwen/Qwen3-0.6B", "hub") == folder
-    assert asked[0][0] == "Qwen/Qwen3-0.6B" and asked[0][1]["allow_patterns"] == ["model*.safetensors", "*.json"]
+    assert asked[-1][0] == "Qwen/Qwen3-0.6B" and asked[-1][1]["allow_patterns"] == ["model*.safetensors", "*.json"]
+
+
+def test_open_clips_layout_is_taken_as_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub
+
+    folder, asked = tmp_path / "laion/CLIP", []
+    folder.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"holds no open_clip_model.safetensors$"):
+        resolve_weights("laion/CLIP", folder)
+    save_file({"x": torch.zeros(1)}, folder / "open_clip_model.safetensors")
+    assert resolve_weights("laion/CLIP", folder) == resolve_weights(str(folder)) == folder
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda *a, **o: asked.append(o["allow_patterns"]) or str(folder)
+    )
+    assert resolve_weights("laion/CLIP", "hub") == folder
+    assert asked == [["*.json"], ["open_clip_model.safetensors", "*.json"]]  # no other layout's tensors
 
 
 def test_an_unreachable_hub_says_what_else_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -15,12 +15,10 @@ from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.models.backbones.kinds import BACKBONES
 from commonspace.models.embedder import Embedder
-from commonspace.models.towers.audio import AudioTower
-from commonspace.models.towers.vision import VisionTower
+from commonspace.models.towers.kinds import audio_tower, check_towers, vision_tower
 from commonspace.models.weights import resolve_weights
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
-from commonspace.processing.text import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class ModelOptions:
 
     name              of the kind of backbone, one of `BACKBONES`
     backbone          the transformer's weights, see `resolve_weights`
-    vision, audio     None leaves the tower out: a specialist for the other modalities
+    vision, audio     names of the towers' weights, whose folders say of which class they are (`towers.kinds`); None
+                      leaves the tower out: a specialist for the other modalities
     head_init         "identity": the encoder's own directions; "random": as the paper
     text_hidden       width of the feed-forward layer that texts pass before the head; 0: none, as the paper
     connector_hidden  width of the connectors' hidden layer
@@ -77,14 +76,16 @@ def build_model(
     transformers.utils.logging.disable_progress_bar()  # a bar for two seconds of reading hides the bars that matter
     backbone = kind(
         kind.read_text(text_folder),
-        VisionTower.from_weights(folders[options.vision], trainable_stages=options.vision_trainable_stages)
+        vision_tower(folders[options.vision], options.vision, trainable_stages=options.vision_trainable_stages)
         if options.vision
         else None,
-        AudioTower.from_weights(folders[options.audio]) if options.audio else None,
+        audio_tower(folders[options.audio], options.audio) if options.audio else None,
         image_tokens=options.image_grid**2,
+        audio_merge=preprocessing.audio_merge,
         connector_hidden=options.connector_hidden,
     )
-    processor = Processor(preprocessing, TextTokenizer.from_folder(text_folder))
+    check_towers(backbone.towers().values(), preprocessing)
+    processor = Processor(preprocessing, kind.read_tokenizer(text_folder))
     embedder = Embedder(
         backbone,
         processor,

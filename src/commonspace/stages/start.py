@@ -58,7 +58,8 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
     defaults, towers = ModelOptions(backbone=backbone.pretrained), backbone.towers()
     idle = {f"model.{name}": (model[name], getattr(defaults, name)) for name in _SET_WHEN_BUILT}
     for name, tower in (("vision", "image"), ("audio", "audio")):  # null where the folder has none
-        idle[f"model.{name}"] = (model[name], getattr(defaults, name) if tower in towers else None)
+        known = towers[tower].weights or getattr(defaults, name) if tower in towers else None
+        idle[f"model.{name}"] = (model[name], known)
     for name, (given, kept) in {**idle, "weights": (weights, "package")}.items():
         if given != kept:
             raise ConfigError(

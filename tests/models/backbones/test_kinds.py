@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from commonspace.models.folder import check_golden, read_json
 from commonspace.processing.preprocessing import Preprocessing
 from tests.models.pretrained import FAMILIES, KIND, WINDOW, built, whole_model
 from tests.models.tiny import clip, contents, picture, sound
+from tests.models.tower_folders import write_open_clip
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -149,12 +151,17 @@ def test_adapters_find_their_layers(family: str, tmp_path) -> None:
     embedder = built(tmp_path, family)
     names = attach(embedder, Lora(rf"backbone\.text\.{embedder.backbone.linear_maps}", 2))
     layers = len(embedder.backbone.layers())
-    assert len(names) == layers * {"compact": 6, "embedding_gemma2": 9}.get(family, 7)
+    assert len(names) == layers * {"compact": 6, "embedding_gemma2": 9, "open_clip_text": 2}.get(family, 7)
 
 
-def _own_states(family: str, model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+def _own_states(family: str, tmp_path, ids: list[int]) -> torch.Tensor:
     """The pretrained model's own states [L, D], both ways, by masks made here and added to eager scores."""
     ids_1L = torch.tensor([ids])
+    if family == "open_clip_text":
+        clip = write_open_clip(tmp_path)
+        input_1LD = clip.token_embedding(ids_1L) + clip.positional_embedding[: len(ids)]
+        return clip.ln_final(clip.transformer(input_1LD, attn_mask=torch.zeros(len(ids), len(ids))))[0]
+    model = whole_model(family)
     if isinstance(model, EmbeddingGemma2Model):
         return model(input_ids=ids_1L).last_hidden_state[0]
     model.set_attn_implementation("eager")
@@ -167,10 +174,10 @@ def _own_states(family: str, model: PreTrainedModel, ids: list[int]) -> torch.Te
 
 @pytest.mark.parametrize("family", KIND, scope="module")
 @pytest.mark.parametrize("text", ["a red fox", "a blue bird in the snow runs over the fox before a red bird barks"])
-def test_text_alone_is_the_pretrained_models_own(family: str, embedder: Embedder, text: str) -> None:
+def test_text_alone_is_the_pretrained_models_own(family: str, embedder: Embedder, text: str, tmp_path) -> None:
     ids = embedder.processor.tokenizer.tokenizer.encode(text).ids
     with torch.no_grad():
-        expected_LD = _own_states(family, whole_model(family), ids)
+        expected_LD = _own_states(family, tmp_path, ids)
         states = embedder.backbone([embedder.processor(Content(text))])
         pooled_1P = embedder.pool([embedder.processor(Content(text))])
     torch.testing.assert_close(states.last_BLD[0], expected_LD, atol=1e-5, rtol=1e-4)
@@ -184,10 +191,11 @@ def test_weights_that_are_not_whole_are_refused(family: str, tmp_path) -> None:
     from tests.models.pretrained import write_text_folder
 
     folder = write_text_folder(tmp_path / "text", family)
-    tensors = load_file(folder / "model.safetensors")
-    lost = next(name for name in tensors if name.endswith("mlp.up_proj.weight"))
-    save_file({name: t for name, t in tensors.items() if name != lost}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(WeightsError, match="lacks .*mlp.up_proj"):
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    lost = next(name for name in tensors if re.match(r"(?!visual).*mlp\.(up_proj|c_fc)\.weight", name))
+    save_file({name: t for name, t in tensors.items() if name != lost}, file, {"format": "pt"})
+    with pytest.raises(WeightsError, match=r"(lacks|does not fit) .*mlp\.(up_proj|c_fc)"):
         BACKBONES[KIND[family]].read_text(folder)
 
 

@@ -40,10 +40,10 @@ class Connector(nn.Module):
             self.norm_out.weight.fill_((word_embeddings - mean_D).square().mean().sqrt().item() * scale)
             self.norm_out.bias.copy_(mean_D * scale)
 
-    def forward(self, rows_NRC: torch.Tensor) -> torch.Tensor:
-        """Encoder rows [N, R, C], of any float type, to tokens [N, T, D]."""
+    def forward(self, rows_NRC: torch.Tensor, grid: tuple[int, int] | None = None) -> torch.Tensor:
+        """Encoder rows [N, R, C], of any float type, to tokens [N, T, D], in a `grid` of rows and columns if told."""
         tokens_NTD = self._map(rows_NRC)
-        return self.norm_out(tokens_NTD + self._positions(tokens_NTD.shape[1]))
+        return self.norm_out(tokens_NTD + self._positions(tokens_NTD.shape[1], grid))
 
     def summary(self, rows_NRC: torch.Tensor) -> torch.Tensor:
         """Encoder rows [N, R, C] to one vector [N, D]: the token of their mean, which stands nowhere."""
@@ -60,14 +60,19 @@ class Connector(nn.Module):
         hidden_NTH = self.dropout(nn.functional.gelu(self.expand(rows_NRC)))
         return self.linear(rows_NRC) + self.contract(hidden_NTH)
 
-    def _positions(self, count: int) -> torch.Tensor:
-        """The learned table [P, D] stretched or thinned to `count` tokens: a 2x2 frame shares a 3x3 image's table."""
-        if count == len(self.positions):
-            return self.positions
+    def _positions(self, count: int, grid: tuple[int, int] | None = None) -> torch.Tensor:
+        """The learned table [P, D] stretched or thinned to `count` tokens: a 2x2 frame shares a 3x3 image's table.
+
+        A table of a square number is a square; a `grid` of another aspect takes its places from the same square.
+        """
         side, rows = round(count**0.5), round(len(self.positions) ** 0.5)
-        if side**2 == count and rows**2 == len(self.positions):
-            grid = self.positions.T.reshape(1, -1, rows, rows)
-            return nn.functional.adaptive_avg_pool2d(grid, side).flatten(2)[0].T
+        if grid is None and side**2 == count:
+            grid = (side, side)
+        if count == len(self.positions) and grid in (None, (rows, rows)):
+            return self.positions
+        if grid is not None and rows**2 == len(self.positions):
+            table = self.positions.T.reshape(1, -1, rows, rows)
+            return nn.functional.adaptive_avg_pool2d(table, grid).flatten(2)[0].T
         return (
             self.positions[:count]
             if count < len(self.positions)

@@ -21,6 +21,7 @@ from commonspace.models.backbones.connector import Connector
 from commonspace.models.backbones.layout import MEDIA, Group, Layout, groups_of
 from commonspace.models.backbones.merging import Entering, entering, merge
 from commonspace.processing.pieces import MARKS, Pieces
+from commonspace.processing.text import TextTokenizer
 
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
 
@@ -86,6 +87,11 @@ class InputsEmbedsBackbone(Backbone):
     @abstractmethod
     def text_of(cls, config: Mapping[str, Any]) -> PreTrainedModel:
         """The transformer that a model folder's config.json describes, its weights not yet read."""
+
+    @classmethod
+    def read_tokenizer(cls, folder: Path) -> TextTokenizer:
+        """The tokenizer of the same folder."""
+        return TextTokenizer.from_folder(folder)
 
     @staticmethod
     def output_width(text: PreTrainedModel) -> int:
@@ -188,7 +194,7 @@ class InputsEmbedsBackbone(Backbone):
                     f"{kind} pieces promise {pieces[0].tokens} tokens each and the connector makes {count}: "
                     "preprocessing, features and model disagree on grid or frame rate"
                 )
-            return connector(rows_NRC).flatten(0, 1), connector.summary(rows_NRC)
+            return connector(rows_NRC, pieces[0].grid).flatten(0, 1), connector.summary(rows_NRC)
         values = [piece.value.to(device) for piece in pieces]
         words = self.text.get_input_embeddings()
         tokens_SD = self.marks(torch.stack(values)) if kind == "mark" else words(torch.cat(values))
@@ -200,9 +206,10 @@ class InputsEmbedsBackbone(Backbone):
         values = [piece.value.to(device) for piece in pieces]
         if is_feature:  # kept in float16; autocast on CPUs refuses to stack that
             values = [value.float() for value in values]
-        tower = self._tower(kind)
+        tower, grid = self._tower(kind), pieces[0].grid
         if kind == "image":
-            rows_NRC = torch.stack(values) if is_feature else tower(torch.stack(values), pieces[0].tokens)
+            media = values if grid and not is_feature else torch.stack(values)  # of one grid, but maybe of many sizes
+            rows_NRC = media if is_feature else tower(media, grid or pieces[0].tokens)
             connector = self.image_connector
         else:
             rows_NRC, connector = self._audio_rows(pieces, values, is_feature), self.audio_connector

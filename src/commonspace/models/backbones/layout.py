@@ -16,7 +16,7 @@ from commonspace.processing.pieces import KINDS, Piece, Pieces
 
 MEDIA = ("image", "audio")  # kinds of pieces with an encoder and a connector
 
-Group = list[Piece]  # pieces of one kind and shape, which are embedded together
+Group = list[Piece]  # pieces of one kind and shape (or grid), which are embedded together
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def _entries(piece: Piece, whole: bool) -> int:
 
 
 def groups_of(batch: Sequence[Pieces]) -> list[Group]:
-    """All pieces of a batch by kind and shape."""
+    """All pieces of a batch by kind and shape; images that keep their aspect by the grid of their tokens."""
     groups: dict[tuple, Group] = defaultdict(list)
     for pieces in batch:
         for piece in pieces.pieces:
-            shape = (piece.tokens, *piece.value.shape) if piece.kind in MEDIA else ()
+            shape = (piece.tokens, *(piece.grid or piece.value.shape)) if piece.kind in MEDIA else ()
             # Of the stretches of one sound, the last may have a row less for as many tokens.
             rows = piece.rows[1] - piece.rows[0] if piece.rows else None
             groups[piece.kind, piece.is_feature, shape, rows].append(piece)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -17,7 +18,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from commonspace.errors import ConfigError, ContentError, WeightsError
 from commonspace.models.towers.fingerprint import weights_fingerprint
-from commonspace.processing.preprocessing import FRAMES_PER_ROW
+from commonspace.processing.preprocessing import FRAMES_PER_ROW, Preprocessing
 
 _PREFIX = "model.encoder."
 
@@ -28,6 +29,9 @@ class AudioTower(nn.Module):
     Position embeddings are cut to the length, so a second of sound costs a second. A sound longer than the encoder's
     window is encoded window by window. Rows are means of two neighbouring encoder frames. `width` is D.
     """
+
+    kind = "whisper"
+    weights: str | None = None  # the name that they were asked for by, None where nobody knows
 
     def __init__(self, config: WhisperConfig | Mapping, *, trainable: bool = False) -> None:
         super().__init__()
@@ -52,6 +56,26 @@ class AudioTower(nn.Module):
         if outcome.missing_keys or outcome.unexpected_keys:
             raise WeightsError(f"{folder}: holds no whole Whisper encoder: {outcome.missing_keys[:3]} missing")
         return tower
+
+    @classmethod
+    def from_config(cls, value: Mapping[str, Any]) -> AudioTower:
+        """The tower of a model folder's config.json, its weights not yet read: inverse of `describe`."""
+        return cls(value)
+
+    def describe(self) -> dict[str, Any]:
+        """The encoder's config as JSON values."""
+        return self.encoder.config.to_diff_dict()
+
+    def check(self, preprocessing: Preprocessing) -> None:
+        """ConfigError where sounds come with other mel bins or at other rows than this tower's."""
+        for name, own in (("audio_mels", self.encoder.config.num_mel_bins), ("audio_frames_per_row", FRAMES_PER_ROW)):
+            if (given := getattr(preprocessing, name)) != own:
+                raise ConfigError(f"model.{name}={given}: this Whisper encoder takes {own}; set it to that")
+        if (preprocessing.audio_rate // preprocessing.audio_hop) % FRAMES_PER_ROW:
+            raise ConfigError(
+                f"preprocessing.audio_hop={preprocessing.audio_hop}: a second is no whole number of rows of "
+                f"{FRAMES_PER_ROW} mel frames"
+            )
 
     @property
     def frozen(self) -> bool:
