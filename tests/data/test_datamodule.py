@@ -18,6 +18,7 @@ from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.data.negatives import write_negatives
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
+from commonspace.processing.pieces import Piece, Pieces
 
 TASKS = {
     "image_caption": {"batch_size": 8, "rate": 2.0, "reverse": True},
@@ -185,6 +186,21 @@ def test_packing_keeps_every_value(two_tasks, processor):
     packed = pack(batch)
     assert len(packed.values) <= 2
     assert told(unpack(packed)) == told(batch)
+
+
+def test_packing_keeps_marks_and_clips_of_backbones_with_their_own(two_tasks, processor):
+    batch = next(iter(make(two_tasks, processor).loader()))
+    clip = torch.arange(24, dtype=torch.uint8).reshape(2, 3, 2, 2)
+    pieces = (
+        Piece("mark", torch.tensor([7, 8]), 2), Piece("image", clip, 4, rows=(0, 4), step=0.5),
+        Piece("mark", torch.tensor(3), 1), Piece("image", clip, 2, rows=(4, 6), step=0.5),
+    )  # fmt: skip
+    batch.query[0] = Pieces(pieces)
+    kept = unpack(pack(batch)).query[0].pieces
+    assert [(p.kind, p.tokens, p.rows, p.step, p.value.tolist()) for p in kept] == [
+        (p.kind, p.tokens, p.rows, p.step, p.value.tolist()) for p in pieces
+    ]
+    assert kept[1].value is kept[3].value
 
 
 class Counter(pl.LightningModule):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image as pil
 
 from commonspace.content import Image
 from commonspace.errors import ContentError
-from commonspace.processing.image import grid_of, read_image
+from commonspace.processing.image import fit_patches, grid_of, read_image
 from tests.media import picture_bytes
 
 SIZE, MOST = 32, 1_000_000
@@ -43,7 +44,8 @@ def test_patches_of_native_aspects_stand_as_in_timm(most: int):
 
 @pytest.mark.parametrize("shape", [(20, 40), (300, 40), (1, 1), (1, 5000), (33, 31)])
 def test_a_native_aspect_has_no_border_and_keeps_to_its_patches(shape: tuple[int, int]):
-    pixels = read_image(Image(np.zeros((*shape, 3), np.uint8)), 64, MOST, 8)
+    fit = partial(fit_patches, size=64, patch=8)
+    pixels = read_image(Image(np.zeros((*shape, 3), np.uint8)), 64, MOST, fit)
     rows, columns = pixels.shape[1] // 8, pixels.shape[2] // 8
     assert pixels.dtype == torch.uint8 and pixels.shape == (3, 8 * rows, 8 * columns) and not pixels.any()
     assert rows * columns <= 64 < (rows + 1) * (columns + 1)

@@ -30,7 +30,6 @@ from commonspace.models.embedder import Embedder
 from commonspace.models.folder import read_json
 from commonspace.models.precision import InPrecision, resolve_precision
 from commonspace.processing.preprocessing import Preprocessing
-from commonspace.processing.processor import Processor
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -149,8 +148,7 @@ class Place:
 
     def prepare(self, model: Embedder) -> Embedder:
         """A model as evaluation uses it: long contents cut as in training, cached features where they are wanted."""
-        processor = model.processor
-        model.processor = Processor(processor.preprocessing, processor.tokenizer, on_limit="truncate")
+        model.processor = model.processor.renewed("truncate")
         if self.features:
             attach_features(model, self.cache)
         return model.eval()

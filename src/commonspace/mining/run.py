@@ -19,7 +19,6 @@ from commonspace.mining.rules import MiningOptions
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import InPrecision
-from commonspace.processing.processor import Processor
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -56,7 +55,7 @@ def mine_run(
     readers = train_readers(Path(root), tasks)
     model = Embedder.load(embedder).to(best_device())
     # as training meets long contents, and as the features were kept
-    model.processor = Processor(model.processor.preprocessing, model.processor.tokenizer, on_limit="truncate")
+    model.processor = model.processor.renewed("truncate")
     if cache is not None:
         attach_features(model, Path(cache))
     ranking = InPrecision(model, precision)

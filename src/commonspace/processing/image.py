@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import struct
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -51,18 +52,22 @@ _FOREIGN = {
 }
 
 
-def read_image(part: Image, size: int, max_pixels: int, patch: int | None = None) -> torch.Tensor:
-    """Pixels uint8 [3, size, size] of an image part, with `patch` [3, H, W] as `fit_patches`; of an animation its
-    first frame.
+Fit = Callable[[pil.Image], torch.Tensor]  # an upright RGB picture to the pixels uint8 [3, H, W] that a tower takes
+
+
+def read_image(part: Image, size: int, max_pixels: int, fit: Fit | None = None) -> torch.Tensor:
+    """Pixels uint8 [3, size, size] of an image part, or what `fit` makes of it; of an animation its first frame.
+
+    An SVG is drawn with its longer side of `size` pixels.
 
     Raises ContentError that names the image where it cannot be read or has more than `max_pixels` pixels.
     """
-    picture = _open(part, drawn_size(size, patch), max_pixels)
+    picture = _open(part, size, max_pixels)
     check_pixels(part.label, picture.width, picture.height, max_pixels)
     with decoding(part.label, "is damaged or cut off"):
         _check_tiles(picture, part.label, max_pixels)
-        picture = upright_rgb(picture)
-        return fit_patches(picture, size, patch) if patch else fit_square(picture, size)
+        upright = upright_rgb(picture)
+        return fit(upright) if fit else fit_square(upright, size)
 
 
 def check_pixels(label: str, width: int, height: int, max_pixels: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -164,12 +165,13 @@ class MediaReader:
     def _image_request(self, part: Image | Page, grid: int) -> FeatureRequest:
         size, most = self.preprocessing.image_size, self.preprocessing.image_max_pixels
         patch = self.preprocessing.image_patch
+        fit = partial(fit_patches, size=size, patch=patch) if patch else partial(fit_square, size=size)
+        drawn = drawn_size(size, patch)
 
         def load() -> torch.Tensor:
-            if isinstance(part, Page):
-                page = draw_page(part, drawn_size(size, patch), most)
-                return (fit_patches(page, size, patch) if patch else fit_square(page, size))[None]
-            return read_image(part, size, most, patch)[None]
+            return (
+                fit(draw_page(part, drawn, most)) if isinstance(part, Page) else read_image(part, drawn, most, fit)
+            )[None]
 
         if isinstance(part, Page):
             key = self._key_of(part.data, "page", "image", grid, part.index)

@@ -27,14 +27,16 @@ class Piece:
     """A run of tokens of one kind.
 
     kind    "special" is the tokenizer's start or end where no text stands beside it.
-    value   text and special: int64 [L] token ids; image: uint8 [3, H, W] pixels; audio: float32 [M, T] log-mel frames;
-            mark: int64 scalar, an index into `MARKS`.
+    value   text and special: int64 [L] token ids; image: uint8 [3, H, W] pixels, or [F, 3, H, W] of a clip that the
+            backbone takes whole; audio: float32 [M, T] log-mel frames; mark: int64 scalar, an index into `MARKS`, or
+            [L] token ids where the backbone has marks of its own.
             With `is_feature` an image or audio value is the frozen tower's own output, [tokens, width].
     grid    rows and columns of an image's tokens where it keeps its native aspect; None: a square.
     tokens  how many tokens the backbone will see (what budgets and length buckets count).
     rows    of an audio value not yet encoded: first row of the tower's output that this piece stands for, and the row
             after its last. A video's soundtrack is encoded once and as a whole (its pieces share one value), then
-            shared out among the frames. None means all rows.
+            shared out among the frames. None means all rows. Of a medium that a native backbone interleaves: tokens.
+    step    of a clip: seconds from one frame to the next.
     """
 
     kind: Kind
@@ -43,6 +45,7 @@ class Piece:
     is_feature: bool = False
     rows: tuple[int, int] | None = None
     grid: tuple[int, int] | None = None
+    step: float = 0.0
 
 
 @dataclass(frozen=True)

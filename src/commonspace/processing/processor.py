@@ -88,6 +88,10 @@ class Processor:
             raise ContentError("a content has no tokens, and its tokenizer puts none around; leave the empty text out")
         return Pieces(self._between_specials(pieces), truncated=tuple(notes))
 
+    def renewed(self, on_limit: OnLimit) -> Processor:
+        """The same layout and numbers, without features, under a rule of its own at limits."""
+        return Processor(self.preprocessing, self.tokenizer, on_limit=on_limit)
+
     def requests(self, content: Content) -> Iterator[FeatureRequest]:
         """What frozen towers must give for a content, to be kept in a feature store under each request's key."""
         for part in self._open(content):

@@ -21,7 +21,7 @@ from commonspace.content import Video
 from commonspace.errors import ContentError
 from commonspace.processing.audio import decode_track, finish
 from commonspace.processing.decoding import container_options, decoding
-from commonspace.processing.image import check_pixels, fit_patches, fit_square, from_array, upright_rgb
+from commonspace.processing.image import Fit, check_pixels, fit_patches, fit_square, from_array, upright_rgb
 from commonspace.processing.preprocessing import Preprocessing
 
 Pictures = Iterator[tuple[int, Callable[[], pil.Image]]]  # stamps in order, each with what makes its picture
@@ -35,9 +35,11 @@ class Timeline(NamedTuple):
     seconds: float
 
 
-def read_frames(part: Video, preprocessing: Preprocessing, *, cut: bool) -> tuple[torch.Tensor, str]:
-    """Frames uint8 [F, 3, S, S] in order, or [F, 3, H, W] where `image_patch` asks for native aspects (that of the
-    first frame), and what was cut off the clip ("" for nothing).
+def read_frames(
+    part: Video, preprocessing: Preprocessing, *, cut: bool, fit: Fit | None = None
+) -> tuple[torch.Tensor, str]:
+    """Frames uint8 [F, 3, S, S] in order, [F, 3, H, W] where `image_patch` asks for native aspects (that of the first
+    frame), or as `fit` makes them; and what was cut off the clip ("" for nothing).
 
     Raises ContentError that names the video where it cannot be read, has no frames or, unless it may be `cut`, is
     longer than `max_video_seconds`.
@@ -45,7 +47,7 @@ def read_frames(part: Video, preprocessing: Preprocessing, *, cut: bool) -> tupl
     timeline, pictures = _frames_of(part, preprocessing)
     wanted, over = _wanted(timeline, part.label, preprocessing, cut=cut)
     with decoding(part.label, "is damaged or cut off"):
-        frames = list(_fitted(_pick(pictures, wanted), preprocessing))
+        frames = list(_fitted(_pick(pictures, wanted), preprocessing, fit))
     if not frames:
         raise ContentError(f"{part.label}: is a video without frames; replace the file")
     return torch.stack(frames), over
@@ -105,12 +107,12 @@ def _frames_of(part: Video, preprocessing: Preprocessing) -> tuple[Timeline, Pic
     return _container_frames(data, part.label, preprocessing)
 
 
-def _fitted(pictures: Iterable[pil.Image], preprocessing: Preprocessing) -> Iterator[torch.Tensor]:
+def _fitted(pictures: Iterable[pil.Image], preprocessing: Preprocessing, fit: Fit | None) -> Iterator[torch.Tensor]:
     """Pixels of each picture, all of one size."""
     size, patch, grid = preprocessing.image_size, preprocessing.image_patch, None
     for picture in pictures:
-        if patch is None:
-            yield fit_square(picture, size)
+        if fit or patch is None:
+            yield fit(picture) if fit else fit_square(picture, size)
         else:
             pixels = fit_patches(picture, size, patch, grid)
             grid = pixels.shape[1] // patch, pixels.shape[2] // patch

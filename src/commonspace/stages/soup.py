@@ -29,7 +29,6 @@ from commonspace.models.averaging import GreedySoup, average_files, greedy
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import golden_vectors, read_json, replace_folder, write_json
 from commonspace.models.precision import resolve_precision
-from commonspace.processing.processor import Processor
 from commonspace.stages.callbacks import close
 from commonspace.stages.dev import DevRetrieval
 from commonspace.stages.sources import Source, card_sources, merged, sources_section
@@ -100,8 +99,7 @@ def soup(config: DictConfig) -> float:
     check_ingredients(folders)
     pl.seed_everything(plain["seed"])
     embedder = Embedder.load(folders[0])
-    fresh = embedder.processor
-    embedder.processor = Processor(fresh.preprocessing, fresh.tokenizer, on_limit="truncate")  # as in training
+    embedder.processor = embedder.processor.renewed("truncate")  # as in training
     if plain["data"]["features"]:
         attach_features(embedder, Path(plain["paths"]["cache"]))
     suite = build_suite(

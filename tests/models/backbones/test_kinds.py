@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import EmbeddingGemma2Model, PreTrainedModel
+from transformers import EmbeddingGemma2Model
 
 from commonspace import Content, Embedder
 from commonspace.errors import ConfigError, WeightsError

@@ -1,0 +1,50 @@
+"""The numbers of a backbone with towers and a layout of its own: budgets of tokens in place of square grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from commonspace.errors import ConfigError
+from commonspace.processing.preprocessing import Preprocessing
+
+# Numbers of the other backbones' squares and connectors; here the pretrained model's own layout has their place.
+_NOT_HERE = ("image_size", "image_grid", "document_grid", "frame_grid", "audio_merge", "video_timestamps")
+
+
+@dataclass(frozen=True)
+class NativePreprocessing(Preprocessing):
+    """As `Preprocessing`, but a picture keeps its aspect and takes as many tokens as it is large, within a budget.
+
+    image_min_tokens, image_max_tokens   of an image, a page or an image in a document; beyond them it is scaled
+    frame_min_tokens, frame_max_tokens   of one step of a clip: Qwen's models make one step of two frames
+    """
+
+    audio_mels: int = 128
+    video_max_frames: int = 32
+    max_tokens: int = 8192
+    max_text_tokens: int = 8192
+    image_min_tokens: int = 4
+    image_max_tokens: int = 1280
+    frame_min_tokens: int = 64
+    frame_max_tokens: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for kind in ("image", "frame"):
+            if getattr(self, f"{kind}_min_tokens") > getattr(self, f"{kind}_max_tokens"):
+                raise ConfigError(f"preprocessing.{kind}_min_tokens is above {kind}_max_tokens")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that have an effect here, as JSON values."""
+        return {name: value for name, value in super().to_json().items() if name not in _NOT_HERE}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> NativePreprocessing:
+        """Inverse of `to_json`; raises ConfigError where a field is missing or unknown."""
+        if strange := sorted(set(value) & set(_NOT_HERE)):
+            raise ConfigError(f"preprocessing.json: unknown {strange}; write it with this version")
+        unused = {item.name: item.default for item in fields(cls) if item.name in _NOT_HERE}
+        read: Any = super().from_json({**value, **unused})
+        return read
