@@ -52,7 +52,7 @@ def _ranges(config: Config) -> Iterable[str]:
 
 def _choices(config: Config) -> Iterable[str]:
     choices = {
-        "model.name": ("compact", "causal_lm", "embedding_gemma2", "open_clip_text"),
+        "model.name": ("compact", "causal_lm", "embedding_gemma2", "open_clip_text", *_NATIVE),
         "model.head_init": ("identity", "random"),
         "model.pooling": ("mean", "last", "input_and_last"),
         "model.on_limit": ("truncate", "error"),
@@ -107,9 +107,14 @@ def _sizes(config: Config) -> Iterable[str]:
         yield f"model.matryoshka_sizes: {sizes} must rise to model.embedding_size={full}"
     if _get(config, "objective.matryoshka") and len(sizes) < 2:
         yield "objective.matryoshka: needs a size below the full one in model.matryoshka_sizes, or false"
-    yield from _lengths(model)
     if model["name"] == "compact" and model["head_init"] == "identity" and full > 384:
         yield f"model.head_init: identity keeps the backbone's 384 directions and cannot give {full}; use random"
+    yield from (f"model.{key}: has no effect on model.name={model['name']}; leave it out" for key in _idle(model))
+    if model["name"] in _NATIVE:  # no grids, no connectors
+        if model["pooling"] == "input_and_last":
+            yield f"model.pooling: input_and_last reads what connectors make, {model['name']} has none; use mean"
+        return
+    yield from _lengths(model)
     patch = model["image_patch"]
     if patch is not None and (patch < 1 or model["image_size"] % patch):
         yield f"model.image_size: {model['image_size']} is no multiple of image_patch={patch}"
@@ -137,6 +142,11 @@ def _lengths(model: Config) -> Iterable[str]:
         )
 
 
+def _idle(model: Config) -> list[str]:
+    """Options of the other presets: squares and connectors, or the budgets of backbones with towers of their own."""
+    return sorted(set(model) & set(_OF_GRIDS if model["name"] in _NATIVE else _OF_BUDGETS))
+
+
 def _frozen(config: Config) -> Iterable[str]:
     model, stage = config.get("model"), config.get("stage")
     if not isinstance(model, dict) or not isinstance(stage, dict):
@@ -145,7 +155,8 @@ def _frozen(config: Config) -> Iterable[str]:
     for name in stage["freeze"]:
         if name not in known:
             yield f"stage.freeze: {name!r} is none of {', '.join(sorted(known))}"
-    if model["vision_trainable_stages"] and "vision" in stage["freeze"]:
+    stages = model.get("vision_trainable_stages")
+    if stages and "vision" in stage["freeze"]:
         yield "model.vision_trainable_stages: has no effect while stage.freeze holds vision; take it out"
     if model["lora"]["rank"] and "text" in stage["freeze"]:
         yield "model.lora.rank: adapters on a frozen backbone would not train; drop text from stage.freeze"
@@ -154,7 +165,11 @@ def _frozen(config: Config) -> Iterable[str]:
     if stage.get("gradient_checkpointing") and "text" in stage["freeze"] and not (model["vision"] or model["audio"]):
         yield "stage.gradient_checkpointing: text is frozen and no tower stands before it: no gradient passes a layer"
     trains = [name for name in ("vision", "audio") if model[name] is not None and name not in stage["freeze"]]
-    if not model["vision_trainable_stages"] and "vision" in trains:
+    if model["name"] in _NATIVE:
+        if _get(config, "data.features"):
+            yield f"data.features: what {model['name']}'s own towers give is not kept; set data.features=false"
+        return
+    if not stages and "vision" in trains:
         trains.remove("vision")
     if _get(config, "data.features"):
         for name in trains:
@@ -280,6 +295,11 @@ def _evaluation(config: Config) -> Iterable[str]:
             yield f"{key}: has no effect on embedder={embedder}; leave it out"
 
 
+_NATIVE = ("omni", "qwen3_omni", "qwen3_vl")  # backbones whose towers come with them
+_OF_GRIDS = ("image_size", "image_grid", "image_patch", "document_grid", "frame_grid", "video_timestamps", "audio_mels",
+             "audio_frames_per_row", "audio_merge", "vision_trainable_stages", "connector_hidden", "positions",
+             "max_positions", "merge_beyond")  # fmt: skip
+_OF_BUDGETS = ("image_min_tokens", "image_max_tokens", "frame_min_tokens", "frame_max_tokens")
 # As configs/evaluate.yaml has them; a test holds the two together.
 _UNASKED = {
     "prefix_policy": "query",

@@ -141,6 +141,8 @@ TRAIN_CHOICES = [
 ]
 NEEDS = {"stage=finetune": ["data=finetune"], "data=own": ["stage=finetune"], "data=finetune": ["stage=finetune"]}
 NEEDS["data=finetune_tiny"] = ["stage=finetune"]
+NATIVE = ("omni", "qwen3_omni", "qwen3_vl")
+NEEDS |= {f"model={name}": ["data.features=false"] for name in NATIVE}
 
 
 @pytest.mark.parametrize("choice", TRAIN_CHOICES)
@@ -190,6 +192,31 @@ def test_every_option_of_the_model_reaches_something() -> None:
     taken = {field.name for owner in (ModelOptions, Preprocessing) for field in fields(owner)}
     taken |= {"on_limit", "lora"}
     assert set(compose("train").model) <= taken
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_every_option_of_a_native_model_reaches_something(name: str) -> None:
+    from dataclasses import fields
+
+    from commonspace.models.build import ModelOptions, preprocessing_of
+    from commonspace.processing.native_preprocessing import NativePreprocessing
+
+    model = OmegaConf.to_container(compose("train", [f"model={name}", "data.features=false"]).model)
+    numbers = preprocessing_of(model).to_json()
+    taken = {field.name for field in fields(ModelOptions)} | {"on_limit", "lora"}
+    assert set(model) - set(numbers) <= taken
+    assert {key: numbers[key] for key in set(model) & set(numbers)} == {
+        key: model[key] for key in set(model) & set(numbers)
+    }
+    assert type(preprocessing_of(model)) is NativePreprocessing
+    limits = {
+        "max_tokens": 8192,
+        "max_images": 6,
+        "max_pages": 6,
+        "max_audio_seconds": 180.0,
+        "max_video_seconds": 120.0,
+    }
+    assert {**numbers, **limits, "video_fps": 1.0, "video_max_frames": 32} == numbers
 
 
 def test_every_option_of_stage_and_objective_reaches_its_class() -> None:

@@ -68,6 +68,7 @@ def changed(overrides: list[str]) -> DictConfig:
         (["model.max_text_tokens=600"], "model.max_text_tokens: 600 is above max_tokens=512"),
         (["model.image_patch=15"], "model.image_size: 224 is no multiple of image_patch=15"),
         (["model.pooling=max"], "model.pooling: 'max' is none of mean, last, input_and_last"),
+        (["model.image_max_tokens=64"], "model.image_max_tokens: has no effect on model.name=compact"),
         (["model.lora.dropout=0.1"], "model.lora.dropout: has no effect at rank 0"),
         (["model.lora.rank=8", "stage.freeze=[words,text,vision,audio]"], "model.lora.rank: adapters on a frozen"),
         (["model.lora.save=adapter"], "model.lora.save: there is no adapter to save at rank 0"),
@@ -96,6 +97,22 @@ def changed(overrides: list[str]) -> DictConfig:
 def test_train(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_config(changed(overrides), "train")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["data.features=false", "+model.image_size=64"], "model.image_size: has no effect on model.name=omni"),
+        (
+            ["data.features=false", "model.pooling=input_and_last"],
+            "model.pooling: input_and_last reads what connectors",
+        ),
+        ([], "data.features: what omni's own towers give is not kept"),
+    ],
+)
+def test_a_model_with_towers_of_its_own(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose("train", ["model=omni", *overrides])
 
 
 @pytest.mark.parametrize("override", ["stage.lr=1", "stage=nothing", "nonsense", "+stage.lr=1"])

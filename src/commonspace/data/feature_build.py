@@ -177,14 +177,13 @@ def build_tier(config: DictConfig) -> FeatureReport:
     """The pass over a whole tier, by the composed config of `commonspace data features`."""
     from omegaconf import OmegaConf
 
-    from commonspace.models.build import ModelOptions, build_model
-    from commonspace.processing.preprocessing import Preprocessing
+    from commonspace.models.build import ModelOptions, build_model, preprocessing_of
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     model, cache = plain["model"], Path(plain["paths"]["cache"])
     embedder = build_model(
         ModelOptions.of(model),
-        Preprocessing.of(model),
+        preprocessing_of(model),
         weights=plain["weights"],
         cache=cache,
     )

@@ -190,7 +190,11 @@ def attach_features(embedder: Embedder, cache: Path) -> FeatureCache:
     """
     from commonspace.processing.processor import Processor
 
-    towers = {name: tower for name, tower in embedder.backbone.towers().items() if tower.frozen}
+    towers = {
+        name: tower
+        for name, tower in embedder.backbone.towers().items()
+        if not embedder.backbone.own_towers and tower.frozen
+    }
     if not towers:
         raise ConfigError("the model has no frozen tower whose outputs could be kept; set data.features=false")
     store, processor = FeatureCache(cache / "features"), embedder.processor

@@ -76,6 +76,8 @@ def main(config: DictConfig) -> None:
     folder, data, output = Path(plain["embedder"]), plain["data"], Path(plain["output"])
     methods = methods_of(plain["methods"], plain["reference"])
     model = Embedder.load(folder).to(best_device())
+    if model.backbone.own_towers:
+        raise ConfigError(f"{folder}: a {model.backbone.name} lays pages out by itself; this compares ways of ours")
     model.processor = Processor(model.processor.preprocessing, model.processor.tokenizer, on_limit="truncate")
     if data["features"]:
         attach_features(model, Path(plain["paths"]["cache"]))

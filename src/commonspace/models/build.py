@@ -13,12 +13,17 @@ from torch import nn
 
 from commonspace.content import Content
 from commonspace.errors import ConfigError
+from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
 from commonspace.models.backbones.kinds import BACKBONES
+from commonspace.models.backbones.native import OWN, NativeBackbone
 from commonspace.models.embedder import Embedder
 from commonspace.models.towers.kinds import audio_tower, check_towers, vision_tower
 from commonspace.models.weights import resolve_weights
+from commonspace.processing.native_preprocessing import NativePreprocessing
+from commonspace.processing.native_processor import NativeProcessor
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
+from commonspace.processing.text import TextTokenizer
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,8 @@ class ModelOptions:
     name              of the kind of backbone, one of `BACKBONES`
     backbone          the transformer's weights, see `resolve_weights`
     vision, audio     names of the towers' weights, whose folders say of which class they are (`towers.kinds`); None
-                      leaves the tower out: a specialist for the other modalities
+                      leaves the tower out: a specialist for the other modalities; "own" is that of a backbone which
+                      brings its own, and has no sizes between parts to choose
     head_init         "identity": the encoder's own directions; "random": as the paper
     text_hidden       width of the feed-forward layer that texts pass before the head; 0: none, as the paper
     connector_hidden  width of the connectors' hidden layer
@@ -65,27 +71,20 @@ def build_model(
 
     weights  where the pretrained parts come from, see `resolve_weights`; a folder holds one subfolder a name
     """
-    if options.name not in BACKBONES:
-        raise ConfigError(f"model.name={options.name!r} is no kind of backbone; choose one of {', '.join(BACKBONES)}")
+    kind, towers = kind_of(options.name), (options.vision, options.audio)
+    _check_towers(kind, options)
     folders = {
         name: resolve_weights(name, source_of(name, weights), cache)
-        for name in (options.backbone, options.vision, options.audio)
-        if name is not None
+        for name in (options.backbone, *towers)
+        if name not in (None, OWN)
     }
-    kind, text_folder = BACKBONES[options.name], folders[options.backbone]
     transformers.utils.logging.disable_progress_bar()  # a bar for two seconds of reading hides the bars that matter
-    backbone = kind(
-        kind.read_text(text_folder),
-        vision_tower(folders[options.vision], options.vision, trainable_stages=options.vision_trainable_stages)
-        if options.vision
-        else None,
-        audio_tower(folders[options.audio], options.audio) if options.audio else None,
-        image_tokens=options.image_grid**2,
-        audio_merge=preprocessing.audio_merge,
-        connector_hidden=options.connector_hidden,
-    )
-    check_towers(backbone.towers().values(), preprocessing)
-    processor = Processor(preprocessing, kind.read_tokenizer(text_folder))
+    if issubclass(kind, NativeBackbone):
+        held = [tower for tower, name in zip(("image", "audio"), towers, strict=True) if name]
+        backbone = kind.of_weights(folders[options.backbone], held)
+    else:
+        backbone = _joined(kind, options, folders, preprocessing)
+    processor = processor_of(backbone, preprocessing, kind.read_tokenizer(folders[options.backbone]))
     embedder = Embedder(
         backbone,
         processor,
@@ -97,6 +96,60 @@ def build_model(
     embedder.set_lengths(options.positions, options.max_positions, options.merge_beyond)
     initialise_head(embedder, options.head_init)
     return embedder.eval()
+
+
+def kind_of(name: str) -> type[InputsEmbedsBackbone] | type[NativeBackbone]:
+    """The kind of backbone that a config names."""
+    if name not in BACKBONES:
+        raise ConfigError(f"model.name={name!r} is no kind of backbone; choose one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]
+
+
+def preprocessing_of(options: Mapping[str, Any]) -> Preprocessing:
+    """The numbers that a `model` config group names, of the class that its kind of backbone takes."""
+    return kind_of(options["name"]).preprocessing.of(options)
+
+
+def processor_of(
+    backbone: InputsEmbedsBackbone | NativeBackbone, preprocessing: Preprocessing, tokenizer: TextTokenizer
+) -> Processor:
+    """What lays contents out for a backbone; ConfigError for numbers of another kind."""
+    if not isinstance(backbone, NativeBackbone):
+        return Processor(preprocessing, tokenizer)
+    if not isinstance(preprocessing, NativePreprocessing):
+        raise ConfigError(f"{backbone.name} takes NativePreprocessing, not {type(preprocessing).__name__}")
+    return NativeProcessor(preprocessing, tokenizer, backbone.layout)
+
+
+def _joined(
+    kind: type[InputsEmbedsBackbone],
+    options: ModelOptions,
+    folders: Mapping[str, Path],
+    preprocessing: Preprocessing,
+) -> InputsEmbedsBackbone:
+    backbone = kind(
+        kind.read_text(folders[options.backbone]),
+        vision_tower(folders[options.vision], options.vision, trainable_stages=options.vision_trainable_stages)
+        if options.vision
+        else None,
+        audio_tower(folders[options.audio], options.audio) if options.audio else None,
+        image_tokens=options.image_grid**2,
+        audio_merge=preprocessing.audio_merge,
+        connector_hidden=options.connector_hidden,
+    )
+    check_towers(backbone.towers().values(), preprocessing)
+    return backbone
+
+
+def _check_towers(kind: type[InputsEmbedsBackbone] | type[NativeBackbone], options: ModelOptions) -> None:
+    """Refuse towers that a kind of backbone cannot have, before any weights are looked for."""
+    for option, tower, name in (("vision", "image", options.vision), ("audio", "audio", options.audio)):
+        if name == OWN and not kind.own_towers:
+            raise ConfigError(f"model.{option}: {kind.name} has no towers of its own; name weights, or null for none")
+        if name == OWN and tower not in kind.tower_modules:
+            raise ConfigError(f"model.{option}: {kind.name} has no {tower} tower; use null")
+        if kind.own_towers and name not in (None, OWN):
+            raise ConfigError(f"model.{option}={name!r}: {kind.name} brings its own towers; use own, or null for none")
 
 
 def source_of(name: str, weights: str) -> str:

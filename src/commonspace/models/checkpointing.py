@@ -11,10 +11,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from commonspace.errors import ConfigError
-from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
+from commonspace.models.backbones.base import Backbone
 
 
-def checkpoint_activations(backbone: InputsEmbedsBackbone) -> list[str]:
+def checkpoint_activations(backbone: Backbone) -> list[str]:
     """Switch it on, for training alone, in every part that a gradient passes; their names: "text", then towers.
 
     A tower is passed where it trains; the transformer also where only what stands before it does: a tower, a connector,

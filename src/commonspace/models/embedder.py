@@ -58,6 +58,10 @@ class Embedder(nn.Module):
                 f"pooling=input_and_last sets what enters beside what leaves; here they are {backbone.input_width} and "
                 f"{backbone.width} wide: use mean or last"
             )
+        if pooling == "input_and_last" and not backbone.has_summaries:
+            raise ConfigError(
+                f"pooling=input_and_last reads what connectors make, and {backbone.name} has none; use mean or last"
+            )
         self.backbone = backbone
         self.processor = processor
         self.pooling = pooling

@@ -30,16 +30,16 @@ from commonspace.content import Content, Image
 from commonspace.errors import ConfigError, WeightsError
 from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
 from commonspace.models.backbones.kinds import BACKBONES
+from commonspace.models.backbones.native import NativeBackbone
+from commonspace.models.build import processor_of
 from commonspace.models.embedder import Embedder
 from commonspace.models.towers.kinds import check_towers, describe_tower, described_audio, described_vision
-from commonspace.processing.preprocessing import Preprocessing
-from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
 
 FORMAT = 4  # 3 is read too: it knows one class a tower and does not name it
 ADAPTER, ADAPTER_TENSORS = "adapter.json", "adapter.safetensors"  # of a folder that holds an adapter alone
 _DECIDE = ("config.json", "preprocessing.json", "tokenizer.json", "model.safetensors")  # a vector
-_TOWERS = {"image": ("vision", "image_connector"), "audio": ("audio", "audio_connector")}
+_PARTS = {"image": "vision", "audio": "audio"}  # what config.json calls the towers
 
 
 def save_model(embedder: Embedder, folder: Path, card: str = "", training: Mapping[str, Any] | None = None) -> None:
@@ -72,29 +72,21 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
         raise WeightsError(
             f"{folder}/config.json: format {config.get('format')} of {config.get('backbone')!r} is unknown"
         )
-    kept = _kept_towers(folder, config, towers)
     kind = BACKBONES[config["backbone"]]
-    backbone = kind(
-        kind.text_of(config["text"]),
-        described_vision(config["vision"]) if "image" in kept else None,
-        described_audio(config["audio"]) if "audio" in kept else None,
-        image_tokens=config["image_tokens"],
-        audio_merge=config["audio_merge"],
-        connector_hidden=config["connector_hidden"],
-    )
-    # Folders of before these options have none of the three.
-    backbone.set_lengths(config.get("positions", "limit"), config.get("max_positions"), config.get("merge_beyond"))
-    preprocessing = Preprocessing.from_json(read_json(folder / "preprocessing.json"))
-    check_towers(backbone.towers().values(), preprocessing)
+    kept = _kept_towers(folder, config, towers)
+    backbone = kind.of_config(config, kept) if issubclass(kind, NativeBackbone) else _joined(kind, config, kept)
+    preprocessing = kind.preprocessing.from_json(read_json(folder / "preprocessing.json"))
+    if not kind.own_towers:
+        check_towers(backbone.towers().values(), preprocessing)
     embedder = Embedder(
         backbone,
-        Processor(preprocessing, TextTokenizer.from_folder(folder)),
+        processor_of(backbone, preprocessing, TextTokenizer.from_folder(folder)),
         embedding_size=config["embedding_size"],
         matryoshka_sizes=tuple(config["matryoshka_sizes"]),
         pooling=config["pooling"],
         text_hidden=config["text_hidden"],
     )
-    _load_tensors(embedder, folder / "model.safetensors", dropped={"image", "audio"} - kept)
+    _load_tensors(embedder, folder / "model.safetensors", dropped=set(kind.tower_modules) - kept)
     return embedder.eval()
 
 
@@ -125,7 +117,11 @@ def _sha256(path: Path) -> str:
 def describe(embedder: Embedder) -> dict[str, Any]:
     """config.json of a model: plain values that `load_model` builds the same architecture from."""
     backbone = embedder.backbone
-    if not isinstance(backbone, InputsEmbedsBackbone):
+    if isinstance(backbone, NativeBackbone):
+        parts = backbone.describe()
+    elif isinstance(backbone, InputsEmbedsBackbone):
+        parts = _describe_joined(backbone)
+    else:
         raise ConfigError(f"{type(backbone).__name__} has no model folder form")
     return {
         "format": FORMAT,
@@ -134,6 +130,26 @@ def describe(embedder: Embedder) -> dict[str, Any]:
         "matryoshka_sizes": list(embedder.matryoshka_sizes),
         "pooling": embedder.pooling,
         "text_hidden": embedder.text_layer.expand.out_features if embedder.text_layer else 0,
+        **parts,
+    }
+
+
+def _joined(kind: type[InputsEmbedsBackbone], config: Mapping[str, Any], kept: Collection[str]) -> InputsEmbedsBackbone:
+    backbone = kind(
+        kind.text_of(config["text"]),
+        described_vision(config["vision"]) if "image" in kept else None,
+        described_audio(config["audio"]) if "audio" in kept else None,
+        image_tokens=config["image_tokens"],
+        audio_merge=config["audio_merge"],
+        connector_hidden=config["connector_hidden"],
+    )
+    # Folders of before these options have none of the three.
+    backbone.set_lengths(config.get("positions", "limit"), config.get("max_positions"), config.get("merge_beyond"))
+    return backbone
+
+
+def _describe_joined(backbone: InputsEmbedsBackbone) -> dict[str, Any]:
+    return {
         "connector_hidden": next((c.expand.out_features for c in backbone.connectors()), None),
         "positions": backbone.positions,
         "max_positions": None if backbone.positions == "limit" else backbone.max_tokens,
@@ -225,7 +241,7 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 
 def _kept_towers(folder: Path, config: dict[str, Any], towers: Collection[str] | None) -> set[str]:
-    present = {name for name, (module, _) in _TOWERS.items() if config[module] is not None}
+    present = {name for name, part in _PARTS.items() if config[part] is not None}
     wanted = present if towers is None else set(towers) - {"text"}
     if missing := wanted - present:
         raise ConfigError(f"{folder}: has no {', '.join(sorted(missing))} tower; it has {[*sorted(present), 'text']}")
@@ -233,7 +249,8 @@ def _kept_towers(folder: Path, config: dict[str, Any], towers: Collection[str] |
 
 
 def _load_tensors(embedder: Embedder, file: Path, dropped: Collection[str]) -> None:
-    prefixes = tuple(f"backbone.{module}." for name in dropped for module in _TOWERS[name])
+    modules = embedder.backbone.tower_modules
+    prefixes = tuple(f"backbone.{module}." for name in dropped for module in modules[name])
     try:
         with safe_open(file, framework="pt") as opened:
             stored = opened.keys()

@@ -9,6 +9,7 @@ frames stands between marks of its own, after its time as a text. A document is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -49,6 +50,9 @@ class NativeProcessor(Processor):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.tokenizer.tokenizer.encode_special_tokens = True  # which a copied or pickled tokenizer forgets
+
+    def with_numbers(self, **numbers: float) -> NativeProcessor:
+        return NativeProcessor(replace(self.preprocessing, **numbers), self.tokenizer, self.layout, self.on_limit)
 
     def renewed(self, on_limit: OnLimit) -> NativeProcessor:
         return NativeProcessor(self.preprocessing, self.tokenizer, self.layout, on_limit)

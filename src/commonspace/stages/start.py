@@ -10,11 +10,9 @@ from commonspace.data.features import attach_features
 from commonspace.errors import ConfigError
 from commonspace.models.adapter_folder import check_whole
 from commonspace.models.adapters import Lora, attach
-from commonspace.models.build import ModelOptions, build_model
+from commonspace.models.build import OWN, ModelOptions, build_model, preprocessing_of
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import describe
-from commonspace.processing.preprocessing import Preprocessing
-from commonspace.processing.processor import Processor
 
 # What stays fully trained beside adapters: everything that starts untrained.
 _UNTRAINED = r"head\..*|text_layer\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
@@ -36,17 +34,16 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
     else:
         embedder = build_model(
             ModelOptions.of(model),
-            Preprocessing.of(model),
+            preprocessing_of(model),
             weights=plain["weights"],
             cache=Path(plain["paths"]["cache"]),
         )
-    fresh = embedder.processor
-    embedder.processor = Processor(fresh.preprocessing, fresh.tokenizer, on_limit=model["on_limit"])
+    embedder.processor = embedder.processor.renewed(model["on_limit"])
     if plain["data"]["features"]:
         attach_features(embedder, Path(plain["paths"]["cache"]))
     if model["lora"]["rank"]:
         lora = model["lora"]
-        adapted = rf"backbone\.text\.{embedder.backbone.linear_maps}"
+        adapted = rf"backbone\.{embedder.backbone.text_name}\.{embedder.backbone.linear_maps}"
         attach(embedder, Lora(adapted, lora["rank"], lora["alpha"], lora["dropout"], train=_UNTRAINED))
     return embedder
 
@@ -56,9 +53,10 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
     if model["name"] != backbone.name:
         raise ConfigError(f"init={folder} has a {backbone.name} backbone, the config asks for {model['name']}")
     defaults, towers = ModelOptions(backbone=backbone.pretrained), backbone.towers()
-    idle = {f"model.{name}": (model[name], getattr(defaults, name)) for name in _SET_WHEN_BUILT}
+    idle = {f"model.{name}": (model[name], getattr(defaults, name)) for name in _SET_WHEN_BUILT if name in model}
     for name, tower in (("vision", "image"), ("audio", "audio")):  # null where the folder has none
-        known = towers[tower].weights or getattr(defaults, name) if tower in towers else None
+        stock = OWN if backbone.own_towers else getattr(defaults, name)
+        known = (getattr(towers[tower], "weights", None) or stock) if tower in towers else None
         idle[f"model.{name}"] = (model[name], known)
     for name, (given, kept) in {**idle, "weights": (weights, "package")}.items():
         if given != kept:
@@ -71,9 +69,9 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
         "matryoshka_sizes": (list(embedder.matryoshka_sizes), list(model["matryoshka_sizes"])),
         "pooling": (embedder.pooling, model["pooling"]),
         "text_hidden": (built["text_hidden"], model["text_hidden"]),
-        "connector_hidden": (built["connector_hidden"], model["connector_hidden"] if towers else None),
-        **{name: (built[name], model[name]) for name in ("positions", "max_positions", "merge_beyond")},
-        "preprocessing": (embedder.processor.preprocessing.to_json(), Preprocessing.of(model).to_json()),
+        "connector_hidden": (built.get("connector_hidden"), model.get("connector_hidden") if towers else None),
+        **{name: (built.get(name), model.get(name)) for name in ("positions", "max_positions", "merge_beyond")},
+        "preprocessing": (embedder.processor.preprocessing.to_json(), preprocessing_of(model).to_json()),
     }
     for name, (have, want) in pairs.items():
         if have != want:

@@ -224,5 +224,5 @@ def test_configs_name_the_same_kinds() -> None:
     from commonspace.configuration import compose
 
     for name, kind in BACKBONES.items():
-        model = compose("train", [f"model={name}"]).model
+        model = compose("train", [f"model={name}", "data.features=false"]).model
         assert (model.name, model.backbone) == (name, kind.pretrained)

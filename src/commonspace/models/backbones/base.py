@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
+from commonspace.errors import ConfigError, ContentError
 from commonspace.processing.pieces import Pieces
+from commonspace.processing.preprocessing import Preprocessing
+from commonspace.processing.text import TextTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class Summaries(NamedTuple):
@@ -33,7 +40,7 @@ class TokenStates(NamedTuple):
 
     last_BLD: torch.Tensor
     kind_BL: torch.Tensor
-    summaries: Summaries
+    summaries: Summaries | None
 
     @property
     def mask_BL(self) -> torch.Tensor:
@@ -48,11 +55,35 @@ class Backbone(nn.Module, ABC):
 
     width        of a token state; `input_width` is that of what enters, as in `Summaries`
     max_tokens   of one content
+
+    name           of the kind: `model.name` in configs, `backbone` in a model folder's config.json
+    pretrained     name of the weights it is built from unless a config names others
+    linear_maps    regular expression of the names inside `text` that low-rank adapters go on
+    text_name      regular expression of the name of `text` itself inside the backbone
+    tower_modules  by modality the modules that serve it alone, which a model loaded without it does not have
+    own_towers     whether the towers are the pretrained model's own: they come with its weights, none may be chosen
+    has_summaries  whether `TokenStates.summaries` is there, which pooling=input_and_last reads
+    preprocessing  the class of the numbers that its processor takes
     """
 
+    name: ClassVar[str]
+    pretrained: ClassVar[str]
+    linear_maps: ClassVar[str]
+    text_name: ClassVar[str] = "text"
+    tower_modules: ClassVar[dict[str, tuple[str, ...]]]
+    own_towers: ClassVar[bool] = False
+    has_summaries: ClassVar[bool] = True
+    preprocessing: ClassVar[type[Preprocessing]] = Preprocessing
+
+    text: PreTrainedModel
     width: int
     input_width: int
     max_tokens: int
+
+    @classmethod
+    def read_tokenizer(cls, folder: Path) -> TextTokenizer:
+        """The tokenizer of the folder that the transformer's weights are read from."""
+        return TextTokenizer.from_folder(folder)
 
     @abstractmethod
     def forward(self, batch: Sequence[Pieces]) -> TokenStates:
@@ -65,3 +96,31 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def layers(self) -> list[nn.Module]:
         """Transformer layers from input to output: what layer-wise learning rates and freezing act on."""
+
+    def set_dropout(self, share: float) -> None:
+        """Dropout inside the transformer while it trains: of every place its own class has; adapters keep their own."""
+        for name, module in self.text.named_modules():
+            if isinstance(module, nn.Dropout):
+                if ".lora_dropout." not in name:
+                    module.p = share
+            elif isinstance(getattr(module, "attention_dropout", None), (int, float)):
+                module.attention_dropout = share
+
+    def set_lengths(
+        self, positions: str = "limit", max_positions: int | None = None, merge_beyond: int | None = None
+    ) -> None:
+        """What contents beyond the transformer's own positions meet; ConfigError of a kind that only has its limit."""
+        if (positions, max_positions, merge_beyond) != ("limit", None, None):
+            raise ConfigError(
+                f"model.positions, max_positions and merge_beyond: {self.name} takes {self.max_tokens} tokens by "
+                "positions of its own; leave them out"
+            )
+
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        """ContentError for a content of more tokens than the transformer has positions."""
+        longest = max(lengths)
+        if longest > self.max_tokens:
+            raise ContentError(
+                f"a content has {longest} tokens, the backbone has {self.max_tokens} positions; "
+                "shorten it or let the processor truncate (on_limit='truncate')"
+            )

@@ -21,7 +21,6 @@ from commonspace.models.backbones.connector import Connector
 from commonspace.models.backbones.layout import MEDIA, Group, Layout, groups_of
 from commonspace.models.backbones.merging import Entering, entering, merge
 from commonspace.processing.pieces import MARKS, Pieces
-from commonspace.processing.text import TextTokenizer
 
 AUDIO_POSITIONS = 375  # 30 s at 12.5 tokens a second: one window of the audio encoder
 
@@ -33,16 +32,13 @@ class InputsEmbedsBackbone(Backbone):
     place in the content; whatever the transformer does about positions it does to every token alike. A kind of backbone
     says how `text` is read and made, where its layers are, and which of their linear maps take adapters.
 
-    name          of the kind: `model.name` in configs, `backbone` in a model folder's config.json
-    pretrained    name of the weights it is built from unless a config names others
-    linear_maps   regular expression of the names inside `text` that low-rank adapters go on
-
     `set_lengths` says what contents beyond the transformer's own positions meet.
     """
 
-    name: ClassVar[str]
-    pretrained: ClassVar[str]
-    linear_maps: ClassVar[str]
+    tower_modules: ClassVar[dict[str, tuple[str, ...]]] = {
+        "image": ("vision", "image_connector"),
+        "audio": ("audio", "audio_connector"),
+    }
 
     def __init__(
         self,
@@ -88,24 +84,10 @@ class InputsEmbedsBackbone(Backbone):
     def text_of(cls, config: Mapping[str, Any]) -> PreTrainedModel:
         """The transformer that a model folder's config.json describes, its weights not yet read."""
 
-    @classmethod
-    def read_tokenizer(cls, folder: Path) -> TextTokenizer:
-        """The tokenizer of the same folder."""
-        return TextTokenizer.from_folder(folder)
-
     @staticmethod
     def output_width(text: PreTrainedModel) -> int:
         """Numbers of one token state."""
         return text.config.hidden_size
-
-    def set_dropout(self, share: float) -> None:
-        """Dropout inside the transformer while it trains: of every place its own class has; adapters keep their own."""
-        for name, module in self.text.named_modules():
-            if isinstance(module, nn.Dropout):
-                if ".lora_dropout." not in name:
-                    module.p = share
-            elif isinstance(getattr(module, "attention_dropout", None), (int, float)):
-                module.attention_dropout = share
 
     def set_lengths(
         self, positions: str = "limit", max_positions: int | None = None, merge_beyond: int | None = None
@@ -142,7 +124,7 @@ class InputsEmbedsBackbone(Backbone):
 
     def forward(self, batch: Sequence[Pieces]) -> TokenStates:
         plans = [entering(pieces, self.merge_beyond) for pieces in batch]
-        self._check_lengths(plans)
+        self.check_lengths([plan.tokens for plan in plans])
         groups, device = groups_of(batch), self.marks.weight.device
         made = [self._embed_group(group) for group in groups]
         layout = Layout.of(batch, groups, device)
@@ -230,11 +212,3 @@ class InputsEmbedsBackbone(Backbone):
         sounds = {id(piece.value): value for piece, value in zip(pieces, values, strict=True)}
         encoded_NRC = dict(zip(sounds, self.audio(torch.stack(list(sounds.values()))), strict=True))
         return torch.stack([encoded_NRC[id(piece.value)][slice(*(piece.rows or (None, None)))] for piece in pieces])
-
-    def _check_lengths(self, plans: Sequence[Entering]) -> None:
-        longest = max(plan.tokens for plan in plans)
-        if longest > self.max_tokens:
-            raise ContentError(
-                f"a content has {longest} tokens, the backbone has {self.max_tokens} positions; "
-                "shorten it or let the processor truncate (on_limit='truncate')"
-            )

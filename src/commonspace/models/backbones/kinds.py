@@ -6,8 +6,15 @@ from commonspace.models.backbones.causal_lm import CausalLMBackbone
 from commonspace.models.backbones.compact import CompactBackbone
 from commonspace.models.backbones.embedding_gemma2 import EmbeddingGemma2Backbone
 from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
+from commonspace.models.backbones.native import NativeBackbone
+from commonspace.models.backbones.omni import OmniBackbone, Qwen3OmniBackbone, Qwen3VLBackbone
 from commonspace.models.backbones.open_clip_text import OpenClipTextBackbone
 
-BACKBONES: dict[str, type[InputsEmbedsBackbone]] = {
-    kind.name: kind for kind in (CompactBackbone, CausalLMBackbone, EmbeddingGemma2Backbone, OpenClipTextBackbone)
-}
+# A text transformer with towers of our choice around it, or a multimodal one whole.
+BACKBONES: dict[str, type[InputsEmbedsBackbone] | type[NativeBackbone]] = {
+    kind.name: kind
+    for kind in (
+        CompactBackbone, CausalLMBackbone, EmbeddingGemma2Backbone, OpenClipTextBackbone,
+        OmniBackbone, Qwen3OmniBackbone, Qwen3VLBackbone,
+    )
+}  # fmt: skip
