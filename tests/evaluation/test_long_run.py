@@ -20,9 +20,9 @@ from tests.models.tiny import tiny_embedder
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of a random model on six dev pages among thirty."""
+    """Results of a random model on four dev pages among thirty."""
     root = tmp_path_factory.mktemp("long")
-    for split, pages in (("dev", [page(f"p{n}") for n in range(6)]), ("train", OTHERS)):
+    for split, pages in (("dev", [page(f"p{n}") for n in range(4)]), ("train", OTHERS)):
         records = [
             replace(record(p.key, "document", p.concept, p.title, ("en", Content(Document(*p.parts)))), source="gimp")
             for p in pages
@@ -51,7 +51,7 @@ def test_rows_say_what_entered_and_what_it_cost(output: Path) -> None:
     rows = rows_of(output)
     assert len(rows) == 3 * 4
     for (method, axis, asked), row in rows.items():
-        assert (row.row.queries, row.row.pool, row.row.split, row.row.task) == (6, 6, "dev", "long")
+        assert (row.row.queries, row.row.pool, row.row.split, row.row.task) == (4, 4, "dev", "long")
         assert row.seconds > 0 and row.row.ci95 is not None and row.row.command is not None
         assert (row.parts == asked) if axis == "parts" else (asked - 24 < row.tokens <= asked)
         wanted = {"limit": min(row.tokens, 128), "restart": row.tokens, "merged": min(row.tokens, 64)}[method]

@@ -138,6 +138,12 @@ def test_a_caption_does_not_find_itself_on_its_page(tmp_path: Path) -> None:
     assert ways[ways["direction"] == "caption->page"]["rank"].mean() > 3
 
 
+def test_others_are_in_the_pool_and_ask_nothing(tmp_path: Path) -> None:
+    pages = read_pages(pages_of(tmp_path), "heldout")
+    done, _ = evaluate_pages(Words(lambda content: ""), pages[:4], SCORED, "heldout", others=pages[4:], draws=50)
+    assert set(done.ranks["concept"]) == {"p1", "p2", "p3"} and set(done.ranks["pool"]) == {8}
+
+
 def test_no_page_with_figures_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of 8 pages has 4 figures"):
         evaluate_pages(HashModel(str), read_pages(pages_of(tmp_path), "heldout"), SCORED, "heldout", least=4)

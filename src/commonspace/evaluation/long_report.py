@@ -21,7 +21,7 @@ _PAGES = (
     "caption->page: one caption asks for its page, from which it is taken out. `manual_page` is all of the page, "
     "`manual_text` its text alone, `manual_images` its images alone. Queries are of pages with at least three "
     "captioned figures (of every one of them in the differences, which resample pages; p values by Holm over four), "
-    "pools hold all pages with one.\n\n"
+    "pools hold all pages with one, of training too unless that was left out.\n\n"
 )
 _LONG = (
     "The title of a manual page asks for the content that holds it among pages of training, of so many parts, or of so "

@@ -7,8 +7,9 @@ in three forms of the page (all of it; its text alone; its images alone):
 page->captions   the page without any of its captions asks for the set of them, one content
 caption->page    one caption asks for its page without that caption; all other pages keep theirs
 
-Queries are of pages with at least `least` captioned figures, pools hold every page with one. A caption that several
-pages have, or that the rest of its own page repeats, asks nothing and is left out.
+Queries are of pages with at least `least` captioned figures. Pools hold every page with one, of training too where
+asked for: among the few pages of a split the text alone leaves little to find. A caption that several pages have, or
+that the rest of its own page repeats, asks nothing and is left out.
 """
 
 from __future__ import annotations
@@ -106,17 +107,24 @@ def _inner(content: Content) -> Parts:
 
 
 def evaluate_pages(
-    model: Embeds, pages: Sequence[ManualPage], scored: Scored, split: str, *, least: int = 3, draws: int = DRAWS
+    model: Embeds,
+    pages: Sequence[ManualPage],
+    scored: Scored,
+    split: str,
+    *,
+    others: Sequence[ManualPage] = (),
+    least: int = 3,
+    draws: int = DRAWS,
 ) -> tuple[Evaluated, list[Compared]]:
     """Rows and ranks of both questions in all forms, and the page's paired differences from its text and its images.
 
-    Differences are over every query, resampling pages; p values by Holm over the four of a metric. Raises DataError
-    where no page has `least` captioned figures.
+    `others` are in the pools and ask nothing. Differences are over every query, resampling pages; p values by Holm over
+    the four of a metric. Raises DataError where no page has `least` captioned figures.
     """
     asking = [row for row, page in enumerate(pages) if len(page.captions) >= least]
     if not asking:
         raise DataError(f"none of {len(pages)} pages has {least} figures with a caption; nothing to ask")
-    embed = _Remembering(model)
+    embed, pages = _Remembering(model), [*pages, *others]
     tables: dict[tuple[str, str], pd.DataFrame] = {}
     for form in FORMS:
         tables[TO_CAPTIONS, form] = _to_captions(embed, pages, asking, form, scored, split)
@@ -155,6 +163,8 @@ def _to_page(
     embed: _Remembering, pages: Sequence[ManualPage], asking: Sequence[int], form: str, scored: Scored, split: str
 ) -> pd.DataFrame:
     pairs = [(row, caption) for row in asking for caption in asked_of(pages, row)]
+    if not pairs:
+        raise DataError("every caption stands on several pages or in its page's text; none is left to ask for its page")
     queries = [Content(caption) for _, caption in pairs]
     whole = [form_of(page.parts, form) for page in pages]
     query_QE, scores_QG = embed(queries), embed(queries) @ embed(whole).T

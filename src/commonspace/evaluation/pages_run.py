@@ -38,15 +38,17 @@ def main(config: DictConfig) -> None:
     if data["features"]:
         attach_features(model, Path(plain["paths"]["cache"]))
     model.set_lengths(plain["positions"], _MOST, max_tokens=_MOST, max_text_tokens=_MOST, max_images=_IMAGES)
-    pages = read_pages(Path(plain["paths"]["data"]) / data["tier"], data["split"])
+    root = Path(plain["paths"]["data"]) / data["tier"]
+    pages = read_pages(root, data["split"])
+    others = read_pages(root, plain["distractors"]) if plain["distractors"] else []
     scored = scored_folder(folder, plain["name"])
     done, found = evaluate_pages(
-        InPrecision(model, plain["precision"]), pages, scored, data["split"], least=plain["least"],
+        InPrecision(model, plain["precision"]), pages, scored, data["split"], others=others, least=plain["least"],
         draws=plain["bootstrap"],
     )  # fmt: skip
     path = save(output / FOLDER, [done])
     write_comparisons(output / FOLDER, [*_of_others(output / FOLDER, scored.model), *found])
-    console.print(f"{path}: {len(done.rows)} rows of {len(pages)} pages", soft_wrap=True)
+    console.print(f"{path}: {len(done.rows)} rows, {len(pages)} pages among {len(others)} of training", soft_wrap=True)
     for one in found:
         console.print(said(one), soft_wrap=True)
     if data["split"] == "heldout" and report.models(output):
