@@ -110,11 +110,10 @@ class OpenClipTextBackbone(InputsEmbedsBackbone):
 
     def set_dropout(self, share: float) -> None:
         """Dropout of attention weights while training: open_clip's blocks have no other."""
+        super().set_dropout(share)
         for module in self.text.modules():
             if isinstance(module, nn.MultiheadAttention):
                 module.dropout = share
-            elif isinstance(module, nn.Dropout):
-                module.p = share
 
     def layers(self) -> list[nn.Module]:
         return list(self.text.tower.transformer.resblocks)
