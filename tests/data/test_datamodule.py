@@ -194,11 +194,12 @@ def test_packing_keeps_marks_and_clips_of_backbones_with_their_own(two_tasks, pr
     pieces = (
         Piece("mark", torch.tensor([7, 8]), 2), Piece("image", clip, 4, rows=(0, 4), step=0.5),
         Piece("mark", torch.tensor(3), 1), Piece("image", clip, 2, rows=(4, 6), step=0.5),
+        Piece("image", clip[0], 6, grid=(2, 3)),
     )  # fmt: skip
     batch.query[0] = Pieces(pieces)
     kept = unpack(pack(batch)).query[0].pieces
-    assert [(p.kind, p.tokens, p.rows, p.step, p.value.tolist()) for p in kept] == [
-        (p.kind, p.tokens, p.rows, p.step, p.value.tolist()) for p in pieces
+    assert [(p.kind, p.tokens, p.rows, p.grid, p.step, p.value.tolist()) for p in kept] == [
+        (p.kind, p.tokens, p.rows, p.grid, p.step, p.value.tolist()) for p in pieces
     ]
     assert kept[1].value is kept[3].value
 

@@ -55,9 +55,9 @@ class Batch:
         return unpack(pack(self).to(device, non_blocking))
 
 
-# A piece without its value: kind, tokens, whether a feature, rows, step, number of its value. A learned mark is its own
-# number.
-_Spec = tuple[str, int, bool, tuple[int, int] | None, float, int] | int
+# A piece without its value: kind, tokens, whether a feature, rows, grid, step, number of its value. A learned mark is
+# its own number.
+_Spec = tuple[str, int, bool, tuple[int, int] | None, tuple[int, int] | None, float, int] | int
 
 
 @dataclass
@@ -90,7 +90,7 @@ def pack(batch: Batch) -> PackedBatch:
             numbers[id(value)] = len(shapes)
             shapes.append((value.dtype, tuple(value.shape)))
             parts.setdefault(value.dtype, []).append(value.reshape(-1))
-        return piece.kind, piece.tokens, piece.is_feature, piece.rows, piece.step, numbers[id(value)]
+        return piece.kind, piece.tokens, piece.is_feature, piece.rows, piece.grid, piece.step, numbers[id(value)]
 
     every = chain(batch.query, batch.positive, *batch.negatives)
     contents = [([spec(piece) for piece in content.pieces], content.truncated) for content in every]
@@ -111,8 +111,8 @@ def unpack(packed: PackedBatch) -> Batch:
     def piece(spec: _Spec) -> Piece:
         if isinstance(spec, int):
             return _mark(spec, device)
-        kind, tokens, is_feature, rows, step, number = spec
-        return Piece(kind, values[number], tokens, is_feature, rows, step)
+        kind, tokens, is_feature, rows, grid, step, number = spec
+        return Piece(kind, values[number], tokens, is_feature, rows, grid, step)
 
     contents = iter([Pieces(tuple(map(piece, specs)), truncated) for specs, truncated in packed.contents])
     size = len(packed.counts)
