@@ -25,7 +25,7 @@ FLOORS = (
     {"evaluation"},
     {"mining", "export", "serving", "embed"},
     {"stages"},
-    {"fingerprints", "child", "contradictions", "commands"},
+    {"fingerprints", "child", "contradictions", "model_contradictions", "commands"},
     {"configuration"},
     {"recipe_view", "doctor", "multirun", "planning"},
     {"recipe", "cli"},

@@ -33,7 +33,6 @@ from commonspace.models.backbones.merging import entering
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import InPrecision
-from commonspace.processing.processor import Processor
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -78,7 +77,7 @@ def main(config: DictConfig) -> None:
     model = Embedder.load(folder).to(best_device())
     if model.backbone.own_towers:
         raise ConfigError(f"{folder}: a {model.backbone.name} lays pages out by itself; this compares ways of ours")
-    model.processor = Processor(model.processor.preprocessing, model.processor.tokenizer, on_limit="truncate")
+    model.processor = model.processor.renewed("truncate")
     if data["features"]:
         attach_features(model, Path(plain["paths"]["cache"]))
     root = Path(plain["paths"]["data"]) / data["tier"]

@@ -23,7 +23,7 @@ from commonspace.processing.native_media import Clip, NativeReader
 from commonspace.processing.native_preprocessing import NativePreprocessing
 from commonspace.processing.pdf import Page
 from commonspace.processing.pieces import Piece
-from commonspace.processing.processor import OnLimit, Processor, _Group, _text_piece
+from commonspace.processing.processor import Group, OnLimit, Processor, text_piece
 from commonspace.processing.text import TextTokenizer
 
 
@@ -61,7 +61,7 @@ class NativeProcessor(Processor):
         """ConfigError: the towers belong to the model, and what they give is not kept."""
         raise ConfigError("outputs of a model's own towers are not kept as features; set data.features=false")
 
-    def _part(self, part: Opened) -> list[Piece | _Group]:
+    def _part(self, part: Opened) -> list[Piece | Group]:
         if isinstance(part, Text):
             return self._text(part.text)
         if isinstance(part, Audio):
@@ -72,10 +72,10 @@ class NativeProcessor(Processor):
             return [node for sheet in part.inner for node in self._sheet(sheet)]
         return [self._image(part, 0)]
 
-    def _image(self, part: Image | Page, grid: int) -> _Group:
+    def _image(self, part: Image | Page, grid: int) -> Group:
         return self._between("image", self._reader.image(part))
 
-    def _clip(self, part: Video) -> list[Piece | _Group]:
+    def _clip(self, part: Video) -> list[Piece | Group]:
         clip, mel_MT = self._reader.clip(part), self._reader.soundtrack(part)
         if self.layout.stamped:
             return self._stamped(clip)
@@ -86,22 +86,22 @@ class NativeProcessor(Processor):
         runs = self.layout.interleaved(steps, per, seconds, self._reader.sound_tokens(mel_MT))
         return [self._between("sounding", *_shared_out(runs, clip, mel_MT))]
 
-    def _stamped(self, clip: Clip) -> list[Piece | _Group]:
+    def _stamped(self, clip: Clip) -> list[Piece | Group]:
         """Each step with its time before it, the middle of its frames' own."""
-        nodes: list[Piece | _Group] = []
+        nodes: list[Piece | Group] = []
         size = self.layout.frames_per_step
         for start in range(0, len(clip.seconds), size):
             times = clip.seconds[start : start + size]
             stamp = f"<{(times[0] + times[-1]) / 2:.1f} seconds>"
             frames_F3HW = clip.frames_F3HW[start : start + size]
             step = Piece("image", frames_F3HW, self._reader.tokens(frames_F3HW), step=clip.step)
-            nodes.append(_Group("", (_text_piece(self.tokenizer.ids(stamp)), self._between("video", step))))
+            nodes.append(Group("", (text_piece(self.tokenizer.ids(stamp)), self._between("video", step))))
         return nodes
 
-    def _between(self, kind: str, *pieces: Piece) -> _Group:
+    def _between(self, kind: str, *pieces: Piece) -> Group:
         """Pieces between the model's own marks, never cut apart."""
         before, after = (Piece("mark", torch.tensor(ids), len(ids)) for ids in self.layout.marks[kind])
-        return _Group("", (before, *pieces, after))
+        return Group("", (before, *pieces, after))
 
     def _text(self, text: str, label: str = "") -> list[Piece]:
         pieces = super()._text(text, label)

@@ -32,14 +32,15 @@ OnLimit = Literal["error", "truncate"]
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Pieces between a begin and an end mark; `kind` names the marks. Without a kind: no marks, and never cut apart."""
 
     kind: str
-    inner: tuple[Piece | _Group, ...]
+    inner: tuple[Piece | Group, ...]
 
     @property
     def tokens(self) -> int:
+        """Of all inside, and of the marks."""
         return 2 * bool(self.kind) + sum(node.tokens for node in self.inner)
 
 
@@ -107,47 +108,47 @@ class Processor:
             note(text)
         return parts
 
-    def _nodes(self, parts: list[Opened], start: str) -> list[Piece | _Group]:
-        nodes: list[Piece | _Group] = []
+    def _nodes(self, parts: list[Opened], start: str) -> list[Piece | Group]:
+        nodes: list[Piece | Group] = []
         for part in parts:
             if isinstance(part, Text):
                 part, start = Text(start + part.text), ""
             nodes.extend(self._part(part))
         return nodes
 
-    def _part(self, part: Opened) -> list[Piece | _Group]:
+    def _part(self, part: Opened) -> list[Piece | Group]:
         if isinstance(part, Text):
             return self._text(part.text)
         if isinstance(part, Image):
             return [self._image(part, self.preprocessing.image_grid)]
         if isinstance(part, Audio):
-            return [_Group("audio", (self._media.audio(part),))]
+            return [Group("audio", (self._media.audio(part),))]
         if isinstance(part, Video):
             return [self._video(part)]
-        return [_Group("document", tuple(node for sheet in part.inner for node in self._sheet(sheet)))]
+        return [Group("document", tuple(node for sheet in part.inner for node in self._sheet(sheet)))]
 
-    def _sheet(self, sheet: Sheet) -> list[Piece | _Group]:
+    def _sheet(self, sheet: Sheet) -> list[Piece | Group]:
         if isinstance(sheet, Text):
             return self._text(sheet.text)
-        image: list[Piece | _Group] = [self._image(sheet, self.preprocessing.document_grid)]
+        image: list[Piece | Group] = [self._image(sheet, self.preprocessing.document_grid)]
         layer = page_text(sheet) if isinstance(sheet, Page) and sheet.pdf.text else ""
         if not layer:
             return image
         words = self._text(layer, f"{sheet.label}: ")
         return [*words, *image] if sheet.pdf.text == "before" else [*image, *words]
 
-    def _image(self, part: Image | Page, grid: int) -> _Group:
-        return _Group("image", (self._media.image(part, grid),))
+    def _image(self, part: Image | Page, grid: int) -> Group:
+        return Group("image", (self._media.image(part, grid),))
 
-    def _video(self, part: Video) -> _Group:
-        frames: list[Piece | _Group] = [*self._media.frames(part)]
+    def _video(self, part: Video) -> Group:
+        frames: list[Piece | Group] = [*self._media.frames(part)]
         sounds = self._media.soundtrack(part, len(frames))
         if self.preprocessing.video_timestamps:
             times = self._media.seconds(part)
-            stamps = [_text_piece(self.tokenizer.ids(timestamp(seconds))) for seconds in times]
-            frames = [_Group("", pair) for pair in zip(stamps, frames, strict=True)]
+            stamps = [text_piece(self.tokenizer.ids(timestamp(seconds))) for seconds in times]
+            frames = [Group("", pair) for pair in zip(stamps, frames, strict=True)]
         pairs = (node for pair in zip(frames, sounds, strict=True) for node in pair)
-        return _Group("video", tuple(node for node in pairs if node is not None))
+        return Group("video", tuple(node for node in pairs if node is not None))
 
     def _text(self, text: str, label: str = "") -> list[Piece]:
         """The ids of a text; `label` names a page whose text layer it is."""
@@ -162,13 +163,13 @@ class Processor:
                 )
             note(f"{shown}: cut from {count} to {limit} tokens")
             ids = ids[: limit - self._specials]
-        return [_text_piece(ids)] if ids else []
+        return [text_piece(ids)] if ids else []
 
     @property
     def _specials(self) -> int:
         return len(self.tokenizer.start) + len(self.tokenizer.end)
 
-    def _limit_tokens(self, nodes: list[Piece | _Group]) -> list[Piece]:
+    def _limit_tokens(self, nodes: list[Piece | Group]) -> list[Piece]:
         limit = self.preprocessing.max_tokens
         count = sum(node.tokens for node in nodes) + self._specials
         if count <= limit:
@@ -183,9 +184,9 @@ class Processor:
         note(f"cut from {count} to {left} tokens")
         return kept
 
-    def _fit(self, nodes: tuple[Piece | _Group, ...] | list[Piece | _Group], room: int) -> list[Piece | _Group]:
+    def _fit(self, nodes: tuple[Piece | Group, ...] | list[Piece | Group], room: int) -> list[Piece | Group]:
         """The beginning of `nodes` that fits in `room` tokens; texts, sounds, videos and documents are cut inside."""
-        kept: list[Piece | _Group] = []
+        kept: list[Piece | Group] = []
         for node in nodes:
             if node.tokens > room:
                 rest = self._cut(node, room)
@@ -194,33 +195,34 @@ class Processor:
             room -= node.tokens
         return kept
 
-    def _cut(self, node: Piece | _Group, room: int) -> Piece | _Group | None:
-        if isinstance(node, _Group):
+    def _cut(self, node: Piece | Group, room: int) -> Piece | Group | None:
+        if isinstance(node, Group):
             inner = self._fit(node.inner, room - 2) if node.kind else []
             return replace(node, inner=tuple(inner)) if inner else None
         if room < 1 or node.kind in ("image", "mark"):
             return None
         if node.kind == "audio":
             return self._media.cut_audio(node, 0, room)
-        return _text_piece(node.value[:room])
+        return text_piece(node.value[:room])
 
     def _between_specials(self, pieces: list[Piece]) -> tuple[Piece, ...]:
         """The tokenizer's own start and end tokens around a content, in the text piece there where there is one."""
         start, end = self.tokenizer.start, self.tokenizer.end
         if not pieces:
-            return (_text_piece([*start, *end]),)
+            return (text_piece([*start, *end]),)
         if pieces[0].kind == "text":
-            pieces = [_text_piece([*start, *pieces[0].value.tolist()]), *pieces[1:]]
+            pieces = [text_piece([*start, *pieces[0].value.tolist()]), *pieces[1:]]
         elif start:
-            pieces = [_text_piece(start, "special"), *pieces]
+            pieces = [text_piece(start, "special"), *pieces]
         if pieces[-1].kind == "text":
-            pieces = [*pieces[:-1], _text_piece([*pieces[-1].value.tolist(), *end])]
+            pieces = [*pieces[:-1], text_piece([*pieces[-1].value.tolist(), *end])]
         elif end:
-            pieces = [*pieces, _text_piece(end, "special")]
+            pieces = [*pieces, text_piece(end, "special")]
         return tuple(pieces)
 
 
-def _text_piece(ids: list[int] | torch.Tensor, kind: Literal["text", "special"] = "text") -> Piece:
+def text_piece(ids: list[int] | torch.Tensor, kind: Literal["text", "special"] = "text") -> Piece:
+    """A piece of token ids."""
     value = torch.as_tensor(ids, dtype=torch.int64)
     return Piece(kind, value, len(value))
 
@@ -229,9 +231,9 @@ def _mark(name: str) -> Piece:
     return Piece("mark", torch.tensor(MARKS.index(name)), 1)
 
 
-def _flat(nodes: list[Piece | _Group] | tuple[Piece | _Group, ...]) -> Iterator[Piece]:
+def _flat(nodes: list[Piece | Group] | tuple[Piece | Group, ...]) -> Iterator[Piece]:
     for node in nodes:
-        if isinstance(node, _Group):
+        if isinstance(node, Group):
             yield from [_mark(f"begin_{node.kind}")] if node.kind else []
             yield from _flat(node.inner)
             yield from [_mark(f"end_{node.kind}")] if node.kind else []

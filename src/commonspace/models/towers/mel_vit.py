@@ -13,9 +13,8 @@ Legend: N sounds, M mel bins, T mel frames, R rows, L patches, C width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from commonspace.errors import ConfigError, ContentError
-from commonspace.models.towers.fingerprint import weights_fingerprint
 from commonspace.models.towers.timm_weights import bare_trunk, load_timm_tensors, read_timm_config
+from commonspace.models.towers.trunk import Described
 from commonspace.processing.preprocessing import Preprocessing
 
 
@@ -39,7 +38,7 @@ class MelVitConfig:
     std: float
 
 
-class MelVitTower(nn.Module):
+class MelVitTower(Described):
     """A timm vision transformer over a sound's own length.
 
     Positions are cut to the length, as Whisper's, instead of stretched: a moment has the same position in every sound.
@@ -89,25 +88,11 @@ class MelVitTower(nn.Module):
         """The tower of a model folder's config.json, its weights not yet read: inverse of `describe`."""
         return cls(MelVitConfig(**value))
 
-    def describe(self) -> dict[str, Any]:
-        """The config as JSON values."""
-        return asdict(self.config)
-
     def check(self, preprocessing: Preprocessing) -> None:
         """ConfigError where sounds come with other mel bins or at other rows than this tower's."""
         for name, own in (("audio_mels", self.bins), ("audio_frames_per_row", self.patch)):
             if (given := getattr(preprocessing, name)) != own:
                 raise ConfigError(f"model.{name}={given}: {self.config.architecture} takes {own}; set it to that")
-
-    @property
-    def frozen(self) -> bool:
-        """Whether no parameter trains, so that outputs may be cached."""
-        return not any(parameter.requires_grad for parameter in self.trunk.parameters())
-
-    @property
-    def fingerprint(self) -> str:
-        """Of weights and config: equal fingerprints give equal features."""
-        return weights_fingerprint(self.trunk, json.dumps(asdict(self.config), sort_keys=True))
 
     def train(self, mode: bool = True) -> MelVitTower:
         """As in torch; a frozen trunk stays in evaluation mode, so dropout never touches cached features."""

@@ -18,7 +18,28 @@ from commonspace.models.towers.fingerprint import weights_fingerprint
 from commonspace.processing.preprocessing import Preprocessing
 
 
-class TrunkTower(nn.Module):
+class Described(nn.Module):
+    """A `trunk` that a `config`, a dataclass of plain values, says all of but its weights."""
+
+    config: Any
+    trunk: nn.Module
+
+    def describe(self) -> dict[str, Any]:
+        """The config as JSON values."""
+        return asdict(self.config)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether no parameter trains, so that outputs may be cached."""
+        return not any(parameter.requires_grad for parameter in self.trunk.parameters())
+
+    @property
+    def fingerprint(self) -> str:
+        """Of weights and config: equal fingerprints give equal features."""
+        return weights_fingerprint(self.trunk, json.dumps(asdict(self.config), sort_keys=True))
+
+
+class TrunkTower(Described):
     """A pretrained `trunk` under a `config` (a dataclass of plain values with `mean` and `std`), `width` numbers a row.
 
     BatchNorm statistics never move, whatever trains. `frozen` tells whether features may be cached.
@@ -28,8 +49,6 @@ class TrunkTower(nn.Module):
     """
 
     kind: ClassVar[str]
-    config: Any
-    trunk: nn.Module
     width: int
     weights: str | None = None
 
@@ -46,20 +65,6 @@ class TrunkTower(nn.Module):
     @abstractmethod
     def check(self, preprocessing: Preprocessing) -> None:
         """ConfigError where images come in a form that this tower does not take."""
-
-    def describe(self) -> dict[str, Any]:
-        """The config as JSON values."""
-        return asdict(self.config)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether no parameter trains, so that outputs may be cached."""
-        return not any(parameter.requires_grad for parameter in self.trunk.parameters())
-
-    @property
-    def fingerprint(self) -> str:
-        """Of weights and config: equal fingerprints give equal features."""
-        return weights_fingerprint(self.trunk, json.dumps(asdict(self.config), sort_keys=True))
 
     def train(self, mode: bool = True) -> Self:
         """As in torch, but frozen stages and all BatchNorm stay in evaluation mode."""
