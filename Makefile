@@ -16,7 +16,7 @@ mini: $(STAMP)
 	$(BIN)/commonspace recipe $(TIER)
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/ty check src data_prep
