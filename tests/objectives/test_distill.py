@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from commonspace.errors import ConfigError
-from commonspace.objectives.distill import embedding_match, in_batch_score_match, score_match
+from commonspace.objectives.distill import InBatchTeacher, embedding_match, in_batch_score_match, score_match
 from commonspace.objectives.nce import bidirectional_nce, nce_loss
 from commonspace.objectives.nce_options import NCEOptions
 
@@ -63,7 +63,7 @@ def test_a_teacher_sure_of_the_positive_is_the_classification_loss():
 def test_in_batch_scores_are_two_divergences_of_plain_softmaxes():
     query, positive = torch.randn(2, 5, 6, dtype=torch.float64)
     scores = torch.randn(5, 5, dtype=torch.float64)
-    loss, _ = in_batch_score_match(query, positive, teacher_BB=scores, temperature=0.1, teacher_temperature=0.2)
+    loss, _ = in_batch_score_match(query, positive, teacher=InBatchTeacher.of(scores, 0.2), temperature=0.1)
     student = F.cosine_similarity(query[:, None], positive[None], dim=-1) / 0.1
     teacher = scores / 0.2
     expected = sum(
@@ -76,8 +76,8 @@ def test_in_batch_scores_are_two_divergences_of_plain_softmaxes():
 def test_a_teacher_sure_of_its_pairs_is_the_contrastive_loss_with_its_mask():
     query, positive = torch.randn(2, 6, 8, dtype=torch.float64, requires_grad=True)
     ids = {"query_ids": torch.tensor([0, 1, 2, 3, 4, 0]), "positive_ids": torch.tensor([0, 1, 1, 3, 4, 5])}
-    sure = {"teacher_BB": torch.eye(6), "teacher_temperature": 1e-3}
-    loss, report = in_batch_score_match(query, positive, temperature=0.1, **sure, **ids)
+    sure = InBatchTeacher.of(torch.eye(6), 1e-3, **ids)
+    loss, report = in_batch_score_match(query, positive, teacher=sure, temperature=0.1)
     expected, plain = bidirectional_nce(query, positive, temperature=0.1, **ids)
     torch.testing.assert_close(loss, expected)
     assert report["agreement"] == pytest.approx(plain["accuracy"].item())
@@ -86,7 +86,25 @@ def test_a_teacher_sure_of_its_pairs_is_the_contrastive_loss_with_its_mask():
 def test_a_student_that_agrees_has_no_loss_and_the_teacher_no_gradient():
     query, positive = (torch.randn(5, 6, dtype=torch.float64, requires_grad=True) for _ in range(2))
     scores = F.normalize(query, dim=-1) @ F.normalize(3 * positive, dim=-1).T
-    loss, report = in_batch_score_match(query, positive, teacher_BB=scores, temperature=0.1, teacher_temperature=0.1)
+    loss, report = in_batch_score_match(query, positive, teacher=InBatchTeacher.of(scores, 0.1), temperature=0.1)
     assert loss.item() == pytest.approx(0, abs=1e-12) and report["agreement"] == 1
-    loss.backward()
+    loss.backward()  # through the student alone
     assert query.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"teacher": InBatchTeacher.of(torch.eye(4), 0.1)}, r"\[B, E\], \[B, E\] and \[B, B\]"),
+        ({"temperature": torch.ones(5)}, "one value"),
+    ],
+)
+def test_wrong_shapes_of_a_batchs_scores_are_refused(change, message):
+    arguments = {"teacher": InBatchTeacher.of(torch.eye(5), 0.1), "temperature": 0.1} | change
+    with pytest.raises(ConfigError, match=message):
+        in_batch_score_match(torch.ones(5, 6), torch.ones(5, 6), **arguments)
+
+
+def test_a_teachers_scores_are_square():
+    with pytest.raises(ConfigError, match=r"\(4, 5\); they must be \[B, B\]"):
+        InBatchTeacher.of(torch.ones(4, 5), 0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -29,14 +30,38 @@ def two_processes(tmp_path_factory) -> list[dict]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), cases.runs(2))
 def test_two_processes_equal_one(name, mode, reference, two_processes):
-    assert_same_weights(two_processes, f"{name}/{mode}", reference[name])
+    clipped = mode.endswith("step")
+    expected = cases.train(cases.LOSSES[name], "clipped_reference") if clipped else reference[name]
+    assert_same_weights(two_processes, f"{name}/{mode}", expected)
+    assert not clipped or any(not torch.equal(expected[key], reference[name][key]) for key in expected)
 
 
 @pytest.mark.slow
 def test_four_processes_equal_one(reference, tmp_path):
     results = run(4, tmp_path)
-    for key in results[0]:
-        assert_same_weights(results, key, reference[key.split("/")[0]])
+    for name, mode in cases.runs(4):
+        assert_same_weights(results, f"{name}/{mode}", reference[name])
+
+
+@pytest.mark.slow
+def test_labels_point_at_positives_when_hard_negatives_are_gathered(two_processes):
+    """All wrong targets are orthogonal: equation 2 has 7 of the batch and 8 hard negatives beside the positive."""
+    wrong = cases.BATCH - 1 + sum(cases.COUNTS)
+    for result in two_processes:
+        facts = result["facts"]
+        assert facts["accuracy"] == 1 and facts["negatives"] == wrong
+        assert float(facts["loss"]) == pytest.approx(math.log(1 + wrong * math.exp(-1 / 0.5)), abs=1e-12)
+
+
+@pytest.mark.slow
+def test_what_nobody_uses_keeps_no_gradient_and_shares_of_any_size_come_together(two_processes):
+    for result in two_processes:
+        facts = result["facts"]
+        assert facts["has_gradient"].tolist() == [True, True, False]
+        assert facts["bias_gradients"].tolist() == [[0.5, 0.5], [0.5, 0.5]], "a mean, not a sum"
+        assert facts["any"].tolist() == [True, False]
+        drawn = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(facts["shares"], drawn), "the second process holds none"
 
 
 @pytest.mark.parametrize("name", cases.LOSSES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,10 +12,14 @@ from torch.utils.checkpoint import checkpoint
 
 from commonspace.errors import ConfigError
 from commonspace.models.adapters import Lora, attach
+from commonspace.objectives.cosent import cosent_loss
+from commonspace.objectives.distill import InBatchTeacher, in_batch_score_match
 from commonspace.objectives.gradcache import cached_backward, token_chunks
 from commonspace.objectives.matryoshka import matryoshka
-from commonspace.objectives.nce import nce_loss, pad_negatives
+from commonspace.objectives.nce import bidirectional_nce, nce_loss, pad_negatives
 from commonspace.objectives.nce_options import NCEOptions
+from commonspace.objectives.sigmoid import sigmoid_loss
+from commonspace.objectives.spread import with_spread
 from commonspace.objectives.temperature import Temperature
 
 PAIRS, WIDTH, SIZE = 9, 16, 12
@@ -121,6 +126,51 @@ def test_cached_equals_plain_for_every_parameter(flags, dtype, tolerance, dropou
     assert case.report["chunks"] == len(chunks) and case.report["replay_error"] < tolerance
 
 
+def in_batch(queries: Tensor, positives: Tensor, _: Tensor | None, *, temperature: Tensor, **__) -> tuple:
+    teacher = torch.randn(PAIRS, PAIRS, generator=torch.Generator().manual_seed(5), dtype=queries.dtype)
+    return in_batch_score_match(queries, positives, teacher=InBatchTeacher.of(teacher, 0.3), temperature=temperature)
+
+
+def graded(queries: Tensor, positives: Tensor, _: Tensor | None, *, temperature: Tensor, **__) -> tuple:
+    return cosent_loss(queries, positives, scores=torch.arange(PAIRS), temperature=temperature)
+
+
+def nce_with(loss_fn: Callable, **options) -> Callable:
+    return lambda *vectors, **given: loss_fn(*vectors, **{**given, "options": NCEOptions(**options)})
+
+
+def sigmoid(*vectors: Tensor | None, options: NCEOptions, **given) -> tuple:
+    return sigmoid_loss(*vectors, bias=-1.0, chunk_rows=options.chunk_rows, **given)
+
+
+OBJECTIVES: dict[str, Callable] = {
+    "same_tower": nce_with(nce_loss, same_tower="both", mask_margin=0.5),
+    "hardness": nce_with(nce_loss, hardness_alpha=9.0, hardness_on="all", chunk_rows=2),
+    "hard_hardness": nce_with(nce_loss, hardness_alpha=5.0),
+    "share_negatives": nce_with(nce_loss, share_negatives=True, chunk_rows=5),
+    "classification": nce_with(nce_loss, classification=True),
+    "bidirectional": bidirectional_nce,
+    "sigmoid": sigmoid,
+    "spread": with_spread(nce_loss, 0.5),
+    "in_batch": in_batch,
+    "cosent": graded,
+}
+
+
+@pytest.mark.parametrize("mrl", [False, True])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_any_objective_is_cached_with_its_gradient(name, mrl):
+    case = Case(dropout=0.2, negatives=True, lora=True, checkpointing=True)
+    case.loss = matryoshka(OBJECTIVES[name], (4, SIZE)) if mrl else OBJECTIVES[name]
+    chunks = token_chunks([len(item) for item in case.items], budget=30)
+    loss, expected = case.plain(chunks)
+    cached_loss, found = case.cached(chunks)
+    torch.testing.assert_close(cached_loss, loss, rtol=1e-6, atol=0)
+    for key, gradient in expected.items():
+        assert gradient.norm() > 0, f"{key}: the comparison would say nothing"
+        assert (found[key] - gradient).norm() < 1e-6 * gradient.norm(), key
+
+
 def test_dropout_was_in_effect():
     """Guards the grid above: with another random state the plain gradient is another."""
     case = Case(dropout=0.3)
@@ -222,6 +272,34 @@ def test_only_one_chunk_of_graph_is_alive():
         return most[0]
 
     assert most_kept([[i] for i in range(18)]) < most_kept([list(range(18))]) / 3
+
+
+def test_memory_grows_with_the_chunk_and_not_with_the_batch():
+    """Twice, four and eight times the batch in chunks of one size: the graph alive stays what one chunk needs."""
+
+    def most_kept(pairs: int) -> int:
+        encoder, kept, most = Encoder(), [0], [0]
+        items = [[1 + (i + j) % 49 for j in range(6)] for i in range(2 * pairs)]
+
+        def encode(batch: list[list[int]]) -> Tensor:
+            kept[0] = 0
+            return encoder(batch)
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept[0] += tensor.numel()
+            most[0] = max(most[0], kept[0])
+            return tensor
+
+        def loss_fn(vectors_NE: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+            kept[0] = -(10**9)  # the loss's own, linear in the batch when chunked, is held elsewhere
+            return nce_loss(*vectors_NE.chunk(2), temperature=0.1, options=NCEOptions(chunk_rows=4))
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            cached_backward(encode, items, token_chunks([6] * len(items), budget=48), loss_fn)
+        return most[0]
+
+    least = most_kept(16)
+    assert least > 0 and most_kept(32) == most_kept(128) == least
 
 
 def test_frozen_parts_and_chunks_without_anything_to_train():

@@ -6,14 +6,20 @@ import pkgutil
 import subprocess
 import sys
 
+import pytest
+
 import commonspace.objectives
 
 FORBIDDEN = ("pytorch_lightning", "lightning", "hydra", "omegaconf", "wandb", "transformers", "peft", "webdataset")
 
 
-def test_importing_every_objective_loads_no_trainer_and_no_config_library():
-    modules = [f"commonspace.objectives.{m.name}" for m in pkgutil.iter_modules(commonspace.objectives.__path__)]
-    assert "commonspace.objectives.gradcache" in modules
+OBJECTIVES = [f"commonspace.objectives.{m.name}" for m in pkgutil.iter_modules(commonspace.objectives.__path__)]
+MIXTURE = [f"commonspace.data.{name}" for name in ("batch", "encoding", "loader", "mixture", "negatives", "shards")]
+
+
+@pytest.mark.parametrize("modules", [OBJECTIVES, MIXTURE], ids=["objectives and caching", "mixture"])
+def test_importing_them_loads_no_trainer_and_no_config_library(modules):
+    assert {"commonspace.objectives.gradcache", "commonspace.data.mixture"} & set(modules)
     program = (
         f"import sys, importlib\nfor name in {modules!r}: importlib.import_module(name)\n"
         f"print([name for name in {FORBIDDEN!r} if name in sys.modules])"

@@ -7,8 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from commonspace.errors import ConfigError
+from commonspace.objectives.cosent import cosent_loss
+from commonspace.objectives.distill import InBatchTeacher, embedding_match, in_batch_score_match, score_match
 from commonspace.objectives.matryoshka import matryoshka, prefix
 from commonspace.objectives.nce import bidirectional_nce, nce_loss
+from commonspace.objectives.sigmoid import sigmoid_loss
 from commonspace.objectives.spread import spread_loss
 
 ARGUMENTS = {"temperature": 0.1, "positive_ids": torch.tensor([1, 2, 1, 4, 5])}
@@ -81,3 +84,33 @@ def test_wrong_sizes_and_weights_are_refused(sizes, weights, message):
 def test_a_size_beyond_the_embedding_is_refused(vectors):
     with pytest.raises(ConfigError, match="larger than the embedding, 16"):
         matryoshka(nce_loss, [16, 32])(*vectors, **ARGUMENTS)
+
+
+# Any loss of the family, with arguments of its own.
+FAMILY = {
+    "sigmoid": (sigmoid_loss, {"temperature": 0.1, "bias": -1.0}),
+    "cosent": (cosent_loss, {"temperature": 0.1, "scores": torch.tensor([0.1, 0.5, 0.5, 0.9, 0.2])}),
+    "score_match": (score_match, {"temperature": 0.1, "teacher_BT": torch.linspace(0, 1, 15).reshape(5, 3)}),
+    "in_batch": (
+        in_batch_score_match,
+        {"temperature": 0.1, "teacher": InBatchTeacher.of(torch.linspace(0, 1, 25).reshape(5, 5), 0.2)},
+    ),
+    "spread": (spread_loss, {}),
+}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_over_any_loss_is_the_sum_over_prefixes(vectors, name):
+    loss_fn, arguments = FAMILY[name]
+    used = vectors if name in ("sigmoid", "score_match") else vectors[:2]
+    total, _ = matryoshka(loss_fn, (4, 16))(*used, **arguments)
+    parts = [loss_fn(*(vector[..., :size] for vector in used), **arguments)[0] for size in (4, 16)]
+    torch.testing.assert_close(total, sum(parts))
+    torch.testing.assert_close(torch.autograd.grad(total, used), torch.autograd.grad(sum(parts), used))
+
+
+def test_roles_in_a_tuple_are_cut_too(vectors):
+    student, teacher = tuple(vectors[:2]), tuple(torch.randn(5, 24, dtype=torch.float64) for _ in range(2))
+    total, _ = matryoshka(embedding_match, (4, 16))(student, teacher)
+    parts = [embedding_match(tuple(role[:, :size] for role in student), teacher)[0] for size in (4, 16)]
+    torch.testing.assert_close(total, sum(parts))

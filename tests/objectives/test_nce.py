@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from commonspace.errors import ConfigError
-from commonspace.objectives.nce import bidirectional_nce, nce_loss, pad_negatives
+from commonspace.objectives.nce import bidirectional_nce, nce_loss, pad_negative_ids, pad_negatives
 from commonspace.objectives.nce_options import PAPER, NCEOptions
 
 TEMPERATURE = 0.07
@@ -208,6 +208,13 @@ def test_pad_negatives_keeps_every_negative_in_its_row():
     assert empty.shape == (2, 0, E) and mask.shape == (2, 0)
 
 
+def test_pad_negative_ids_lie_as_the_negatives_do():
+    ids = pad_negative_ids([[5, 6], [], [7], [8, 9, -1]])
+    _, mask_BK = pad_negatives(torch.randn(6, E), [2, 0, 1, 3])
+    assert ids.dtype == torch.int64 and ids[mask_BK].tolist() == [5, 6, 7, 8, 9, -1] and ids.shape == mask_BK.shape
+    assert pad_negative_ids([[], []]).shape == (2, 0)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("chunk_rows", [1, 3, 7, 64])
 def test_chunked_equals_whole(batch, options, chunk_rows):
@@ -239,6 +246,36 @@ def test_chunked_logits_take_memory_linear_in_the_batch():
 
     assert kept(1024, None) > 1024 * 1024
     assert kept(1024, 32) < 2.2 * kept(512, 32) < 1024 * 1024 / 4
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_no_option_makes_chunks_keep_more_than_rows(options):
+    """What is kept grows with the batch, not its square, in every option and both ways; hard negatives included."""
+
+    def kept(size: int) -> int:
+        elements = []
+        query, positive = torch.randn(2, size, 8, requires_grad=True)
+        negative = torch.randn(size, 2, 8, requires_grad=True)
+        loss_fn = nce_loss if options.classification else bidirectional_nce
+        chunked = dataclasses.replace(options, chunk_rows=32)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: elements.append(t.numel()) or t, lambda t: t):
+            loss_fn(query, positive, negative, temperature=TEMPERATURE, options=chunked)
+        return sum(elements)
+
+    assert kept(512) < 2.2 * kept(256) < 512 * 512
+
+
+def test_chunked_gradients_reach_a_learned_temperature_a_row(batch):
+    results = []
+    for chunk in (None, 3):
+        temperature_B = torch.linspace(0.05, 0.5, B, dtype=torch.float64).requires_grad_()
+        options = NCEOptions(chunk_rows=chunk, same_tower="both", mask_margin=0.5)
+        loss, _ = bidirectional_nce(
+            batch["query"], batch["positive"], batch["negative"], temperature=temperature_B, options=options
+        )
+        results.append(torch.autograd.grad(loss, temperature_B)[0])
+    assert (results[0] != 0).all()
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
 
 
 def test_hardness_weights_pass_no_gradient(batch):
@@ -380,3 +417,50 @@ def test_wrong_shapes_and_values_are_refused(batch, change, message):
     arguments = {"query_BE": batch["query"], "positive_BE": batch["positive"], "temperature": TEMPERATURE} | change
     with pytest.raises(ConfigError, match=message):
         nce_loss(**arguments)
+
+
+@pytest.mark.parametrize(
+    "options", [NCEOptions(), NCEOptions(hardness_alpha=3.0), NCEOptions(share_negatives=True)], ids=str
+)
+def test_hard_negatives_of_the_reverse_are_those_of_a_task_that_goes_back(batch, options):
+    """Both ways with lists of both directions equals two tasks, each the other's reverse."""
+    generator = torch.Generator().manual_seed(5)
+    back = torch.randn(batch["negative"].shape, generator=generator, dtype=torch.float64)
+    mask = ~batch["mask"]
+    shared = {"temperature": TEMPERATURE, "options": options}
+    ids = {"query_ids": batch["query_ids"], "positive_ids": batch["positive_ids"]}
+    both, report = bidirectional_nce(
+        batch["query"], batch["positive"], batch["negative"], back, negative_mask_BK=batch["mask"],
+        reverse_negative_mask_BK=mask, **ids, **shared,
+    )  # fmt: skip
+    forward = nce_loss(
+        batch["query"], batch["positive"], batch["negative"], negative_mask_BK=batch["mask"], **ids, **shared
+    )[0]
+    mirrored = {"query_ids": batch["positive_ids"], "positive_ids": batch["query_ids"]}
+    backward = nce_loss(batch["positive"], batch["query"], back, negative_mask_BK=mask, **mirrored, **shared)[0]
+    assert both.item() == pytest.approx((forward + backward).item(), abs=1e-12)
+    without = bidirectional_nce(
+        batch["query"], batch["positive"], batch["negative"], negative_mask_BK=batch["mask"], **ids, **shared
+    )[0]
+    assert without.item() < both.item() and report["reverse/loss"].item() == pytest.approx(backward.item())
+
+
+def test_without_the_mask_a_repeated_target_is_a_wrong_one():
+    """Then equation 2 is plain cross-entropy, whatever repeats."""
+    draw = torch.Generator().manual_seed(0)
+    query_BE, positive_BE = torch.randn(6, 8, generator=draw), torch.randn(6, 8, generator=draw)
+    positive_BE[3] = positive_BE[1]
+    ids = torch.tensor([0, 1, 2, 1, 4, 5])
+    options = NCEOptions(mask=False)
+    loss, report = nce_loss(query_BE, positive_BE, temperature=0.1, query_ids=ids, positive_ids=ids, options=options)
+    unit = torch.nn.functional.normalize
+    logits_BB = unit(query_BE, dim=-1) @ unit(positive_BE, dim=-1).T / 0.1
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(logits_BB, torch.arange(6)))
+    masked, _ = nce_loss(query_BE, positive_BE, temperature=0.1, query_ids=ids, positive_ids=ids)
+    assert masked < loss and report["masked"] == 0
+
+
+@pytest.mark.parametrize("option", ["share_negatives", "classification"])
+def test_no_mask_with_what_needs_it(option):
+    with pytest.raises(ConfigError, match="mask=false"):
+        NCEOptions(mask=False, **{option: True})

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from commonspace.errors import ConfigError
 from commonspace.objectives.sigmoid import PairBias, sigmoid_loss
+from commonspace.objectives.sigmoid_options import SigmoidOptions
 
 
 @pytest.fixture
@@ -48,3 +50,47 @@ def test_gradients_stay_finite_at_a_tiny_temperature(pairs):
     loss, _ = sigmoid_loss(query, pairs[1].float(), temperature=1e-6, bias=bias(), query_ids=torch.zeros(6))
     loss.backward()
     assert loss.isfinite() and query.grad.isfinite().all() and bias.bias.grad.isfinite()
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 4, 6, 64])
+def test_chunked_equals_whole(pairs, chunk_rows):
+    results = []
+    for chunk in (None, chunk_rows):
+        query, positive = (side.clone().requires_grad_() for side in pairs)
+        negative = torch.randn(
+            6, 2, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        ).requires_grad_()
+        bias = PairBias(-2.0).double()
+        temperature = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+        ids = {"positive_ids": torch.tensor([1, 2, 1, 4, 5, 2])}
+        loss, report = sigmoid_loss(
+            query, positive, negative, temperature=temperature, bias=bias(), chunk_rows=chunk, **ids
+        )
+        gradients = torch.autograd.grad(loss, [query, positive, negative, temperature, bias.bias])
+        assert all(gradient.norm() > 0 for gradient in gradients)
+        results.append((loss, gradients, report))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
+
+
+def test_chunks_take_memory_linear_in_the_batch():
+    def kept(size: int) -> int:
+        elements = []
+        query, positive = torch.randn(2, size, 8, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: elements.append(t.numel()) or t, lambda t: t):
+            sigmoid_loss(query, positive, temperature=0.1, bias=-10.0, chunk_rows=32)
+        return sum(elements)
+
+    assert kept(1024) < 2.2 * kept(512) < 1024 * 1024 / 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bias": math.nan}, "finite"),
+        ({"chunk_rows": 0}, "at least 1"),
+        ({"mask_margin": 0.1}, "unknown option mask_margin of sigmoid"),
+    ],
+)
+def test_options_are_checked_when_the_config_is_read(options, message):
+    with pytest.raises(ConfigError, match=message):
+        SigmoidOptions.from_config(options)

@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from commonspace.errors import ConfigError
-from commonspace.objectives.spread import spread_loss
+from commonspace.objectives.matryoshka import matryoshka
+from commonspace.objectives.nce import nce_loss
+from commonspace.objectives.spread import spread_loss, with_spread
 
 
 def test_equals_the_double_loop():
@@ -41,3 +43,29 @@ def test_descent_spreads_rows():
 def test_one_row_is_refused():
     with pytest.raises(ConfigError, match="at least 2"):
         spread_loss(torch.ones(1, 3), torch.ones(1, 3))
+
+
+def test_beside_a_loss_it_adds_its_weight():
+    query, positive = torch.randn(2, 6, 5, dtype=torch.float64)
+    loss, report = with_spread(nce_loss, 0.3)(query, positive, None, temperature=0.1)
+    plain, plain_report = nce_loss(query, positive, temperature=0.1)
+    term, _ = spread_loss(query, positive)
+    torch.testing.assert_close(loss, plain + 0.3 * term)
+    assert report == plain_report | {"spread": term}
+
+
+def test_under_matryoshka_every_size_is_spread():
+    query, positive = torch.randn(2, 6, 8, dtype=torch.float64)
+    loss, _ = matryoshka(with_spread(nce_loss, 0.3), (4, 8))(query, positive, temperature=0.1)
+    expected = sum(
+        nce_loss(query[:, :size], positive[:, :size], temperature=0.1)[0]
+        + 0.3 * spread_loss(query[:, :size], positive[:, :size])[0]
+        for size in (4, 8)
+    )
+    torch.testing.assert_close(loss, expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_a_weight_without_effect_is_refused(weight):
+    with pytest.raises(ConfigError, match="positive weight"):
+        with_spread(nce_loss, weight)

@@ -53,6 +53,14 @@ def test_a_pair_takes_the_mean_of_its_sides():
         temperature.pairs([{"video"}], [{"text"}])
 
 
+def test_modalities_without_a_temperature_share_the_initial_one_where_there_is_one():
+    temperature = ModalityTemperature({"audio": 0.04}, learned=True, initial=0.01)
+    pairs = temperature.pairs([{"text"}, {"audio"}], [{"image"}, {"image", "audio"}])
+    torch.testing.assert_close(pairs, torch.tensor([0.01, 0.0325]))
+    pairs[0].backward()
+    assert temperature.log_temperature.grad[0] != 0 and temperature.log_temperature.grad[1] == 0
+
+
 def test_equal_modalities_are_one_temperature():
     query, positive = torch.randn(2, 3, 4)
     temperature = ModalityTemperature({"text": 0.05, "image": 0.05}).pairs([{"text"}] * 3, [{"image"}] * 3)

@@ -5,6 +5,7 @@ targets, or a reranker's scores of a row's documents.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -38,44 +39,75 @@ def embedding_match(student_BE: tuple[Tensor, ...], teacher_BF: tuple[Tensor, ..
     return loss, {"loss": loss.detach(), "cosine": cosine.mean().detach()}
 
 
-def in_batch_score_match(
-    query_BE: Tensor,
-    positive_BE: Tensor,
-    *,
-    teacher_BB: Tensor,
-    temperature: float | Tensor,
-    teacher_temperature: float,
-    query_ids: Tensor | None = None,
-    positive_ids: Tensor | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """KL(teacher || student) over the batch's targets for each query, plus over its queries for each target.
+@dataclass(frozen=True)
+class InBatchTeacher:
+    """What a teacher's scores of a batch's own targets say, worked out once for a loss taken at several sizes.
 
-    Scores are the student's cosines divided by `temperature`, and the teacher's of each query and target, `teacher_BB`,
-    divided by `teacher_temperature`. Pairs with equal ids but their own count on neither side, as in equation 3. The
-    teacher gets no gradient.
-
-    Report: `loss`, and `agreement`, how often both rank the same target first. Relations: with a teacher sure of each
-    pair, `bidirectional_nce`; with one query's targets written out, `score_match`.
+    shares_BB  of a query's targets, plus of a target's queries: two softmaxes of the scores
+    certainty  minus the entropy of both, summed
+    first_B    the target that is best for each query
+    equal_BB   pairs that count on neither side
     """
-    wide = torch.promote_types(query_BE.dtype, torch.float32)
-    with torch.autocast(query_BE.device.type, enabled=False):
-        query_BE, positive_BE = (F.normalize(vectors.to(wide), dim=-1) for vectors in (query_BE, positive_BE))
-        student_BB = query_BE @ positive_BE.T / temperature
-        teacher_BB = teacher_BB.detach().to(wide) / teacher_temperature
-        equal_BB = torch.zeros_like(teacher_BB, dtype=torch.bool)
+
+    shares_BB: Tensor
+    certainty: Tensor
+    first_B: Tensor
+    equal_BB: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        scores_BB: Tensor,
+        temperature: float,
+        query_ids: Tensor | None = None,
+        positive_ids: Tensor | None = None,
+    ) -> InBatchTeacher:
+        """Scores of each query and target, divided by `temperature`; pairs with equal ids but their own are left out,
+        as in equation 3.
+        """
+        if scores_BB.ndim != 2 or len(scores_BB) != scores_BB.shape[1]:
+            raise ConfigError(
+                f"teacher scores are {tuple(scores_BB.shape)}; they must be [B, B], one a query and target"
+            )
+        equal_BB = torch.zeros_like(scores_BB, dtype=torch.bool)
         for ids in (query_ids, positive_ids):
             if ids is not None:
                 equal_BB |= ids[:, None] == ids[None]
         equal_BB.fill_diagonal_(False)
-        teacher_BB = teacher_BB.masked_fill(equal_BB, -math.inf)
-        shares_BB = (teacher_BB.softmax(1), teacher_BB.softmax(0))  # of a query's targets, of a target's queries
+        with torch.autocast(scores_BB.device.type, enabled=False):
+            logits_BB = (scores_BB / temperature).masked_fill(equal_BB, -math.inf)
+            shares = logits_BB.softmax(1), logits_BB.softmax(0)
+        certainty = torch.stack([torch.xlogy(share_BB, share_BB).sum() for share_BB in shares]).sum()
+        return cls(shares[0] + shares[1], certainty, logits_BB.argmax(1), equal_BB)
+
+
+def in_batch_score_match(
+    query_BE: Tensor, positive_BE: Tensor, *, teacher: InBatchTeacher, temperature: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """KL(teacher || student) over the batch's targets for each query, plus over its queries for each target.
+
+    Scores are the student's cosines divided by `temperature`. Pairs that the teacher leaves out count on neither side.
+
+    Report: `loss`, and `agreement`, how often both rank the same target first. Relations: with a teacher sure of each
+    pair, `bidirectional_nce`; with one query's targets written out, `score_match`.
+    """
+    if query_BE.shape != positive_BE.shape or len(teacher.shares_BB) != len(query_BE):
+        shapes = f"{tuple(query_BE.shape)}, {tuple(positive_BE.shape)} and {tuple(teacher.shares_BB.shape)}"
+        raise ConfigError(f"queries, positives and teacher scores are {shapes}; they must be [B, E], [B, E] and [B, B]")
+    if isinstance(temperature, Tensor) and temperature.numel() != 1:
+        raise ConfigError(f"temperature {tuple(temperature.shape)} must be one value: a teacher's scores have one")
+    wide = torch.promote_types(query_BE.dtype, torch.float32)
+    with torch.autocast(query_BE.device.type, enabled=False):
+        query_BE, positive_BE = (F.normalize(vectors.to(wide), dim=-1) for vectors in (query_BE, positive_BE))
+        student_BB = query_BE @ positive_BE.T / temperature
         # KL is minus the entropy, minus the expected logit, plus the log of the student's sum. Written out, both sides
         # share the expected logits, and a step over B = 1024 and four sizes takes a third of the passes over B x B.
-        certainty = sum(torch.xlogy(share_BB, share_BB).sum() for share_BB in shares_BB)
-        expected = (sum(shares_BB) * student_BB).sum()
-        student_BB = student_BB.masked_fill(equal_BB, -math.inf)
-        loss = (certainty - expected + student_BB.logsumexp(1).sum() + student_BB.logsumexp(0).sum()) / len(query_BE)
-    agree = (student_BB.argmax(1) == teacher_BB.argmax(1)).to(wide).mean()
+        expected = (teacher.shares_BB * student_BB).sum()
+        student_BB = student_BB.masked_fill(teacher.equal_BB, -math.inf)
+        sums = student_BB.logsumexp(1).sum() + student_BB.logsumexp(0).sum()
+        loss = (teacher.certainty - expected + sums) / len(query_BE)
+    agree = (student_BB.argmax(1) == teacher.first_B).to(wide).mean()
     return loss, {"loss": loss.detach(), "agreement": agree.detach()}
 
 

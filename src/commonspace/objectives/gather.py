@@ -12,7 +12,8 @@ either until a clipped gradient or another optimiser shows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import compress
 
 import torch
 import torch.distributed as dist
@@ -64,19 +65,48 @@ def require_equal_rows(count: int, group: Group | None, device: torch.device | N
         )
 
 
+def any_process(flags_N: Tensor, group: Group | None) -> Tensor:
+    """`flags_N` bool [N], True where it is True on any process."""
+    if rank_and_size(group)[1] == 1:
+        return flags_N
+    counts_N = flags_N.to(torch.int32)
+    dist.all_reduce(counts_N, group=group)
+    return counts_N > 0
+
+
+def gather_shares(rows_BE: Tensor, counts: Sequence[int], group: Group | None) -> list[Tensor]:
+    """Rows of every process, in order of rank, where each holds a number of its own: `counts`, which all know.
+
+    Shares travel in one fixed shape, that of the largest, so no process has to ask another for its size. No gradient.
+    Raises ConfigError where this process's rows are not as many as `counts` says.
+    """
+    rank, size = rank_and_size(group)
+    if len(counts) != size or counts[rank] != len(rows_BE):
+        raise ConfigError(f"process {rank} of {size} holds {len(rows_BE)} rows, where all count on {list(counts)}")
+    if size == 1:
+        return [rows_BE]
+    padded = rows_BE.new_zeros(max(counts), *rows_BE.shape[1:])
+    padded[: len(rows_BE)] = rows_BE
+    parts = _all_gather(padded, group).unflatten(0, (size, max(counts)))
+    return [part[:count] for part, count in zip(parts, counts, strict=True)]
+
+
 def average_gradients(parameters: Iterable[nn.Parameter], group: Group | None) -> None:
     """Average `.grad` over processes, in place: the one reduction of a step whose backward passes ran unsynchronised.
 
-    A parameter without gradient here counts as zero, so processes whose batches used different towers agree. Every
-    process must pass the same parameters in the same order. All trainable parameters leave with a gradient.
+    A parameter without gradient here counts as zero, so processes whose batches used different towers agree. One that
+    has none on any process keeps none, as in one process: a zero instead would let AdamW's momentum and decay move it.
+    Every process must pass the same parameters in the same order.
 
-    Relations: equals what DistributedDataParallel leaves behind, but does not depend on which parameters the last
-    backward pass touched; it cannot overlap with the backward pass.
+    Relations: equals what DistributedDataParallel leaves behind where each parameter is used somewhere, but does not
+    depend on which parameters the last backward pass touched; it cannot overlap with the backward pass.
     """
     size = rank_and_size(group)[1]
-    if size == 1:
-        return
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if size == 1 or not trainable:
+        return
+    has_N = torch.tensor([parameter.grad is not None for parameter in trainable], device=trainable[0].device)
+    trainable = list(compress(trainable, any_process(has_N, group).tolist()))
     for parameter in trainable:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)

@@ -17,14 +17,15 @@ from torch import Tensor
 from commonspace.errors import ConfigError
 
 Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+Vectors = Tensor | tuple[Tensor, ...] | None
 
 
 def matryoshka(loss_fn: Loss, sizes: Sequence[int], weights: Sequence[float] | None = None) -> Loss:
     """`loss_fn` summed over prefixes of its vectors.
 
-    Every positional argument of the returned function that is a tensor [..., E] is cut to its first m numbers and
-    renormalised, for each m in `sizes`; keyword arguments pass unchanged. The report is that of the largest size, with
-    `loss` the weighted sum and one `loss@m` a size, unweighted.
+    Every positional argument of the returned function that is a tensor [..., E], or a tuple of such, is cut to its
+    first m numbers and renormalised, for each m in `sizes`; keyword arguments pass unchanged. The report is that of the
+    largest size, with `loss` the weighted sum and one `loss@m` a size, unweighted.
 
     Relations: with `sizes` = (E,) equal to `loss_fn`. Cutting without renormalising would change losses that do not
     normalise; a cosine is the same either way.
@@ -34,11 +35,11 @@ def matryoshka(loss_fn: Loss, sizes: Sequence[int], weights: Sequence[float] | N
     _check(sizes, weights)
     largest = max(sizes)
 
-    def loss_over_sizes(*vectors: Tensor | None, **arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_over_sizes(*vectors: Vectors, **arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
         report: dict[str, Tensor] = {}
         losses: dict[int, Tensor] = {}
         for size in sizes:
-            losses[size], figures = loss_fn(*(prefix(v, size) for v in vectors), **arguments)
+            losses[size], figures = loss_fn(*(_cut(v, size) for v in vectors), **arguments)
             if size == largest:
                 report = figures
         total = sum(weight * losses[size] for size, weight in zip(sizes, weights, strict=True))
@@ -56,6 +57,12 @@ def prefix(vectors: Tensor | None, size: int) -> Tensor | None:
         raise ConfigError(f"matryoshka size {size} is larger than the embedding, {vectors.shape[-1]}")
     cut = vectors[..., :size]
     return F.normalize(cut.float() if cut.dtype.itemsize < 4 else cut, dim=-1)
+
+
+def _cut(vectors: Vectors, size: int) -> Vectors:
+    if isinstance(vectors, tuple):
+        return tuple(prefix(part, size) for part in vectors)
+    return prefix(vectors, size)
 
 
 def _check(sizes: tuple[int, ...], weights: tuple[float, ...]) -> None:

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from commonspace.errors import ConfigError
 from commonspace.objectives.gather import Group
 from commonspace.objectives.nce_options import PAPER, NCEOptions
-from commonspace.objectives.nce_terms import Pool, Rows, span_losses
+from commonspace.objectives.nce_terms import Pool, Rows, by_spans, span_losses
 
 Report = dict[str, Tensor]
 
@@ -58,24 +57,15 @@ def nce_loss(
     Relations: without duplicates and hard negatives equal to `cross_entropy(S/t, arange(B))`, and to one half of
     open_clip's ClipLoss, which adds the other direction (see `bidirectional_nce`).
     """
+    if not options.mask:
+        query_ids = positive_ids = negative_ids_BK = None
     check_pairs(query_BE, positive_BE, temperature)
     check_negatives(query_BE, negative_BKE, negative_mask_BK, negative_ids_BK, positive_ids, options)
     with torch.autocast(query_BE.device.type, enabled=False):
         rows = Rows.of(query_BE, positive_BE, negative_BKE, negative_mask_BK, negative_ids_BK, temperature)
         pool = Pool.of(rows, query_ids, positive_ids, group, options)
-        size = rows.query_BE.shape[0]
-        step = options.chunk_rows or size
-        parts = []
-        for begin in range(0, size, step):
-            span = slice(begin, min(begin + step, size))
-            if options.chunk_rows is None:
-                parts.append(span_losses(rows, pool, span, options))
-            else:  # the logits of a span live only while it is computed, forward and backward
-                parts.append(
-                    checkpoint(span_losses, rows, pool, span, options, use_reentrant=False, preserve_rng_state=False)
-                )
-        loss = torch.cat([losses_C for losses_C, _ in parts]).mean()
-        means = torch.cat([figures_C4 for _, figures_C4 in parts]).mean(dim=0)
+        losses_B, figures_B4 = by_spans(lambda span: span_losses(rows, pool, span, options), rows, options.chunk_rows)
+        loss, means = losses_B.mean(), figures_B4.mean(dim=0)
     names = ("accuracy", "positive_similarity", "negatives", "masked")
     report = {"loss": loss.detach(), **dict(zip(names, means.unbind(), strict=True))}
     report["temperature"] = rows.temperature_B1.detach().mean()
@@ -83,34 +73,48 @@ def nce_loss(
 
 
 def bidirectional_nce(
-    query_BE: Tensor, positive_BE: Tensor, negative_BKE: Tensor | None = None, **arguments: Any
+    query_BE: Tensor,
+    positive_BE: Tensor,
+    negative_BKE: Tensor | None = None,
+    reverse_negative_BKE: Tensor | None = None,
+    *,
+    reverse_negative_mask_BK: Tensor | None = None,
+    reverse_negative_ids_BK: Tensor | None = None,
+    **arguments: Any,
 ) -> tuple[Tensor, Report]:
     """`nce_loss` both ways on one forward pass: query to target plus target to query.
 
     Arguments and report as `nce_loss`; figures of the second direction carry the prefix `reverse/`. `loss` in the
     report is the forward direction's, the returned loss the sum.
 
-    Relations: equal to the sum of the losses of two tasks, each the other's reverse, on the same pairs. Hard negatives
-    belong to queries, so the reverse has none; without any, the sum is twice open_clip's symmetric ClipLoss.
+    `reverse_negative_BKE` are hard negatives of the positives, which are queries; None where the reverse has none, for
+    `negative_BKE` belong to queries.
+
+    Relations: equal to the sum of the losses of two tasks, each the other's reverse, on the same pairs. Without hard
+    negatives the sum is twice open_clip's symmetric ClipLoss.
     """
     options: NCEOptions = arguments.pop("options", PAPER)
     if options.classification:
         raise ConfigError("classification has no reverse: its wrong labels belong to the query; train it one way")
     forward, report = nce_loss(query_BE, positive_BE, negative_BKE, options=options, **arguments)
     shared = {name: arguments[name] for name in ("temperature", "group") if name in arguments}
-    # Options on hard negatives have nothing to act on in the reverse; those on all negatives act both ways.
-    weighs_all = options.hardness_on == "all"
+    # Options on hard negatives have nothing to act on in a reverse without any; those on all negatives act both ways.
+    has_any = reverse_negative_BKE is not None
+    weighs = has_any or options.hardness_on == "all"
     mirror = {"none": "none", "query": "positive", "positive": "query", "both": "both"}
     backward, other = nce_loss(
         positive_BE,
         query_BE,
+        reverse_negative_BKE,
+        negative_mask_BK=reverse_negative_mask_BK,
+        negative_ids_BK=reverse_negative_ids_BK,
         query_ids=arguments.get("positive_ids"),
         positive_ids=arguments.get("query_ids"),
         options=dataclasses.replace(
             options,
             same_tower=mirror[options.same_tower],
-            share_negatives=False,
-            hardness_alpha=options.hardness_alpha if weighs_all else 0.0,
+            share_negatives=options.share_negatives and has_any,
+            hardness_alpha=options.hardness_alpha if weighs else 0.0,
         ),
         **shared,
     )
@@ -132,7 +136,15 @@ def pad_negatives(vectors_ME: Tensor, counts: Sequence[int]) -> tuple[Tensor, Te
     return negative_BKE.masked_scatter(mask_BK[..., None], vectors_ME), mask_BK
 
 
+def pad_negative_ids(ids: Sequence[Sequence[int]], device: torch.device | None = None) -> Tensor:
+    """Ids of ragged hard negatives as `negative_ids_BK` int64 for `nce_loss`; short rows hold 0, under the mask."""
+    width = max(map(len, ids), default=0)
+    rows = [[*row, *[0] * (width - len(row))] for row in ids]
+    return torch.tensor(rows, dtype=torch.int64, device=device).reshape(len(ids), width)
+
+
 def check_pairs(query_BE: Tensor, positive_BE: Tensor, temperature: float | Tensor) -> None:
+    """ConfigError unless queries and positives are [B, E] alike and the temperature fits them."""
     if query_BE.ndim != 2 or query_BE.shape != positive_BE.shape or query_BE.shape[0] == 0:
         raise ConfigError(
             f"queries {tuple(query_BE.shape)} and positives {tuple(positive_BE.shape)} must both be [B, E] with B > 0"
@@ -152,6 +164,7 @@ def check_negatives(
     positive_ids: Tensor | None,
     options: NCEOptions,
 ) -> None:
+    """ConfigError where negatives, their mask, their ids and the options do not go together."""
     if negative_BKE is None:
         if mask_BK is not None or ids_BK is not None:
             raise ConfigError("negative_mask_BK and negative_ids_BK describe negative_BKE, which is missing")

@@ -30,6 +30,8 @@ class NCEOptions:
                     MultipleNegativesRankingLoss; equal to the default for a batch of one row.
     classification  The denominator holds the positive and the row's own hard negatives only: explicit wrong labels.
                     Relations: cross-entropy over 1 + K labels; what equation 2 leaves when all targets are masked.
+    mask            False: of equation 3's mask only j = i is left: a repeated query or target counts as a wrong one, as
+                    in plain in-batch losses.
     chunk_rows      Rows of the logit matrix held at a time; they are computed again in the backward pass. Relations:
                     the same value and gradient as the whole matrix, memory linear in the batch, one more product.
     """
@@ -40,6 +42,7 @@ class NCEOptions:
     hardness_on: Literal["hard", "all"] = "hard"
     share_negatives: bool = False
     classification: bool = False
+    mask: bool = True
     chunk_rows: int | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +59,12 @@ class NCEOptions:
         if self.classification and (self.same_tower != "none" or self.share_negatives):
             raise ConfigError(
                 "classification keeps a row's own wrong labels only, so same_tower and share_negatives have no effect"
+            )
+
+        if not self.mask and (self.classification or self.share_negatives):
+            raise ConfigError(
+                "mask=false: classification has no targets to mask, and share_negatives needs it: a shared negative is "
+                "left out where it is a row's own positive; set mask to true"
             )
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from commonspace.objectives.gather import Group, gather_counts, gather_rows, rank_and_size, require_equal_rows
 from commonspace.objectives.nce_options import NCEOptions
@@ -72,6 +74,22 @@ def _shared_negatives(rows: Rows, group: Group | None) -> tuple[Tensor, Tensor, 
         ids_M = gather_rows(F.pad(rows.negative_ids_BK, (0, missing)).flatten(), group)
     vectors_ME = F.pad(rows.negative_BKE, (0, 0, 0, missing)).reshape(size * widest, dimension)
     return gather_rows(vectors_ME, group), mask_M, ids_M
+
+
+def by_spans(
+    compute: Callable[[slice], tuple[Tensor, Tensor]], rows: Rows, chunk_rows: int | None
+) -> tuple[Tensor, Tensor]:
+    """Losses [B] and figures [B, n] that `compute` gives for spans of `chunk_rows` rows; None: for all rows at once.
+
+    The logits of a span live only while it is computed, forward and, computed again, backward.
+    """
+    size = rows.query_BE.shape[0]
+    if chunk_rows is None:
+        return compute(slice(0, size))
+    spans = [slice(begin, min(begin + chunk_rows, size)) for begin in range(0, size, chunk_rows)]
+    parts = [checkpoint(compute, span, use_reentrant=False, preserve_rng_state=False) for span in spans]
+    losses, figures = zip(*parts, strict=True)
+    return torch.cat(losses), torch.cat(figures)
 
 
 def span_losses(rows: Rows, pool: Pool, span: slice, options: NCEOptions) -> tuple[Tensor, Tensor]:

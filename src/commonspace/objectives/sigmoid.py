@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from commonspace.objectives.gather import Group
 from commonspace.objectives.nce import check_negatives, check_pairs
 from commonspace.objectives.nce_options import PAPER
-from commonspace.objectives.nce_terms import Pool, Rows, negatives
+from commonspace.objectives.nce_terms import Pool, Rows, by_spans, negatives
 
 
 class PairBias(nn.Module):
@@ -40,8 +40,11 @@ def sigmoid_loss(
     negative_ids_BK: Tensor | None = None,
     negative_mask_BK: Tensor | None = None,
     group: Group | None = None,
+    chunk_rows: int | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sum over all pairs, divided by the number of rows; arguments as `nce_loss`, and `bias` of the logits.
+    """Sum over all pairs, divided by the number of rows.
+
+    Arguments as `nce_loss`, with the `bias` of the logits, and `chunk_rows` as in `NCEOptions`.
 
     Pairs that equation 3 masks (one query or one target) are left out: they are neither non-matches nor this row's
     match. A row's hard negatives are non-matches of that row.
@@ -54,15 +57,23 @@ def sigmoid_loss(
     with torch.autocast(query_BE.device.type, enabled=False):
         rows = Rows.of(query_BE, positive_BE, negative_BKE, negative_mask_BK, negative_ids_BK, temperature)
         pool = Pool.of(rows, query_ids, positive_ids, group, PAPER)
-        positive_B1 = (rows.query_BE * rows.positive_BE).sum(dim=-1, keepdim=True)
-        losses_B = -F.logsigmoid(positive_B1 / rows.temperature_B1 + bias)[:, 0]
-        count_B = torch.zeros_like(losses_B)
-        in_batch, hard, masked_B = negatives(rows, pool, slice(0, len(losses_B)), PAPER)
-        for similarity_BN, keep_BN in in_batch + hard:
-            logits_BN = (similarity_BN / rows.temperature_B1 + bias).masked_fill(~keep_BN, -math.inf)
-            losses_B = losses_B + F.softplus(logits_BN).sum(dim=1)
-            count_B = count_B + keep_BN.sum(dim=1)
-        loss = losses_B.mean()
-    figures = {"loss": loss, "positive_similarity": positive_B1.mean(), "negatives": count_B.mean()}
-    figures |= {"masked": masked_B.mean(), "temperature": rows.temperature_B1.mean()}
+        losses_B, figures_B3 = by_spans(lambda span: _span_losses(rows, pool, span, bias), rows, chunk_rows)
+        loss, means = losses_B.mean(), figures_B3.mean(dim=0)
+    figures = {"loss": loss, "temperature": rows.temperature_B1.mean()}
+    figures |= dict(zip(("positive_similarity", "negatives", "masked"), means.unbind(), strict=True))
     return loss, {name: figure.detach() for name, figure in figures.items()}
+
+
+def _span_losses(rows: Rows, pool: Pool, span: slice, bias: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Losses [C] of the rows in `span`, and their detached figures [C, 3]."""
+    temperature_C1 = rows.temperature_B1[span]
+    positive_C1 = (rows.query_BE[span] * rows.positive_BE[span]).sum(dim=-1, keepdim=True)
+    losses_C = -F.logsigmoid(positive_C1 / temperature_C1 + bias)[:, 0]
+    count_C = torch.zeros_like(losses_C)
+    in_batch, hard, masked_C = negatives(rows, pool, span, PAPER)
+    for similarity_CN, keep_CN in in_batch + hard:
+        logits_CN = (similarity_CN / temperature_C1 + bias).masked_fill(~keep_CN, -math.inf)
+        losses_C = losses_C + F.softplus(logits_CN).sum(dim=1)
+        count_C = count_C + keep_CN.sum(dim=1)
+    figures = (positive_C1[:, 0].detach(), count_C, masked_C)
+    return losses_C, torch.stack([figure.to(losses_C.dtype) for figure in figures], dim=1)

@@ -5,6 +5,10 @@ L_S = 1/(B(B-1)) sum_{i != j} (q_i . q_j)^2 + 1/(B(B-1)) sum_{i != j} (p_i . p_j
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +33,26 @@ def spread_loss(
     loss = query + positive
     report = {"loss": loss, "query_spread": query, "positive_spread": positive}
     return loss, {name: value.detach() for name, value in report.items()}
+
+
+Loss = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+
+
+def with_spread(loss_fn: Loss, weight: float) -> Loss:
+    """`loss_fn` plus `weight` times `spread_loss` of its first two arguments, queries and positives.
+
+    The report is that of `loss_fn`, its `loss` too, with the term's own value, unweighted, as `spread`. A `group` among
+    the arguments serves both. EmbeddingGemma sums the two under `matryoshka` and gives no weight.
+    """
+    if not (math.isfinite(weight) and weight > 0):
+        raise ConfigError(f"spread={weight} must be a positive weight; without the term take the loss as it is")
+
+    def both(*vectors: Tensor | None, **arguments: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, report = loss_fn(*vectors, **arguments)
+        term, figures = spread_loss(vectors[0], vectors[1], group=arguments.get("group"))
+        return loss + weight * term, report | {"spread": figures["loss"]}
+
+    return both
 
 
 def _moment(rows_BE: Tensor, group: Group | None) -> Tensor:

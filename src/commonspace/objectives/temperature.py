@@ -68,7 +68,8 @@ class Temperature(nn.Module):
 class ModalityTemperature(Temperature):
     """One temperature a modality; a pair's is the mean of its two sides' (e5-omni, 2601.03666).
 
-    A side with several modalities takes the mean of theirs. `modalities` maps each name to its initial value.
+    A side with several modalities takes the mean of theirs. `modalities` maps each name to its initial value; others
+    share `initial`, or raise ConfigError where there is none.
     Relations: with all values equal, a `Temperature`. e5-omni learned 0.013 (text, image) and 0.022 (audio, video).
     """
 
@@ -78,11 +79,13 @@ class ModalityTemperature(Temperature):
         learned: bool = False,
         minimum: float | None = None,
         maximum: float | None = None,
+        initial: float | None = None,
     ) -> None:
         if not modalities:
             raise ConfigError("modalities needs at least one name with its temperature")
         first = next(iter(modalities.values()))
-        super().__init__(first, learned, modalities, minimum, maximum)
+        super().__init__(first if initial is None else initial, learned, modalities, minimum, maximum)
+        self._shared = initial is not None
 
     def pairs(self, queries: Sequence[Collection[str]], positives: Sequence[Collection[str]]) -> Tensor:
         """Temperature of each pair [B], from the modalities of its two sides."""
@@ -92,12 +95,12 @@ class ModalityTemperature(Temperature):
         return (sides[0] + sides[1]) / 2
 
     def _side(self, temperatures: Tensor, names: Collection[str]) -> Tensor:
-        unknown = sorted(set(names) - set(self.index))
+        unknown = [] if self._shared else sorted(set(names) - set(self.index))
         if unknown or not names:
             known = ", ".join(name for name in self.index if name)
             missing = ", ".join(unknown) or "(none given)"
             raise ConfigError(f"no temperature for modality {missing}; there is one for {known}")
-        return temperatures[[self.index[name] for name in sorted(names)]].mean()
+        return temperatures[[self.index.get(name, 0) for name in sorted(names)]].mean()
 
 
 def _check(name: str, value: float, minimum: float, maximum: float) -> None:
