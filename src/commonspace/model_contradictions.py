@@ -7,11 +7,16 @@ from typing import Any
 
 Config = dict[str, Any]
 
-NATIVE = ("omni", "qwen3_omni", "qwen3_vl")  # backbones whose towers come with them
+NATIVE = ("omni", "qwen3_omni", "qwen3_vl", "embedding_gemma2_whole", "gemma3")  # backbones whose towers come with them
 _OF_GRIDS = ("image_size", "image_grid", "image_patch", "document_grid", "frame_grid", "video_timestamps", "audio_mels",
-             "audio_frames_per_row", "audio_merge", "vision_trainable_stages", "connector_hidden", "positions",
-             "max_positions", "merge_beyond")  # fmt: skip
+             "audio_frames_per_row", "audio_merge", "connector_hidden", "positions", "max_positions", "merge_beyond",
+             "window", "global_every")  # fmt: skip
 _OF_BUDGETS = ("image_min_tokens", "image_max_tokens", "frame_min_tokens", "frame_max_tokens")
+_STAMPED = {*_OF_GRIDS} - {"video_timestamps"}
+_IDLE = {  # of natives that differ from Qwen's
+    "embedding_gemma2_whole": {*_STAMPED, "image_min_tokens", "frame_min_tokens", "video_min_frames"},
+    "gemma3": {*_STAMPED, *_OF_BUDGETS, "max_audio_seconds"},
+}
 _ROWS = 512  # of the table of positions that e5 has
 
 
@@ -57,6 +62,7 @@ def _lengths(model: Config) -> Iterable[str]:
         yield f"model.max_positions: {most} with positions={positions}; limit takes null, the others need a number"
     if merge is not None and merge >= model["max_tokens"]:
         yield f"model.merge_beyond: no content has more than max_tokens={model['max_tokens']}; {merge} has no effect"
+    yield from _windows(model)
     if model["max_text_tokens"] > model["max_tokens"]:
         yield f"model.max_text_tokens: {model['max_text_tokens']} is above max_tokens={model['max_tokens']}"
     taken = most or (_ROWS if model["name"] == "compact" else None)
@@ -67,9 +73,20 @@ def _lengths(model: Config) -> Iterable[str]:
         )
 
 
+def _windows(model: Config) -> Iterable[str]:
+    window, every = model["window"], model["global_every"]
+    if model["name"] != "compact" and (window, every) != (None, None):
+        yield f"model.window: layers of {model['name']} see what they were made to see; use null, as for global_every"
+    elif (window is None) != (every is None):
+        yield f"model.global_every: {every} with window={window}; give both, or null for both"
+    elif window is not None and window >= model["max_tokens"] - 1:
+        yield f"model.window: no content has a token further than max_tokens={model['max_tokens']}; {window} is all"
+
+
 def _idle(model: Config) -> list[str]:
     """Options of the other presets: squares and connectors, or the budgets of backbones with towers of their own."""
-    return sorted(set(model) & set(_OF_GRIDS if model["name"] in NATIVE else _OF_BUDGETS))
+    others = _OF_GRIDS if model["name"] in NATIVE else _OF_BUDGETS
+    return sorted(set(model) & set(_IDLE.get(model["name"], others)))
 
 
 def frozen_parts(config: Config) -> Iterable[str]:
@@ -81,24 +98,28 @@ def frozen_parts(config: Config) -> Iterable[str]:
     for name in stage["freeze"]:
         if name not in known:
             yield f"stage.freeze: {name!r} is none of {', '.join(sorted(known))}"
-    stages = model.get("vision_trainable_stages")
-    if stages and "vision" in stage["freeze"]:
-        yield "model.vision_trainable_stages: has no effect while stage.freeze holds vision; take it out"
+    asked = {"vision": "vision_trainable_stages", "audio": "audio_trainable"}
+    asked = {name: option for name, option in asked.items() if stage[option]}
+    for name, option in asked.items():
+        if model["name"] in NATIVE:
+            yield f"stage.{option}: {model['name']}'s own towers train unless stage.freeze names them; leave it out"
+        elif model[name] is None:
+            yield f"stage.{option}: there is no {name} tower; leave it out"
+        elif name in stage["freeze"]:
+            yield f"stage.{option}: has no effect while stage.freeze holds {name}; take it out"
     if model["lora"]["rank"] and "text" in stage["freeze"]:
         yield "model.lora.rank: adapters on a frozen backbone would not train; drop text from stage.freeze"
-    if not model["lora"]["rank"] and model["lora"]["dropout"]:
-        yield "model.lora.dropout: has no effect at rank 0"
+    for name in ("alpha", "dropout"):
+        if not model["lora"]["rank"] and model["lora"][name]:
+            yield f"model.lora.{name}: has no effect at rank 0"
     if stage.get("gradient_checkpointing") and "text" in stage["freeze"] and not (model["vision"] or model["audio"]):
         yield "stage.gradient_checkpointing: text is frozen and no tower stands before it: no gradient passes a layer"
-    trains = [name for name in ("vision", "audio") if model[name] is not None and name not in stage["freeze"]]
     if model["name"] in NATIVE:
         if look_up(config, "data.features"):
             yield f"data.features: what {model['name']}'s own towers give is not kept; set data.features=false"
         return
-    if not stages and "vision" in trains:
-        trains.remove("vision")
     if look_up(config, "data.features"):
-        for name in trains:
+        for name in asked:
             yield f"data.features: the {name} tower trains, so no cache can stand in for it; set data.features=false"
     yield from _adapter_alone(config, model["lora"])
 

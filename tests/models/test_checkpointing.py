@@ -14,7 +14,6 @@ from commonspace import Content, Embedder
 from commonspace.errors import ConfigError
 from commonspace.models.adapters import Lora, attach
 from commonspace.models.checkpointing import checkpoint_activations
-from commonspace.models.towers.vision import VisionTower
 from commonspace.processing.pieces import Pieces
 from tests.models.pretrained import FAMILIES, built
 from tests.models.tiny import contents, picture, sound, tiny_embedder
@@ -47,10 +46,8 @@ def only_connectors(embedder: Embedder) -> None:
 
 def with_trained_towers(embedder: Embedder) -> None:
     backbone = embedder.backbone
-    vision = VisionTower(backbone.vision.config, trainable_stages=len(backbone.vision.trunk.blocks))
-    vision.load_state_dict(backbone.vision.state_dict())
-    backbone.vision = vision.double()
-    backbone.audio.encoder.layers.requires_grad_(True)
+    backbone.vision.train_last(len(backbone.vision.trunk.blocks))
+    backbone.audio.train_whole()
 
 
 def step(embedder: Embedder, batch: Sequence[Pieces], seed: int = 7) -> tuple[dict[str, torch.Tensor], int]:

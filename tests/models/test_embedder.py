@@ -188,6 +188,17 @@ def test_towers_can_be_left_on_disk(embedder, tmp_path):
         text_and_image.embed([Content(sound())])
 
 
+def test_what_is_beyond_a_limit_is_refused_or_cut(embedder, tmp_path):
+    embedder.save(tmp_path / "model")
+    long = ["fox", "bird"] * 100
+    with pytest.raises(ContentError, match="has 202 tokens, at most 64 .* on_limit=truncate"):
+        Embedder.load(tmp_path / "model").embed([" ".join(long)])
+    cut = Embedder.load(tmp_path / "model", on_limit="truncate")
+    np.testing.assert_array_equal(cut.embed([" ".join(long)]), embedder.embed([" ".join(long[:62])]))
+    with pytest.raises(ConfigError, match="on_limit='cut': use 'error' or 'truncate'"):
+        Embedder.load(tmp_path / "model", on_limit="cut")
+
+
 def test_a_damaged_folder_is_named(embedder, tmp_path):
     embedder.save(tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text("{")

@@ -15,6 +15,7 @@ from commonspace.models.folder import check_golden, read_json
 from commonspace.models.towers.audio import AudioTower
 from commonspace.models.towers.kinds import tower_class
 from commonspace.processing.preprocessing import Preprocessing
+from commonspace.stages.optimiser import unfreeze_towers
 from tests.models.pretrained import PRESETS, write_preset
 from tests.models.tiny import clip, contents, picture, sound
 from tests.stages.training import MODEL
@@ -56,7 +57,9 @@ def root(preset: str, tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def embedder(root, preset: str) -> Embedder:
-    return made(root, preset, "stage.freeze=[words,audio]", "model.vision_trainable_stages=1")
+    embedder = made(root, preset)
+    unfreeze_towers(embedder, 1, audio=True)
+    return embedder
 
 
 def test_the_towers_are_of_their_class(embedder: Embedder, preset: str) -> None:

@@ -23,9 +23,9 @@ from commonspace.models.folder import (
     golden_vectors,
     load_model,
     read_json,
-    replace_folder,
     write_json,
 )
+from commonspace.models.replacing import replace_folder
 
 FORMAT = 1
 
@@ -44,12 +44,17 @@ def check_whole(folder: Path, option: str) -> None:
 
 
 def save_adapter_folder(
-    embedder: Embedder, folder: Path, base: Path, card: str = "", training: Mapping[str, Any] | None = None
+    embedder: Embedder,
+    folder: Path,
+    base: Path,
+    card: str = "",
+    training: Mapping[str, Any] | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the adapters of `embedder`, and what trained beside them, whole or not at all; an older folder is replaced.
 
-    `base` is the model folder they were attached to, which stays where it is. Raises WeightsError where it is not, or
-    is no longer, what the embedder started from.
+    `base` is the model folder they were attached to, which stays where it is; `recipe` is that of a soup of adapters.
+    Raises WeightsError where the base is not, or is no longer, what the embedder started from.
     """
     check_whole(base, "base")
     lora = attached(embedder)
@@ -63,8 +68,9 @@ def save_adapter_folder(
         where = {"name": base.name, "folder": os.path.relpath(base, folder), "sha256": deciding_hashes(base)}
         write_json(target / ADAPTER, {"format": FORMAT, "base": where})
         write_json(target / "golden.json", golden_vectors(embedder))
-        if training is not None:
-            write_json(target / "training.json", dict(training))
+        for name, told in (("training.json", training), ("soup.json", recipe)):
+            if told is not None:
+                write_json(target / name, dict(told))
         (target / "README.md").write_text((card or f"# {folder.name}\n") + _note(where))
         replace_folder(target, folder)
 

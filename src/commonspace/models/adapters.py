@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from commonspace.errors import ConfigError, WeightsError
+from commonspace.files import replaced
 
 
 @dataclass(frozen=True)
@@ -180,10 +181,8 @@ def save_adapter(model: nn.Module, lora: Lora, file: Path) -> None:
     tensors = adapter_state(model)
     # One entry: safetensors writes several in any order, and equal adapters shall be equal files.
     metadata = {"adapter": json.dumps({"lora": asdict(lora), "base": base_hash(model, set(tensors))})}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(file.name + ".partial")
-    save_file(tensors, temporary, metadata=metadata)
-    temporary.replace(file)
+    with replaced(file) as partial:
+        save_file(tensors, partial, metadata=metadata)
 
 
 def load_adapter(model: nn.Module, file: Path) -> Lora:

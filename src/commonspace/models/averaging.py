@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from commonspace.errors import ConfigError, WeightsError
+from commonspace.models.stored import StoredTensors
 
 Candidate = TypeVar("Candidate")
+Weights = Sequence[float] | Callable[[str], Sequence[float]]  # one set for all tensors, or by a tensor's name
 
 
 def average_files(
@@ -37,29 +37,38 @@ def average_files(
     ingredient at a time. Different names, shapes or types of tensors, and values that are not finite, raise
     WeightsError naming the tensor and the file.
     """
-    with ExitStack() as stack:
-        readers = [_Reader(Path(file), stack) for file in files]
-        tensors = dict(average_tensors([reader.tensors for reader in readers], weights, [str(file) for file in files]))
+    readers = [StoredTensors(Path(file)) for file in files]
+    write_tensors(average_tensors(readers, weights, [str(file) for file in files]), output, metadata)
+
+
+def write_tensors(
+    tensors: Iterable[tuple[str, Tensor]], output: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write named tensors to a safetensors file, complete or not at all; all of them are held at once."""
+    held = {name: tensor.contiguous() for name, tensor in tensors}
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(output.name + ".partial")
-    save_file(tensors, temporary, metadata=dict(metadata or {}))
+    save_file(held, temporary, metadata=dict(metadata or {}))
     temporary.replace(output)
 
 
 def average_tensors(
     ingredients: Sequence[Mapping[str, Tensor]],
-    weights: Sequence[float] | None = None,
+    weights: Weights | None = None,
     labels: Sequence[str] | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, average) over ingredients with the same tensors, in the order of the first.
 
-    An ingredient may be a lazy mapping: each tensor is asked for once. `labels` name ingredients in errors.
+    An ingredient may be a lazy mapping: each tensor is asked for once. `weights` are ratios, one set for all tensors or
+    a function of a tensor's name. `labels` name ingredients in errors.
     """
-    shares = _shares(weights, len(ingredients))
-    labels = labels or [f"ingredient {number}" for number in range(len(ingredients))]
-    _check_names(ingredients, labels)
+    count = len(ingredients)
+    fixed = None if callable(weights) else shares(weights, count)
+    labels = labels or [f"ingredient {number}" for number in range(count)]
+    check_names(ingredients, labels)
     for name in ingredients[0]:
-        yield name, _average_one(name, ingredients, shares, labels)
+        parts = shares(weights(name), count) if callable(weights) else fixed
+        yield name, _average_one(name, ingredients, parts, labels)
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ class RunningAverage:
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
             snapshot = self._blend(self._held[0], snapshot, decay)
         elif self.decay is not None:
-            snapshot = {name: _widened(tensor) for name, tensor in snapshot.items()}
+            snapshot = {name: widened(tensor) for name, tensor in snapshot.items()}
         self._held.append(snapshot)
         self.updates += 1
 
@@ -152,68 +161,41 @@ class RunningAverage:
 
     @staticmethod
     def _blend(average: Mapping[str, Tensor], latest: Mapping[str, Tensor], decay: float) -> dict[str, Tensor]:
-        _check_names([average, latest], ["the average", "the weights"])
+        check_names([average, latest], ["the average", "the weights"])
         floating = {name for name, tensor in latest.items() if tensor.is_floating_point()}
         # Counters follow the model: an average of integers is none.
-        return {n: t.lerp(_widened(latest[n]), 1 - decay) if n in floating else latest[n] for n, t in average.items()}
-
-
-class _Reader:
-    """A safetensors file as a lazy mapping of its tensors."""
-
-    def __init__(self, file: Path, stack: ExitStack) -> None:
-        try:
-            self._open = stack.enter_context(safe_open(file, framework="pt"))
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(
-                f"{file}: cannot be read as safetensors ({error}); was it written to the end?"
-            ) from error
-        self.tensors: Mapping[str, Tensor] = _LazyTensors(self._open)
-
-
-class _LazyTensors(Mapping[str, Tensor]):
-    def __init__(self, opened: Any) -> None:
-        self._opened, self._names = opened, list(opened.keys())
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._opened.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+        return {n: t.lerp(widened(latest[n]), 1 - decay) if n in floating else latest[n] for n, t in average.items()}
 
 
 def _average_one(
-    name: str, ingredients: Sequence[Mapping[str, Tensor]], shares: Sequence[float], labels: Sequence[str]
+    name: str, ingredients: Sequence[Mapping[str, Tensor]], parts: Sequence[float], labels: Sequence[str]
 ) -> Tensor:
     first = ingredients[0][name]
     if not first.is_floating_point():
         for ingredient, label in zip(ingredients[1:], labels[1:], strict=True):
-            _check_alike(name, first, ingredient[name], labels[0], label)
+            check_alike(name, first, ingredient[name], labels[0], label)
         return first.clone()
-    origin = _widened(first)
-    _check_finite(name, origin, labels[0])
+    origin = widened(first)
+    check_finite(name, origin, labels[0])
     delta = torch.zeros_like(origin)
-    for ingredient, share, label in zip(ingredients[1:], shares[1:], labels[1:], strict=True):
+    for ingredient, share, label in zip(ingredients[1:], parts[1:], labels[1:], strict=True):
         other = ingredient[name]
-        _check_alike(name, first, other, labels[0], label)
-        _check_finite(name, other, label)
-        delta.add_(_widened(other).sub(origin), alpha=share)
+        check_alike(name, first, other, labels[0], label)
+        check_finite(name, other, label)
+        delta.add_(widened(other).sub(origin), alpha=share)
     # Where nothing differs the sum is skipped: adding 0 would turn -0 into 0.
     return torch.where(delta == 0, first, (origin + delta).to(first.dtype))
 
 
-def _widened(tensor: Tensor) -> Tensor:
+def widened(tensor: Tensor) -> Tensor:
+    """A floating tensor in float32, or wider where it is; any other as it is."""
     if not tensor.is_floating_point():
         return tensor
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+def shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Ratios as shares that add up to 1, equal for None; ConfigError where they are not `count` positive numbers."""
     if count == 0:
         raise ConfigError("an average needs at least one ingredient")
     weights = [1.0] * count if weights is None else list(weights)
@@ -224,7 +206,8 @@ def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def _check_names(ingredients: Sequence[Mapping[str, Tensor]], labels: Sequence[str]) -> None:
+def check_names(ingredients: Sequence[Mapping[str, Tensor]], labels: Sequence[str]) -> None:
+    """WeightsError names the tensors that one ingredient has and the first has not, or the other way."""
     first = set(ingredients[0])
     for ingredient, label in zip(ingredients[1:], labels[1:], strict=True):
         different = sorted(first ^ set(ingredient))
@@ -235,7 +218,8 @@ def _check_names(ingredients: Sequence[Mapping[str, Tensor]], labels: Sequence[s
             )
 
 
-def _check_alike(name: str, first: Tensor, other: Tensor, first_label: str, label: str) -> None:
+def check_alike(name: str, first: Tensor, other: Tensor, first_label: str, label: str) -> None:
+    """WeightsError names a tensor whose shape or type differs between two ingredients."""
     if (first.shape, first.dtype) != (other.shape, other.dtype):
         here, there = f"{other.dtype} {tuple(other.shape)}", f"{first.dtype} {tuple(first.shape)}"
         raise WeightsError(
@@ -243,7 +227,8 @@ def _check_alike(name: str, first: Tensor, other: Tensor, first_label: str, labe
         )
 
 
-def _check_finite(name: str, tensor: Tensor, label: str) -> None:
+def check_finite(name: str, tensor: Tensor, label: str) -> None:
+    """WeightsError names a tensor with values that are not finite."""
     if not torch.isfinite(tensor).all():
         raise WeightsError(f"{name} in {label} holds values that are not finite; that run diverged, leave it out")
 

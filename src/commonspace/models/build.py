@@ -19,8 +19,6 @@ from commonspace.models.backbones.native import OWN, NativeBackbone
 from commonspace.models.embedder import Embedder
 from commonspace.models.towers.kinds import audio_tower, check_towers, vision_tower
 from commonspace.models.weights import resolve_weights
-from commonspace.processing.native_preprocessing import NativePreprocessing
-from commonspace.processing.native_processor import NativeProcessor
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 from commonspace.processing.text import TextTokenizer
@@ -36,10 +34,10 @@ class ModelOptions:
                       leaves the tower out: a specialist for the other modalities; "own" is that of a backbone which
                       brings its own, and has no sizes between parts to choose
     head_init         "identity": the encoder's own directions; "random": as the paper
-    text_hidden       width of the feed-forward layer that texts pass before the head; 0: none, as the paper
+    text_hidden       width of the feed-forward layer that text passes before the head; 0: none, as the paper
     connector_hidden  width of the connectors' hidden layer
-    positions, max_positions, merge_beyond   what contents beyond the backbone's own positions meet, see
-                      `InputsEmbedsBackbone.set_lengths`
+    positions, max_positions, merge_beyond, window, global_every   what contents beyond the backbone's own positions
+                      meet, and what their layers see, see `InputsEmbedsBackbone.set_lengths`
     """
 
     name: str = "compact"
@@ -47,7 +45,6 @@ class ModelOptions:
     vision: str | None = "efficientnet-lite0"
     audio: str | None = "whisper-tiny.en"
     image_grid: int = 3
-    vision_trainable_stages: int = 0
     embedding_size: int = 384
     matryoshka_sizes: Sequence[int] = (64, 128, 256, 384)
     pooling: str = "mean"
@@ -57,6 +54,8 @@ class ModelOptions:
     positions: str = "limit"
     max_positions: int | None = None
     merge_beyond: int | None = None
+    window: int | None = None
+    global_every: int | None = None
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> ModelOptions:
@@ -93,7 +92,10 @@ def build_model(
         pooling=options.pooling,
         text_hidden=options.text_hidden,
     )
-    embedder.set_lengths(options.positions, options.max_positions, options.merge_beyond)
+    embedder.weights = options.backbone
+    embedder.set_lengths(
+        options.positions, options.max_positions, options.merge_beyond, options.window, options.global_every
+    )
     initialise_head(embedder, options.head_init)
     return embedder.eval()
 
@@ -116,9 +118,9 @@ def processor_of(
     """What lays contents out for a backbone; ConfigError for numbers of another kind."""
     if not isinstance(backbone, NativeBackbone):
         return Processor(preprocessing, tokenizer)
-    if not isinstance(preprocessing, NativePreprocessing):
-        raise ConfigError(f"{backbone.name} takes NativePreprocessing, not {type(preprocessing).__name__}")
-    return NativeProcessor(preprocessing, tokenizer, backbone.layout)
+    if type(preprocessing) is not (kind := backbone.preprocessing):
+        raise ConfigError(f"{backbone.name} takes {kind.__name__}, not {type(preprocessing).__name__}")
+    return backbone.processor(preprocessing, tokenizer, backbone.layout)
 
 
 def _joined(
@@ -129,9 +131,7 @@ def _joined(
 ) -> InputsEmbedsBackbone:
     backbone = kind(
         kind.read_text(folders[options.backbone]),
-        vision_tower(folders[options.vision], options.vision, trainable_stages=options.vision_trainable_stages)
-        if options.vision
-        else None,
+        vision_tower(folders[options.vision], options.vision) if options.vision else None,
         audio_tower(folders[options.audio], options.audio) if options.audio else None,
         image_tokens=options.image_grid**2,
         audio_merge=preprocessing.audio_merge,

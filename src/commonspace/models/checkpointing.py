@@ -46,7 +46,10 @@ def _switch_on(module: nn.Module) -> bool:
     if isinstance(module, PreTrainedModel) and module.supports_gradient_checkpointing:
         # transformers renamed it, and warns at the older name.
         enable = getattr(module, "activation_checkpointing_enable", module.gradient_checkpointing_enable)
-        enable({"use_reentrant": False})
+        try:
+            enable({"use_reentrant": False})
+        except ValueError:  # how transformers says that no layer of a model can
+            return False
         # It also makes word embeddings ask for gradients, which reentrant checkpoints need and frozen layers pay for.
         module.disable_input_require_grads()
         return True

@@ -23,7 +23,7 @@ from commonspace.models.feed_forward import FeedForward
 from commonspace.models.pooling import input_and_last_pool, pool, pooled_width, summary_pool
 from commonspace.models.precision import refuse_float16
 from commonspace.processing.pieces import Pieces
-from commonspace.processing.processor import Processor
+from commonspace.processing.processor import OnLimit, Processor
 
 CHUNK = 256  # contents decoded at once
 _MODE = threading.Lock()  # held while a model changes between training and evaluation; no attribute: models are copied
@@ -34,8 +34,8 @@ class Embedder(nn.Module):
     """One backbone, one pooling, one linear head; Matryoshka sizes are prefixes of the output.
 
     `embedding_size` is E; `matryoshka_sizes` are the prefix lengths trained for, the last one E itself. `text_hidden`
-    above 0 puts a feed-forward layer of that width before the head, which contents of text alone pass: connectors bring
-    media to the head as they like, and a frozen text encoder has nothing of the kind.
+    above 0 puts a feed-forward layer of that width before the head, which contents pass as far as they are text:
+    connectors bring media to the head as they like, and a frozen text encoder has nothing of the kind.
     """
 
     def __init__(
@@ -73,19 +73,23 @@ class Embedder(nn.Module):
         self.head = nn.Linear(pooled, embedding_size)
         self.embedding_size = embedding_size
         self.matryoshka_sizes = tuple(matryoshka_sizes)
+        self.weights: str | None = None  # the name that the backbone's were asked for by, None where nobody knows
         self._reading = 0  # calls of `embed_pieces` in progress
         self._returns_to_training = False
 
     @classmethod
-    def load(cls, folder: str | Path, towers: Collection[str] | None = None) -> Embedder:
+    def load(cls, folder: str | Path, towers: Collection[str] | None = None, on_limit: OnLimit = "error") -> Embedder:
         """The model of a model folder, in evaluation mode; `towers=("text", "image")` reads and holds only those.
 
-        A folder that holds an adapter alone brings the base it names (see `commonspace.models.adapter_folder`).
+        A folder that holds an adapter alone brings the base it names (see `commonspace.models.adapter_folder`). A
+        content beyond a limit is a ContentError, or with `on_limit="truncate"` its beginning is embedded.
         """
         from commonspace.models.adapter_folder import is_adapter, load_adapted
         from commonspace.models.folder import load_model
 
-        return (load_adapted if is_adapter(Path(folder)) else load_model)(Path(folder), towers)
+        embedder = (load_adapted if is_adapter(Path(folder)) else load_model)(Path(folder), towers)
+        embedder.processor = embedder.processor.renewed(on_limit)
+        return embedder
 
     def save(self, folder: str | Path, card: str = "", training: Mapping[str, Any] | None = None) -> None:
         """Write a model folder (see `commonspace.models.folder`), whole or not at all."""
@@ -98,6 +102,8 @@ class Embedder(nn.Module):
         positions: str = "limit",
         max_positions: int | None = None,
         merge_beyond: int | None = None,
+        window: int | None = None,
+        global_every: int | None = None,
         **limits: float,
     ) -> None:
         """What contents beyond the backbone's own positions meet from now on, see its `set_lengths`.
@@ -105,7 +111,7 @@ class Embedder(nn.Module):
         `limits` are numbers of the preprocessing that go with it, as `max_tokens=8192, max_images=64`. A folder saved
         afterwards has both. Raises ConfigError where more tokens are let in than the backbone then takes.
         """
-        self.backbone.set_lengths(positions, max_positions, merge_beyond)
+        self.backbone.set_lengths(positions, max_positions, merge_beyond, window, global_every)
         processor = self.processor.with_numbers(**limits)
         most = self.backbone.max_tokens
         if processor.preprocessing.max_tokens > most and merge_beyond is None:
@@ -119,14 +125,15 @@ class Embedder(nn.Module):
     def device(self) -> torch.device:
         return self.head.weight.device
 
-    def forward(self, batch: Sequence[Pieces]) -> torch.Tensor:
+    def forward(self, batch: Sequence[Pieces], *, grouped: bool = True) -> torch.Tensor:
         """Embeddings [N, E] of processed contents, not yet normalised.
 
-        Contents of similar length run together (`length_groups`), so that padding costs little in mixed batches.
+        Contents of similar length run together (`length_groups`), so that padding costs little in mixed batches. With
+        `grouped=False` all run at once: where weights lie on several processes each call of a layer is one of theirs.
         """
         lengths = [pieces.tokens for pieces in batch]
         order, outputs = [], []
-        for group in length_groups(lengths):
+        for group in length_groups(lengths) if grouped else [list(range(len(batch)))]:
             order.extend(group)
             outputs.append(self._vectors([batch[i] for i in group]))
         return torch.cat(outputs)[torch.argsort(torch.tensor(order)).to(self.device)]
@@ -148,22 +155,25 @@ class Embedder(nn.Module):
             centre_D=self.pooled_mean_P[self.backbone.width :],
         )
 
-    def project(self, pooled_NP: torch.Tensor, is_text_N: Sequence[bool] | torch.Tensor) -> torch.Tensor:
+    def project(self, pooled_NP: torch.Tensor, text_share_N: Sequence[float] | torch.Tensor) -> torch.Tensor:
         """Embeddings [N, E] of pooled states: the linear head on them, centred and scaled by constants.
 
-        `is_text_N` says which are of text alone. The constants (see `standardise`) are part of the linear map; kept
-        apart, they leave the head well conditioned.
+        `text_share_N` is each content's share of text in 0..1, and what the text layer adds counts by it: a manual page
+        stays near its title. The constants (see `standardise`) are part of the linear map; kept apart, they leave the
+        head well conditioned.
         """
         standard_NP = (pooled_NP - self.pooled_mean_P) * self.pooled_scale_P
         standard_NP = standard_NP.to(self.head.weight.dtype)  # pooling is float32 even of bfloat16 weights
         if self.text_layer is not None:
-            rows = torch.as_tensor(is_text_N, dtype=torch.bool, device=pooled_NP.device).nonzero()[:, 0]
+            share_N1 = torch.as_tensor(text_share_N, dtype=standard_NP.dtype, device=standard_NP.device)[:, None]
+            rows = share_N1[:, 0].nonzero()[:, 0]
             # Also without a text: on several processes every layer has a gradient in every step, be it zero.
-            standard_NP = standard_NP.index_copy(0, rows, self.text_layer(standard_NP[rows]).to(standard_NP.dtype))
+            passed = self.text_layer(standard_NP[rows]).to(standard_NP.dtype)
+            standard_NP = standard_NP.index_copy(0, rows, torch.lerp(standard_NP[rows], passed, share_N1[rows]))
         return self.head(standard_NP)
 
     def _vectors(self, batch: Sequence[Pieces]) -> torch.Tensor:
-        return self.project(self.pool(batch), [pieces.is_text for pieces in batch])
+        return self.project(self.pool(batch), [pieces.text_share for pieces in batch])
 
     def check_dim(self, dim: int | None) -> None:
         """ConfigError for a size that this model's vectors cannot be cut to; None is the full size."""

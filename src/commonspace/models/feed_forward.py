@@ -1,4 +1,4 @@
-"""A feed-forward layer between pooling and the linear head, for texts."""
+"""A feed-forward layer between pooling and the linear head, for what is text."""
 
 from __future__ import annotations
 

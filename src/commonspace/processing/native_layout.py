@@ -26,6 +26,7 @@ class NativeLayout:
     audio_tokens         of one second of sound; 0: the model does not hear
     positions_per_second, seconds_per_chunk   what its interleaving of a soundtrack goes by
     stamped              whether each step of a clip stands between marks of its own, its time before it as a text
+    square               pixels a side where every picture is a square of one size
     """
 
     processor: str
@@ -37,6 +38,7 @@ class NativeLayout:
     positions_per_second: int = 25
     seconds_per_chunk: float = 2.0
     stamped: bool = False
+    square: int = 0
 
     def interleaved(
         self, steps: int, step_tokens: int, step_seconds: float, sound_tokens: int

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from commonspace.errors import ConfigError
 from commonspace.processing.preprocessing import Preprocessing
-
-# Numbers of the other backbones' squares and connectors; here the pretrained model's own layout has their place.
-_NOT_HERE = ("image_size", "image_grid", "document_grid", "frame_grid", "audio_merge", "video_timestamps")
 
 
 @dataclass(frozen=True)
@@ -19,7 +16,13 @@ class NativePreprocessing(Preprocessing):
 
     image_min_tokens, image_max_tokens   of an image, a page or an image in a document; beyond them it is scaled
     frame_min_tokens, frame_max_tokens   of one step of a clip: Qwen's models make one step of two frames
+    unused                               numbers that have no effect here, and stand in no preprocessing.json: of other
+                                         backbones' squares and connectors
     """
+
+    unused: ClassVar[tuple[str, ...]] = (
+        "image_size", "image_grid", "document_grid", "frame_grid", "audio_merge", "video_timestamps",
+    )  # fmt: skip
 
     audio_mels: int = 128
     video_max_frames: int = 32
@@ -38,13 +41,13 @@ class NativePreprocessing(Preprocessing):
 
     def to_json(self) -> dict[str, Any]:
         """The fields that have an effect here, as JSON values."""
-        return {name: value for name, value in super().to_json().items() if name not in _NOT_HERE}
+        return {name: value for name, value in super().to_json().items() if name not in self.unused}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> NativePreprocessing:
         """Inverse of `to_json`; raises ConfigError where a field is missing or unknown."""
-        if strange := sorted(set(value) & set(_NOT_HERE)):
+        if strange := sorted(set(value) & set(cls.unused)):
             raise ConfigError(f"preprocessing.json: unknown {strange}; write it with this version")
-        unused = {item.name: item.default for item in fields(cls) if item.name in _NOT_HERE}
+        unused = {item.name: item.default for item in fields(cls) if item.name in cls.unused}
         read: Any = super().from_json({**value, **unused})
         return read

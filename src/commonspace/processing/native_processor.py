@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -34,6 +34,7 @@ class NativeProcessor(Processor):
     """
 
     preprocessing: NativePreprocessing
+    reader: ClassVar[type[NativeReader]] = NativeReader
 
     def __init__(
         self,
@@ -45,17 +46,17 @@ class NativeProcessor(Processor):
         super().__init__(preprocessing, tokenizer, on_limit=on_limit)
         self.layout = layout
         self.tokenizer.tokenizer.encode_special_tokens = True
-        self._reader = NativeReader(preprocessing, layout, cut=on_limit == "truncate")
+        self._reader = self.reader(preprocessing, layout, cut=on_limit == "truncate")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.tokenizer.tokenizer.encode_special_tokens = True  # which a copied or pickled tokenizer forgets
 
     def with_numbers(self, **numbers: float) -> NativeProcessor:
-        return NativeProcessor(replace(self.preprocessing, **numbers), self.tokenizer, self.layout, self.on_limit)
+        return type(self)(replace(self.preprocessing, **numbers), self.tokenizer, self.layout, self.on_limit)
 
     def renewed(self, on_limit: OnLimit) -> NativeProcessor:
-        return NativeProcessor(self.preprocessing, self.tokenizer, self.layout, on_limit)
+        return type(self)(self.preprocessing, self.tokenizer, self.layout, on_limit)
 
     def requests(self, content: Content) -> Iterator[FeatureRequest]:
         """ConfigError: the towers belong to the model, and what they give is not kept."""

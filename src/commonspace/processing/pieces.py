@@ -13,6 +13,7 @@ import torch
 
 Kind = Literal["text", "image", "audio", "mark", "special"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_MEDIA = ("image", "audio")
 # Learned begin and end marks; a piece of kind "mark" holds an index into this tuple.
 MARKS = (
     "begin_image", "end_image",
@@ -65,4 +66,25 @@ class Pieces:
     @property
     def is_text(self) -> bool:
         """Whether no medium is among the pieces."""
-        return not any(piece.kind in ("image", "audio") for piece in self.pieces)
+        return not any(piece.kind in _MEDIA for piece in self.pieces)
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Which of text, image, audio and video are among the pieces; a clip's frames are video, its sound audio."""
+        found, in_video = set(), False
+        for piece in self.pieces:
+            if piece.kind == "mark" and not piece.value.ndim:
+                mark = MARKS[int(piece.value)]
+                in_video = mark == "begin_video" or (in_video and mark != "end_video")
+            elif piece.kind == "image":
+                found.add("video" if in_video or piece.step else "image")
+            elif piece.kind in ("text", "audio"):
+                found.add(piece.kind)
+        return frozenset(found or {"text"})  # a text of no words is its start and end
+
+    @property
+    def text_share(self) -> float:
+        """The share of text among the tokens of text and media, in 0..1; 1 where there is no medium."""
+        media = sum(piece.tokens for piece in self.pieces if piece.kind in _MEDIA)
+        text = sum(piece.tokens for piece in self.pieces if piece.kind == "text")
+        return text / (text + media) if media else 1.0

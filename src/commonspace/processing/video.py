@@ -19,12 +19,13 @@ from PIL import Image as pil
 
 from commonspace.content import Video
 from commonspace.errors import ContentError
-from commonspace.processing.audio import decode_track, finish
+from commonspace.processing.audio import Measure, decode_track, finish
 from commonspace.processing.decoding import container_options, decoding
 from commonspace.processing.image import Fit, check_pixels, fit_patches, fit_square, from_array, upright_rgb
 from commonspace.processing.preprocessing import Preprocessing
 
 Pictures = Iterator[tuple[int, Callable[[], pil.Image]]]  # stamps in order, each with what makes its picture
+Choose = Callable[[int, float, Preprocessing], list[int]]  # of so many frames of so many seconds, which are taken
 
 
 class Timeline(NamedTuple):
@@ -36,16 +37,16 @@ class Timeline(NamedTuple):
 
 
 def read_frames(
-    part: Video, preprocessing: Preprocessing, *, cut: bool, fit: Fit | None = None
+    part: Video, preprocessing: Preprocessing, *, cut: bool, fit: Fit | None = None, choose: Choose | None = None
 ) -> tuple[torch.Tensor, str]:
     """Frames uint8 [F, 3, S, S] in order, [F, 3, H, W] where `image_patch` asks for native aspects (that of the first
-    frame), or as `fit` makes them; and what was cut off the clip ("" for nothing).
+    frame), or as `fit` makes them; and what was cut off the clip ("" for nothing). None chooses by `frame_indices`.
 
     Raises ContentError that names the video where it cannot be read, has no frames or, unless it may be `cut`, is
     longer than `max_video_seconds`.
     """
     timeline, pictures = _frames_of(part, preprocessing)
-    wanted, over = _wanted(timeline, part.label, preprocessing, cut=cut)
+    wanted, over = _wanted(timeline, part.label, preprocessing, cut=cut, choose=choose)
     with decoding(part.label, "is damaged or cut off"):
         frames = list(_fitted(_pick(pictures, wanted), preprocessing, fit))
     if not frames:
@@ -53,11 +54,17 @@ def read_frames(
     return torch.stack(frames), over
 
 
-def frame_seconds(part: Video, preprocessing: Preprocessing, *, cut: bool) -> list[float]:
+def frame_seconds(part: Video, preprocessing: Preprocessing, *, cut: bool, choose: Choose | None = None) -> list[float]:
     """When each frame that `read_frames` gives is shown, in seconds after the clip's first; raises as that does."""
     timeline, _ = _frames_of(part, preprocessing)
-    wanted, _ = _wanted(timeline, part.label, preprocessing, cut=cut)
+    wanted, _ = _wanted(timeline, part.label, preprocessing, cut=cut, choose=choose)
     return [(stamp - timeline.stamps[0]) * timeline.unit for stamp in wanted]
+
+
+def clip_seconds(part: Video, preprocessing: Preprocessing) -> float:
+    """How long the frames of a clip are shown, up to `max_video_seconds`; raises as `read_frames` does."""
+    timeline, _ = _frames_of(part, preprocessing)
+    return min(timeline.seconds, preprocessing.max_video_seconds)
 
 
 def timestamp(seconds: float) -> str:
@@ -67,7 +74,7 @@ def timestamp(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
-def read_soundtrack(part: Video, preprocessing: Preprocessing) -> torch.Tensor | None:
+def read_soundtrack(part: Video, preprocessing: Preprocessing, measure: Measure | None = None) -> torch.Tensor | None:
     """Log-mel frames [M, T] of the clip's sound up to `max_video_seconds`; None where it has no sound."""
     if isinstance(part.source, np.ndarray):
         return None
@@ -81,7 +88,7 @@ def read_soundtrack(part: Video, preprocessing: Preprocessing) -> torch.Tensor |
         taken, seconds = decode_track(container, part.label, limit, preprocessing.audio_rate)
     if not taken.count:
         return None
-    return finish(taken, seconds, limit, preprocessing, cut=True)[0]
+    return finish(taken, seconds, limit, preprocessing, cut=True, measure=measure)[0]
 
 
 def frame_indices(count: int, seconds: float, preprocessing: Preprocessing) -> list[int]:
@@ -119,11 +126,13 @@ def _fitted(pictures: Iterable[pil.Image], preprocessing: Preprocessing, fit: Fi
             yield pixels
 
 
-def _wanted(timeline: Timeline, label: str, preprocessing: Preprocessing, *, cut: bool) -> tuple[list[int], str]:
+def _wanted(
+    timeline: Timeline, label: str, preprocessing: Preprocessing, *, cut: bool, choose: Choose | None = None
+) -> tuple[list[int], str]:
     """Stamps of the frames that are taken, and what was cut off the clip."""
     stamps, over = _within_limit(timeline, label, preprocessing.max_video_seconds, cut=cut)
     seconds = min(timeline.seconds, preprocessing.max_video_seconds)
-    return [stamps[index] for index in frame_indices(len(stamps), seconds, preprocessing)], over
+    return [stamps[index] for index in (choose or frame_indices)(len(stamps), seconds, preprocessing)], over
 
 
 def _within_limit(timeline: Timeline, label: str, limit: float, *, cut: bool) -> tuple[Sequence[int], str]:

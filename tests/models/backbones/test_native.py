@@ -16,7 +16,18 @@ from commonspace.models.backbones.kinds import BACKBONES
 from commonspace.models.folder import check_golden, read_json
 from commonspace.processing.preprocessing import Preprocessing
 from tests.media import numbered_frames, tone, video_bytes
-from tests.models.native import HEARING, NATIVE, built_native, small_numbers, tokens_of, whole_native, write_native
+from tests.models.native import (
+    CAUSAL,
+    GEMMA,
+    GEMMA3,
+    HEARING,
+    NATIVE,
+    built_native,
+    small_numbers,
+    tokens_of,
+    whole_native,
+    write_native,
+)
 from tests.models.tiny import clip, contents, picture, sound
 
 
@@ -65,6 +76,7 @@ def test_the_last_token_moves_the_first_hidden_state(embedder: Embedder, neighbo
     assert (last_BLD[0, :2] - last_BLD[1, :2]).abs().amax(-1).min() > 1e-4
 
 
+@pytest.mark.parametrize("family", CAUSAL, indirect=True)
 def test_every_token_sees_every_other_in_every_layer(embedder: Embedder) -> None:
     """By gradients: which inputs each layer's output of each token depends on, where one layer stands alone."""
     text = embedder.backbone.text
@@ -80,6 +92,7 @@ def test_every_token_sees_every_other_in_every_layer(embedder: Embedder) -> None
             text.layers = others
 
 
+@pytest.mark.parametrize("family", CAUSAL, indirect=True)
 def test_the_model_as_it_comes_is_causal(family: str) -> None:
     text = whole_native(family).model.language_model
     input_1LD = torch.randn(1, 5, 32, requires_grad=True)
@@ -87,13 +100,14 @@ def test_the_model_as_it_comes_is_causal(family: str) -> None:
     assert (moved_1LD[0, 1:] == 0).all()
 
 
+@pytest.mark.parametrize("family", CAUSAL, indirect=True)
 @pytest.mark.parametrize("text", ["a red fox", "a blue bird in the snow runs over the fox before a red bird barks"])
 def test_text_alone_is_the_pretrained_models_own(embedder: Embedder, family: str, text: str) -> None:
     ids_1L = torch.tensor([embedder.processor.tokenizer.tokenizer.encode(text).ids])
     own, length = whole_native(family).model, ids_1L.shape[1]
     own.set_attn_implementation("eager")
     full_11LL = torch.zeros(1, 1, length, length)  # added to scores: nothing is masked
-    mask = {"full_attention": full_11LL} if family == "omni" else full_11LL
+    mask = {"full_attention": full_11LL, "sliding_attention": full_11LL} if family in ("omni", GEMMA3) else full_11LL
     with torch.no_grad():
         words_1LD = own.get_input_embeddings()(ids_1L)
         expected = own.language_model(inputs_embeds=words_1LD, attention_mask=mask, use_cache=False).last_hidden_state
@@ -114,16 +128,14 @@ def test_every_trained_tensor_gets_a_gradient_from_the_modality_it_serves(
     embedder([embedder.processor(Content(made[kind]))]).square().sum().backward()
     moved = {name for name, p in embedder.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     embedder.zero_grad()
-    serving = ["head.", "backbone.model.language_model."]
-    serving += {"image": ["backbone.model.visual."], "audio": ["backbone.model.audio_tower."]}.get(
-        "image" if kind == "video" else kind, []
-    )
+    modules = embedder.backbone.tower_modules.get("image" if kind == "video" else kind, ())
+    serving = ["head.", "backbone.model.language_model.", *(f"backbone.{module}." for module in modules)]
     expected = {
         name
         for name, p in embedder.named_parameters()
         if p.requires_grad
         and name.startswith(tuple(serving))
-        and not ("audio_tower" in name and name.endswith("k_proj.bias"))  # shifts all scores of a query alike
+        and not name.endswith("k_proj.bias")  # shifts all scores of a query alike
     }
     assert len(expected) > 10 and expected <= moved, sorted(expected - moved)
 
@@ -156,7 +168,8 @@ def test_towers_that_are_left_out_are_neither_read_nor_held(embedder: Embedder, 
     content = Content("a", picture(3))
     np.testing.assert_allclose(seeing.embed([content]), embedder.embed([content]), atol=1e-6)
     reading = Embedder.load(tmp_path / "model", towers=("text",))
-    assert not any("visual" in name for name, _ in reading.named_parameters())
+    modules = [module for modules in reading.backbone.tower_modules.values() for module in modules]
+    assert not any(module in name for name in reading.state_dict() for module in modules)
     np.testing.assert_allclose(reading.embed(["a red fox"]), embedder.embed(["a red fox"]), atol=1e-6)
     with pytest.raises(ContentError, match="loaded without its image tower"):
         reading.embed([content])
@@ -194,7 +207,7 @@ def test_adapters_find_their_layers(family: str, tmp_path: Path) -> None:
     embedder = built_native(tmp_path, family)
     kind = embedder.backbone
     names = attach(embedder, Lora(rf"backbone\.{kind.text_name}\.{kind.linear_maps}", 2))
-    assert len(names) == len(kind.layers()) * (4 if family == "qwen3_omni" else 7)
+    assert len(names) == len(kind.layers()) * {"qwen3_omni": 4, GEMMA: 9}.get(family, 7)
 
 
 def test_names_of_special_tokens_inside_a_text_are_text(embedder: Embedder, family: str) -> None:
@@ -245,7 +258,7 @@ def test_weights_of_another_model_or_in_part_are_refused(tmp_path: Path) -> None
         BACKBONES["qwen3_vl"].of_weights(folder, ("image",))
 
 
-@pytest.mark.parametrize("family", HEARING)
+@pytest.mark.parametrize("family", ["omni", "qwen3_omni"])
 def test_the_thinker_of_a_folder_that_holds_a_talker_too_is_read(family: str, tmp_path: Path) -> None:
     """As on the hub: the thinker's config inside another, its tensors under a prefix, others beside them."""
     from safetensors.torch import load_file, save_file
@@ -264,9 +277,13 @@ def test_the_thinker_of_a_folder_that_holds_a_talker_too_is_read(family: str, tm
     assert within.describe() == alone.describe()
 
 
-def test_numbers_of_another_kind_are_refused(embedder: Embedder) -> None:
+def test_numbers_of_another_kind_are_refused(embedder: Embedder, family: str) -> None:
     from commonspace.models.build import processor_of
 
-    with pytest.raises(ConfigError, match="takes NativePreprocessing, not Preprocessing"):
-        processor_of(embedder.backbone, Preprocessing(), embedder.processor.tokenizer)
-    assert processor_of(embedder.backbone, small_numbers(), embedder.processor.tokenizer)
+    numbers = small_numbers(family)
+    other = small_numbers("omni" if family == GEMMA else GEMMA)
+    for wrong in (Preprocessing(), other):
+        message = f"takes {type(numbers).__name__}, not {type(wrong).__name__}"
+        with pytest.raises(ConfigError, match=message):
+            processor_of(embedder.backbone, wrong, embedder.processor.tokenizer)
+    assert processor_of(embedder.backbone, numbers, embedder.processor.tokenizer)

@@ -82,7 +82,8 @@ def test_batch_neighbours_do_not_matter():
 def test_frozen_unless_asked():
     audio = tower().train()
     assert audio.frozen and not audio.encoder.training
-    audio = tower(trainable=True).train()
+    audio.train_whole()
+    audio.train()
     audio(mel(40)).square().mean().backward()
     assert not audio.frozen and audio.encoder.training
     without = {name for name, parameter in audio.named_parameters() if parameter.grad is None}

@@ -88,7 +88,8 @@ def test_frozen_unless_asked(tmp_path: Path):
     write_timm(tmp_path, MEL_VIT, channels=1)
     tower = MelVitTower.from_weights(tmp_path).train()
     assert tower.frozen and not tower.trunk.training
-    tower = MelVitTower.from_weights(tmp_path, trainable=True).train()
+    tower.train_whole()
+    tower.train()
     tower(mel(48)).square().mean().backward()
     assert not tower.frozen and tower.trunk.training
     assert all(p.grad is not None and p.grad.any() for p in tower.trunk.parameters())

@@ -52,7 +52,8 @@ def test_a_map_is_averaged_down_to_the_grid(pair):
 
 def test_only_the_last_blocks_train(tmp_path: Path):
     write_timm(tmp_path, NAFLEX)
-    tower = NaflexTower.from_weights(tmp_path, trainable_stages=1).train()
+    tower = NaflexTower.from_weights(tmp_path).train()
+    tower.train_last(1)
     tower(images(), (2, 2)).square().mean().backward()
     trained = {".".join(name.split(".")[:2]) for name, p in tower.trunk.named_parameters() if p.requires_grad}
     assert trained == {"blocks.1", "norm.weight", "norm.bias"} and not tower.frozen

@@ -97,14 +97,15 @@ def test_a_timm_trunk_gives_its_own_features(tmp_path: Path, described: dict, si
 @pytest.mark.parametrize("described, size", [(OPEN_CLIP, 64), (RESNET, 64), (TIMM_VIT, 160)])
 def test_only_the_last_blocks_train(tmp_path: Path, described: dict, size: int):
     write_open_clip(tmp_path, described)
-    tower = OpenClipTower.from_weights(tmp_path, trainable_stages=1).train()
+    tower = OpenClipTower.from_weights(tmp_path).train()
+    tower.train_last(1)
     before = {name: value.clone() for name, value in tower.trunk.named_buffers()}
     tower(pixels(size), 4).square().mean().backward()
     assert all(torch.equal(value, before[name]) for name, value in tower.trunk.named_buffers())
     assert 0 < sum(p.requires_grad for p in tower.trunk.parameters()) < len(list(tower.trunk.parameters()))
     assert all((p.grad is not None and p.grad.any()) == p.requires_grad for p in tower.trunk.parameters())
     with pytest.raises(ConfigError, match="trainable_stages=99"):
-        OpenClipTower.from_weights(tmp_path, trainable_stages=99)
+        tower.train_last(99)
 
 
 def test_a_tower_named_by_its_architecture_has_random_weights_of_the_right_sizes():

@@ -15,9 +15,11 @@ HALF = (0.5, 0.5, 0.5)
 SMALL = VisionConfig("test_efficientnet", HALF, HALF)
 
 
-def tower(config: VisionConfig = SMALL, **options: int) -> VisionTower:
+def tower(config: VisionConfig = SMALL, *, trained: int = 0) -> VisionTower:
     torch.manual_seed(0)
-    return VisionTower(config, **options).eval()
+    vision = VisionTower(config).eval()
+    vision.train_last(trained)
+    return vision
 
 
 def pixels(count: int = 2, size: int = 64) -> torch.Tensor:
@@ -51,12 +53,12 @@ def test_a_transformers_prefix_tokens_are_no_places():
 def test_a_chosen_stage():
     vision = tower(VisionConfig("test_efficientnet", HALF, HALF, stage=-2))
     assert vision(pixels(), 4).shape == (2, 4, vision.width) and vision.width != tower().width
-    with pytest.raises(ConfigError, match="vision.stage=9"):
+    with pytest.raises(ConfigError, match="^stage=9: "):
         tower(VisionConfig("test_efficientnet", HALF, HALF, stage=9))
 
 
 def test_batchnorm_statistics_never_move():
-    vision = tower(trainable_stages=2)
+    vision = tower(trained=2)
     before = {name: value.clone() for name, value in vision.trunk.named_buffers()}
     vision.train()
     vision(pixels(), 4).sum().backward()
@@ -64,7 +66,7 @@ def test_batchnorm_statistics_never_move():
 
 
 def test_only_the_last_stages_train():
-    vision = tower(trainable_stages=1).train()
+    vision = tower(trained=1).train()
     vision(pixels(), 4).square().mean().backward()
     trained = {
         name.split(".")[0] + "." + name.split(".")[1] for name, p in vision.trunk.named_parameters() if p.requires_grad
@@ -78,7 +80,7 @@ def test_only_the_last_stages_train():
 
 def test_the_fingerprint_moves_with_weights_stage_and_normalisation():
     vision = tower()
-    assert vision.fingerprint == tower().fingerprint == tower(trainable_stages=1).fingerprint
+    assert vision.fingerprint == tower().fingerprint == tower(trained=1).fingerprint
     others = [
         tower(VisionConfig("test_efficientnet", HALF, (0.4, 0.5, 0.5))),
         tower(VisionConfig("test_efficientnet", HALF, HALF, stage=-1)),
@@ -99,12 +101,12 @@ def test_config_through_json():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: tower(VisionConfig("no_such_trunk", HALF, HALF)), "timm knows no 'no_such_trunk'"),
+        (lambda: tower(VisionConfig("no_such_trunk", HALF, HALF)), "model.vision: timm knows no 'no_such_trunk'"),
         (lambda: tower()(pixels(), 8), "8 tokens is no square grid"),
-        (lambda: tower(trainable_stages=99), "vision.trainable_stages=99"),
+        (lambda: tower(trained=99), "vision_trainable_stages=99: the timm trunk has"),
         (
-            lambda: tower(VisionConfig("test_efficientnet", HALF, HALF, stage=-2), trainable_stages=1),
-            "takes no vision.stage",
+            lambda: tower(VisionConfig("test_efficientnet", HALF, HALF, stage=-2), trained=1),
+            "has 0 stages",
         ),
     ],
 )

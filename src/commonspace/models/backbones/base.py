@@ -107,13 +107,18 @@ class Backbone(nn.Module, ABC):
                 module.attention_dropout = share
 
     def set_lengths(
-        self, positions: str = "limit", max_positions: int | None = None, merge_beyond: int | None = None
+        self,
+        positions: str = "limit",
+        max_positions: int | None = None,
+        merge_beyond: int | None = None,
+        window: int | None = None,
+        global_every: int | None = None,
     ) -> None:
         """What contents beyond the transformer's own positions meet; ConfigError of a kind that only has its limit."""
-        if (positions, max_positions, merge_beyond) != ("limit", None, None):
+        if (positions, max_positions, merge_beyond, window, global_every) != ("limit", None, None, None, None):
             raise ConfigError(
-                f"model.positions, max_positions and merge_beyond: {self.name} takes {self.max_tokens} tokens by "
-                "positions of its own; leave them out"
+                f"model.positions, max_positions, merge_beyond, window and global_every: {self.name} takes "
+                f"{self.max_tokens} tokens by positions of its own; leave them out"
             )
 
     def check_lengths(self, lengths: Sequence[int]) -> None:

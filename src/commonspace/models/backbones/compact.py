@@ -15,6 +15,7 @@ from commonspace.errors import ConfigError
 from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
 from commonspace.models.backbones.merging import Entering
 from commonspace.models.backbones.positions import POSITIONS, PositionTable, restarted, stretched
+from commonspace.models.backbones.windows import WINDOWED, set_windows
 from commonspace.processing.pieces import Pieces
 
 
@@ -58,6 +59,20 @@ class CompactBackbone(InputsEmbedsBackbone):
         if not isinstance(embeddings.position_embeddings, PositionTable):
             embeddings.position_embeddings = PositionTable.of(embeddings.position_embeddings)
         self.positions, self.max_tokens = positions, max_positions or self._rows
+
+    def _set_window(self, window: int | None, global_every: int | None) -> None:
+        layers = self.layers()
+        if (window is None) != (global_every is None):
+            raise ConfigError(f"model.window={window}, global_every={global_every}: give both, or null for both")
+        if window is not None and window < 16:
+            raise ConfigError(f"model.window={window}: use 16 tokens on either side, or more")
+        if global_every is not None and not 2 <= global_every <= len(layers):
+            raise ConfigError(f"model.global_every={global_every}: one layer in 2 to {len(layers)} sees all")
+        set_windows((layer.attention.self for layer in layers), window, global_every)
+        if window is not None:
+            self.text.config._attn_implementation = WINDOWED
+        elif self.text.config._attn_implementation == WINDOWED:
+            self.text.config._attn_implementation = "sdpa"
 
     @property
     def _rows(self) -> int:

@@ -3,7 +3,7 @@
 transformers' `EmbeddingGemma2TextModel` is bidirectional as it comes: full layers, and sliding ones with a window on
 either side. Its states are projected to the embedding's width token by token, so their mean is the model's own vector.
 Media come from our towers through connectors of our own, which start untrained; the folder's vision and audio towers
-are not read.
+are not read: `embedding_gemma2_whole.py` has those.
 """
 
 from __future__ import annotations

@@ -56,6 +56,8 @@ class InputsEmbedsBackbone(Backbone):
         self.max_tokens = text.config.max_position_embeddings
         self.positions = "limit"
         self.merge_beyond: int | None = None
+        self.window: int | None = None
+        self.global_every: int | None = None
         self.text = text
         self.vision = vision
         self.audio = audio
@@ -90,19 +92,31 @@ class InputsEmbedsBackbone(Backbone):
         return text.config.hidden_size
 
     def set_lengths(
-        self, positions: str = "limit", max_positions: int | None = None, merge_beyond: int | None = None
+        self,
+        positions: str = "limit",
+        max_positions: int | None = None,
+        merge_beyond: int | None = None,
+        window: int | None = None,
+        global_every: int | None = None,
     ) -> None:
         """What long contents meet.
 
         positions      how those beyond the table of learned positions get theirs (`backbones.positions`), up to
                        `max_positions`; a kind without a table knows "limit" alone
         merge_beyond   tokens beyond which neighbours enter as their mean (`backbones.merging`); None: never
+        window         tokens on either side that layers see, but for every `global_every`-th, which sees all
+                       (`backbones.windows`); both None: all layers see all. Of kinds whose layers have no own windows
         Raises ConfigError for what has no effect or is out of range.
         """
         self._set_positions(positions, max_positions)
         if merge_beyond is not None and not 16 <= merge_beyond <= self.max_tokens:
             raise ConfigError(f"model.merge_beyond={merge_beyond}: this backbone takes 16 to {self.max_tokens} tokens")
-        self.merge_beyond = merge_beyond
+        self._set_window(window, global_every)
+        self.merge_beyond, self.window, self.global_every = merge_beyond, window, global_every
+
+    def _set_window(self, window: int | None, global_every: int | None) -> None:
+        if (window, global_every) != (None, None):
+            raise ConfigError(f"model.window={window}, global_every={global_every}: {self.name} takes none; use null")
 
     def _set_positions(self, positions: str, max_positions: int | None) -> None:
         if positions != "limit" or max_positions is not None:

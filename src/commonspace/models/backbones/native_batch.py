@@ -67,24 +67,36 @@ def model_inputs(
     `positions` gives those of one segment, [3, S], counted from 0.
     """
     made = [[_segment(run, layout, patches) for run in _segments(pieces)] for pieces in batch]
-    ids = [torch.cat([segment.ids_S for segment in content]) for content in made]
     position_3L = [_joined([positions(segment) for segment in content]) for content in made]
+    inputs, kind_BL = token_inputs(batch, layout, device)
+    inputs["position_ids"] = pad_sequence([p.T for p in position_3L], batch_first=True).permute(2, 0, 1).to(device)
+    return {**inputs, **_media(batch, patches, device)}, kind_BL
+
+
+def token_inputs(
+    batch: Sequence[Pieces], layout: NativeLayout, device: torch.device
+) -> tuple[dict[str, Any], torch.Tensor]:
+    """`input_ids` [B, L] and `attention_mask` (None without padding), and kind_BL as of `model_inputs`."""
+    ids = [torch.cat([_ids(piece, layout) for piece in pieces.pieces]) for pieces in batch]
     kinds = [torch.tensor([KINDS.index(p.kind) for p in c.pieces]).repeat_interleave(_counts(c)) for c in batch]
     kind_BL = pad_sequence(kinds, batch_first=True, padding_value=-1).to(device)
     mask_BL = kind_BL >= 0
     inputs: dict[str, Any] = {
         "input_ids": pad_sequence(ids, batch_first=True).to(device),
-        "position_ids": pad_sequence([p.T for p in position_3L], batch_first=True).permute(2, 0, 1).to(device),
         "attention_mask": None if bool(mask_BL.all()) else mask_BL.long(),
     }
-    return {**inputs, **_media(batch, patches, device)}, kind_BL
+    return inputs, kind_BL
+
+
+def first_media(batch: Sequence[Pieces], kind: str) -> list[Piece]:
+    """The pieces of one kind of medium, each medium once, in the order its tokens stand in."""
+    pieces = (piece for content in batch for piece in content.pieces if piece.kind == kind)
+    return [piece for piece in pieces if piece.rows is None or piece.rows[0] == 0]
 
 
 def _media(batch: Sequence[Pieces], patches: Patches, device: torch.device) -> dict[str, torch.Tensor]:
     """Every medium once, in the order its tokens stand in."""
-    firsts = [piece for pieces in batch for piece in pieces.pieces if piece.rows is None or piece.rows[0] == 0]
-    pixels = [piece.value.to(device) for piece in firsts if piece.kind == "image"]
-    mels = [piece.value.to(device) for piece in firsts if piece.kind == "audio"]
+    pixels, mels = ([piece.value.to(device) for piece in first_media(batch, kind)] for kind in ("image", "audio"))
     made: dict[str, torch.Tensor] = {}
     for axes, name, grid in ((3, "pixel_values", "image_grid_thw"), (4, "pixel_values_videos", "video_grid_thw")):
         if found := [value for value in pixels if value.ndim == axes]:

@@ -8,18 +8,59 @@ takes only one kind of at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from commonspace.models.backbones.causal_lm import bidirectional
 from commonspace.models.backbones.native import NativeBackbone, token_ids
-from commonspace.models.backbones.native_batch import Segment
+from commonspace.models.backbones.native_batch import Patches, Segment, model_inputs
 from commonspace.processing.native_layout import NativeLayout
+from commonspace.processing.pieces import Pieces
+
+_DEPTHS = {"image": ("vision_config", "depth"), "audio": ("audio_config", "encoder_layers")}
 
 
-class OmniBackbone(NativeBackbone):
+class QwenBackbone(NativeBackbone):
+    """What Qwen's models share: patches of two frames, and positions asked of the model segment by segment."""
+
+    tower_modules: ClassVar[dict[str, tuple[str, ...]]] = {"image": ("model.visual",), "audio": ("model.audio_tower",)}
+
+    def __init__(self, model: PreTrainedModel, described: Mapping[str, Any]) -> None:
+        super().__init__(model, described)
+        vision = model.config.vision_config
+        self.patches = Patches(
+            vision.patch_size,
+            vision.spatial_merge_size,
+            vision.temporal_patch_size,
+            tuple(described["image_mean"]),
+            tuple(described["image_std"]),
+        )
+
+    @classmethod
+    def prepare(cls, config: PreTrainedConfig, left_out: Collection[str]) -> None:
+        bidirectional(config.get_text_config())
+        for name in left_out:
+            part, depth = _DEPTHS[name]
+            setattr(getattr(config, part), depth, 0)
+
+    @abstractmethod
+    def positions(self, segment: Segment) -> torch.Tensor:
+        """Rotary positions [3, S] of one segment with a medium, from 0, as the model itself counts."""
+
+    def inputs(self, batch: Sequence[Pieces], device: torch.device) -> tuple[dict[str, Any], torch.Tensor]:
+        return model_inputs(batch, self.layout, self.patches, self._positions, device)
+
+    def _positions(self, segment: Segment) -> torch.Tensor:
+        if segment.is_text:
+            return torch.arange(len(segment.ids_S), dtype=torch.float32).expand(3, -1)
+        return self.positions(segment).float().cpu()
+
+
+class OmniBackbone(QwenBackbone):
     """The thinker of Qwen2.5-Omni: 25 tokens a second of sound; a clip and its soundtrack in turns of two seconds."""
 
     name = "omni"
@@ -27,7 +68,7 @@ class OmniBackbone(NativeBackbone):
     config_class = "Qwen2_5OmniThinkerConfig"
     model_class = "Qwen2_5OmniThinkerModel"
     model_types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
-    processor: ClassVar[str] = "Qwen2_5OmniProcessor"
+    own_processor: ClassVar[str] = "Qwen2_5OmniProcessor"
     audio_tokens: ClassVar[int] = 25  # a second
 
     def __init__(self, model: PreTrainedModel, described: Mapping[str, Any]) -> None:
@@ -37,13 +78,14 @@ class OmniBackbone(NativeBackbone):
             unread.requires_grad_(False)
 
     @classmethod
-    def layout_of(cls, config: PreTrainedConfig) -> NativeLayout:
+    def layout_of(cls, described: Mapping[str, Any]) -> NativeLayout:
+        config = cls.whole_config(described)
         vision = token_ids(config, "vision_start_token_id"), token_ids(config, "vision_end_token_id")
         audio = token_ids(config, "audio_start_token_id"), token_ids(config, "audio_end_token_id")
         marks = {"image": vision, "video": vision, "audio": audio}
         marks["sounding"] = (vision[0] + audio[0], audio[1] + vision[1])
         return NativeLayout(
-            cls.processor,
+            cls.own_processor,
             config.vision_config.patch_size * config.vision_config.spatial_merge_size,
             marks,
             {kind: token_ids(config, f"{kind}_token_id")[0] for kind in ("image", "video", "audio")},
@@ -79,11 +121,11 @@ class Qwen3OmniBackbone(OmniBackbone):
     model_class = "Qwen3OmniMoeThinkerModel"
     model_types = ("qwen3_omni_moe", "qwen3_omni_moe_thinker")
     linear_maps = r"layers\.\d+\.self_attn\.[qkvo]_proj"
-    processor = "Qwen3OmniMoeProcessor"
+    own_processor = "Qwen3OmniMoeProcessor"
     audio_tokens = 13
 
 
-class Qwen3VLBackbone(NativeBackbone):
+class Qwen3VLBackbone(QwenBackbone):
     """Qwen3-VL: images and clips, no sound; each step of a clip after its time as a text."""
 
     name = "qwen3_vl"
@@ -94,7 +136,8 @@ class Qwen3VLBackbone(NativeBackbone):
     model_types = ("qwen3_vl",)
 
     @classmethod
-    def layout_of(cls, config: PreTrainedConfig) -> NativeLayout:
+    def layout_of(cls, described: Mapping[str, Any]) -> NativeLayout:
+        config = cls.whole_config(described)
         vision = token_ids(config, "vision_start_token_id"), token_ids(config, "vision_end_token_id")
         return NativeLayout(
             "Qwen3VLProcessor",

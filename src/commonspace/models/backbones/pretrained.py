@@ -29,13 +29,18 @@ def read_config(kind: type[PreTrainedConfig], folder: Path) -> PreTrainedConfig:
         raise WeightsError(f"{folder}/config.json: is no {kind.__name__} ({error})") from error
 
 
-def read_model(kind: type[PreTrainedModel], folder: Path, config: PreTrainedConfig) -> PreTrainedModel:
-    """The float32 weights of a folder in an instance of `kind`; WeightsError where one is missing or does not fit."""
+def read_model(
+    kind: type[PreTrainedModel], folder: Path, config: PreTrainedConfig, attention: str | None = "sdpa"
+) -> PreTrainedModel:
+    """The float32 weights of a folder in an instance of `kind`; WeightsError where one is missing or does not fit.
+
+    `attention` names transformers' implementation; None leaves the choice to it, part by part.
+    """
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # the language head and towers that are left on disk are no news
     try:
         model, report = kind.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True,
+            folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
             local_files_only=True, output_loading_info=True,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

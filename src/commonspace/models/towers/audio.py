@@ -27,13 +27,14 @@ class AudioTower(nn.Module):
     """Whisper's encoder over a sound's own length instead of 30 s of padding.
 
     Position embeddings are cut to the length, so a second of sound costs a second. A sound longer than the encoder's
-    window is encoded window by window. Rows are means of two neighbouring encoder frames. `width` is D.
+    window is encoded window by window. Rows are means of two neighbouring encoder frames. `width` is D. Frozen until
+    `train_whole`.
     """
 
     kind = "whisper"
     weights: str | None = None  # the name that they were asked for by, None where nobody knows
 
-    def __init__(self, config: WhisperConfig | Mapping, *, trainable: bool = False) -> None:
+    def __init__(self, config: WhisperConfig | Mapping) -> None:
         super().__init__()
         config = config if isinstance(config, WhisperConfig) else WhisperConfig(**config)
         if config.max_source_positions % 2:
@@ -41,14 +42,13 @@ class AudioTower(nn.Module):
         self.encoder = WhisperEncoder(config)
         self.width = config.d_model
         self.window = 2 * config.max_source_positions  # mel frames
-        self.encoder.requires_grad_(trainable)
-        self.encoder.embed_positions.requires_grad_(False)  # fixed sinusoids
+        self.encoder.requires_grad_(False)
         self.train(self.training)
 
     @classmethod
-    def from_weights(cls, folder: Path, *, trainable: bool = False) -> AudioTower:
+    def from_weights(cls, folder: Path) -> AudioTower:
         """The encoder of a Whisper folder in transformers' layout; the decoder's tensors are not read."""
-        tower = cls(WhisperConfig.from_pretrained(folder), trainable=trainable)
+        tower = cls(WhisperConfig.from_pretrained(folder))
         with safe_open(folder / "model.safetensors", framework="pt") as file:
             wanted = [key for key in file.keys() if key.startswith(_PREFIX)]  # noqa: SIM118 (the file is no mapping)
             tensors = {key.removeprefix(_PREFIX): file.get_tensor(key) for key in wanted}
@@ -76,6 +76,12 @@ class AudioTower(nn.Module):
                 f"preprocessing.audio_hop={preprocessing.audio_hop}: a second is no whole number of rows of "
                 f"{FRAMES_PER_ROW} mel frames"
             )
+
+    def train_whole(self) -> None:
+        """Let the encoder train, all but its positions: they are fixed sinusoids."""
+        self.encoder.requires_grad_(True)
+        self.encoder.embed_positions.requires_grad_(False)
+        self.train(self.training)
 
     @property
     def frozen(self) -> bool:

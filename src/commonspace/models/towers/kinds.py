@@ -29,7 +29,7 @@ def tower_class(kind: str) -> type[Any]:
     return {known.kind: known for known in (VisionTower, NaflexTower, AudioTower, MelVitTower)}[kind]
 
 
-def vision_tower(folder: Path, name: str, *, trainable_stages: int = 0) -> TrunkTower:
+def vision_tower(folder: Path, name: str) -> TrunkTower:
     """The image tower of a weights folder: in open_clip's layout, or in timm's, a NaFlexViT or any other trunk.
 
     `name` is what the weights were asked for by. A folder in both layouts is read as open_clip's.
@@ -40,7 +40,7 @@ def vision_tower(folder: Path, name: str, *, trainable_stages: int = 0) -> Trunk
         arguments = described.get("model_args") or {}
         if str(described.get("architecture")).startswith("naflexvit") or arguments.get("use_naflex"):
             kind = "naflex"
-    tower = tower_class(kind).from_weights(folder, trainable_stages=trainable_stages)
+    tower = tower_class(kind).from_weights(folder)
     tower.weights = name
     return tower
 

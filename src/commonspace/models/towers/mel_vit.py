@@ -42,13 +42,14 @@ class MelVitTower(Described):
     """A timm vision transformer over a sound's own length.
 
     Positions are cut to the length, as Whisper's, instead of stretched: a moment has the same position in every sound.
-    A sound longer than the trunk's window is encoded window by window. `width` is C, `window` mel frames.
+    A sound longer than the trunk's window is encoded window by window. `width` is C, `window` mel frames. Frozen until
+    `train_whole`.
     """
 
     kind = "mel_vit"
     weights: str | None = None
 
-    def __init__(self, config: MelVitConfig, *, trainable: bool = False) -> None:
+    def __init__(self, config: MelVitConfig) -> None:
         super().__init__()
         self.config = config
         arguments = {**config.model_args, "in_chans": 1, "dynamic_img_size": False}
@@ -66,11 +67,11 @@ class MelVitTower(Described):
         if any(side % part for side, part in zip(size, patch, strict=True)):
             raise ConfigError(f"audio: {config.architecture} for {size} mel values has no whole patches of {patch}")
         self.trunk, self.width = trunk, trunk.num_features
-        self.trunk.requires_grad_(trainable)
+        self.trunk.requires_grad_(False)
         self.train(self.training)
 
     @classmethod
-    def from_weights(cls, folder: Path, *, trainable: bool = False) -> MelVitTower:
+    def from_weights(cls, folder: Path) -> MelVitTower:
         """The tower of a weights folder in timm's layout; `model_args` in its config.json has the size in mels."""
         told = read_timm_config(folder)
         if len({*told.mean}) > 1 or len({*told.std}) > 1:
@@ -79,7 +80,7 @@ class MelVitTower(Described):
                 "write one number each into pretrained_cfg, of Whisper's log-mel values"
             )
         config = MelVitConfig(told.architecture, told.model_args, told.mean[0], told.std[0])
-        tower = cls(config, trainable=trainable)
+        tower = cls(config)
         load_timm_tensors(tower.trunk, folder, told.architecture)
         return tower
 
@@ -93,6 +94,11 @@ class MelVitTower(Described):
         for name, own in (("audio_mels", self.bins), ("audio_frames_per_row", self.patch)):
             if (given := getattr(preprocessing, name)) != own:
                 raise ConfigError(f"model.{name}={given}: {self.config.architecture} takes {own}; set it to that")
+
+    def train_whole(self) -> None:
+        """Let the trunk train."""
+        self.trunk.requires_grad_(True)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> MelVitTower:
         """As in torch; a frozen trunk stays in evaluation mode, so dropout never touches cached features."""

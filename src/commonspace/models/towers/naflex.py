@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from commonspace.errors import ConfigError
 from commonspace.models.towers.timm_weights import bare_trunk, load_timm_tensors, read_timm_config, timm_stages
-from commonspace.models.towers.trunk import TrunkTower, last_stages
+from commonspace.models.towers.trunk import TrunkTower
 from commonspace.processing.preprocessing import Preprocessing
 
 
@@ -35,11 +35,11 @@ class NaflexConfig:
 
 
 class NaflexTower(TrunkTower):
-    """A NaFlexViT, frozen but for its last `trainable_stages` blocks and its final norm; `width` is C."""
+    """A NaFlexViT; `width` is C."""
 
     kind = "naflex"
 
-    def __init__(self, config: NaflexConfig, *, trainable_stages: int = 0) -> None:
+    def __init__(self, config: NaflexConfig) -> None:
         super().__init__()
         try:
             trunk = bare_trunk(config.architecture, dict(config.model_args))
@@ -49,14 +49,14 @@ class NaflexTower(TrunkTower):
             raise ConfigError(f"vision: {config.architecture} is no NaFlexViT with a linear embedding of patches")
         self.width = trunk.num_features
         self.patch = trunk.embeds.patch_size
-        self._set(trunk, config, last_stages(*timm_stages(trunk), trainable_stages, config.architecture))
+        self._set(trunk, config)
 
     @classmethod
-    def from_weights(cls, folder: Path, *, trainable_stages: int = 0) -> NaflexTower:
+    def from_weights(cls, folder: Path) -> NaflexTower:
         """The tower of a weights folder in timm's layout (`config.json`, `model.safetensors`)."""
         described = read_timm_config(folder)
         config = NaflexConfig(described.architecture, described.model_args, described.mean, described.std)
-        tower = cls(config, trainable_stages=trainable_stages)
+        tower = cls(config)
         load_timm_tensors(tower.trunk, folder, config.architecture)
         return tower
 
@@ -70,6 +70,9 @@ class NaflexTower(TrunkTower):
                 f"model.image_patch={preprocessing.image_patch}: {self.config.architecture} keeps native aspects in "
                 f"patches of {self.patch[0]} pixels; set it to that"
             )
+
+    def _stages(self) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+        return timm_stages(self.trunk)
 
     def forward(self, pixels: Sequence[torch.Tensor] | torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
         """Feature rows [N, h * w, C] of uint8 pixels, each [3, H, W] of whole patches, row by row from the top left.

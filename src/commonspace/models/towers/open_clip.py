@@ -8,7 +8,7 @@ Legend: N images, C channels of the feature map, T tokens (a square number), H a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from torch import nn
 from commonspace.errors import ConfigError
 from commonspace.models.open_clip_weights import load_tower, make_vision, read_open_clip_config, read_tower
 from commonspace.models.towers.timm_weights import timm_stages, without_head
-from commonspace.models.towers.trunk import TrunkTower, last_stages, refuse_patches, square_side
+from commonspace.models.towers.trunk import TrunkTower, refuse_patches, square_side
 from commonspace.processing.preprocessing import Preprocessing
 
 
@@ -39,33 +39,32 @@ class OpenClipVisionConfig:
 
 
 class OpenClipTower(TrunkTower):
-    """An image tower of open_clip, frozen but for its last `trainable_stages` blocks and its final norm; `width` is C.
+    """An image tower of open_clip; `width` is C.
 
     `trunk` is the whole tower with its weights, if given; what comes after the rows is dropped from it.
     """
 
     kind = "open_clip"
 
-    def __init__(
-        self, config: OpenClipVisionConfig, trunk: nn.Module | None = None, *, trainable_stages: int = 0
-    ) -> None:
+    def __init__(self, config: OpenClipVisionConfig, trunk: nn.Module | None = None) -> None:
         super().__init__()
         trunk = trunk or make_vision(config.embed_dim, config.vision_cfg, config.quick_gelu)
         size = to_2tuple(trunk.image_size)
         if size[0] != size[1]:
             raise ConfigError(f"vision: this open_clip tower takes images of {size[0]} x {size[1]}, not squares")
         self.image_size = size[0]
-        self.width, stages, after = _without_pooling(trunk)
-        self._set(trunk, config, last_stages(stages, after, trainable_stages, "this open_clip tower"))
+        self.width, *parts = _without_pooling(trunk)
+        self._parts = tuple(parts)
+        self._set(trunk, config)
 
     @classmethod
-    def from_weights(cls, folder: Path, *, trainable_stages: int = 0) -> OpenClipTower:
+    def from_weights(cls, folder: Path) -> OpenClipTower:
         """The image tower of a folder in open_clip's layout; its text tower is not read."""
         told = read_open_clip_config(folder)
         config = OpenClipVisionConfig(told.embed_dim, told.vision_cfg, told.quick_gelu, told.mean, told.std)
         trunk = make_vision(config.embed_dim, config.vision_cfg, config.quick_gelu)
         load_tower(trunk, read_tower(folder, "visual"), folder)
-        return cls(config, trunk, trainable_stages=trainable_stages)
+        return cls(config, trunk)
 
     @classmethod
     def from_config(cls, value: Mapping[str, Any]) -> OpenClipTower:
@@ -79,6 +78,9 @@ class OpenClipTower(TrunkTower):
                 f"model.image_size={preprocessing.image_size}: this open_clip tower takes {self.image_size} pixels a "
                 "side; set it to that"
             )
+
+    def _stages(self) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+        return self._parts
 
     def forward(self, pixels_NCHW: torch.Tensor, tokens: int) -> torch.Tensor:
         """Feature rows [N, tokens, C] of uint8 pixels [N, 3, H, W], row by row from the top left.

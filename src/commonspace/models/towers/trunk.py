@@ -1,4 +1,6 @@
-"""What vision towers share: a pretrained trunk, frozen but for its last stages, on pixels that it normalises itself."""
+"""What vision towers share: a pretrained trunk, frozen until its last stages are asked to train, on pixels that it
+normalises itself.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ class Described(nn.Module):
 class TrunkTower(Described):
     """A pretrained `trunk` under a `config` (a dataclass of plain values with `mean` and `std`), `width` numbers a row.
 
-    BatchNorm statistics never move, whatever trains. `frozen` tells whether features may be cached.
+    Frozen until `train_last`; BatchNorm statistics never move. `frozen` tells whether features may be cached.
 
     kind     names the class in a model folder
     weights  the name that its weights were asked for by, None where nobody knows
@@ -54,7 +56,7 @@ class TrunkTower(Described):
 
     @classmethod
     @abstractmethod
-    def from_weights(cls, folder: Path, *, trainable_stages: int = 0) -> Self:
+    def from_weights(cls, folder: Path) -> Self:
         """The tower of a weights folder; WeightsError where that holds another, or not all of it."""
 
     @classmethod
@@ -77,16 +79,31 @@ class TrunkTower(Described):
                 module.eval()
         return self
 
-    def _set(self, trunk: nn.Module, config: Any, trained: Sequence[nn.Module]) -> None:
-        """Take a trunk of which the modules `trained` train."""
-        self.trunk, self.config, self._trained = trunk, config, list(trained)
-        for name in ("mean", "std"):
-            values = torch.tensor(getattr(config, name), dtype=torch.float32)
-            self.register_buffer(name, 255 * values.view(1, 3, 1, 1))
-        trunk.requires_grad_(False)
+    def train_last(self, count: int) -> None:
+        """Let the last `count` of the trunk's repeated stages train, and what comes after them; 0 freezes it whole.
+
+        Raises ConfigError where there are not so many.
+        """
+        stages, after = self._stages()
+        if not 0 <= count <= len(stages):
+            raise ConfigError(f"stage.vision_trainable_stages={count}: the {self.kind} trunk has {len(stages)} stages")
+        self._trained = [*stages[-count:], *after] if count else []
+        self.trunk.requires_grad_(False)
         for module in self._trained:
             module.requires_grad_(True)
         self.train(self.training)
+
+    @abstractmethod
+    def _stages(self) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+        """The trunk's repeated stages, and the modules after them."""
+
+    def _set(self, trunk: nn.Module, config: Any) -> None:
+        """Take a trunk, frozen."""
+        self.trunk, self.config = trunk, config
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(config, name), dtype=torch.float32)
+            self.register_buffer(name, 255 * values.view(1, 3, 1, 1))
+        self.train_last(0)
 
     def _normalised(self, pixels_NCHW: torch.Tensor) -> torch.Tensor:
         """uint8 pixels as the trunk takes them, in its own type."""
@@ -99,18 +116,6 @@ def square_side(tokens: int) -> int:
     if side * side != tokens:
         raise ConfigError(f"an image of {tokens} tokens is no square grid; use 1, 4, 9, 16, 25 ...")
     return side
-
-
-def last_stages(
-    stages: Sequence[nn.Module], after: Sequence[nn.Module], count: int, architecture: str
-) -> list[nn.Module]:
-    """The last `count` of a trunk's repeated stages and what comes `after` them; nothing for 0.
-
-    Raises ConfigError where there are not so many.
-    """
-    if not 0 <= count <= len(stages):
-        raise ConfigError(f"vision.trainable_stages={count}: {architecture} has {len(stages)} stages")
-    return [*stages[-count:], *after] if count else []
 
 
 def refuse_patches(preprocessing: Preprocessing, tower: str) -> None:

@@ -5,7 +5,7 @@ Legend: N images, C channels of the feature map, T tokens (a square number), H a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import nn
 
 from commonspace.errors import ConfigError
 from commonspace.models.towers.timm_weights import load_timm_tensors, read_timm_config, timm_stages
-from commonspace.models.towers.trunk import TrunkTower, last_stages, refuse_patches, square_side
+from commonspace.models.towers.trunk import TrunkTower, refuse_patches, square_side
 from commonspace.processing.preprocessing import Preprocessing
 
 
@@ -41,25 +41,25 @@ class VisionConfig:
 
 
 class VisionTower(TrunkTower):
-    """A pretrained trunk, frozen but for its last `trainable_stages` stages and whatever follows them; `width` is C."""
+    """A pretrained trunk; `width` is C."""
 
     kind = "timm"
 
-    def __init__(self, config: VisionConfig, *, trainable_stages: int = 0) -> None:
+    def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         try:
             trunk = timm.create_model(config.architecture, pretrained=False, num_classes=0, global_pool="")
         except RuntimeError as error:
-            raise ConfigError(f"vision.architecture: timm knows no {config.architecture!r}") from error
+            raise ConfigError(f"model.vision: timm knows no {config.architecture!r}; take other weights") from error
         self.width = trunk.num_features if config.stage is None else _stage_width(trunk, config)
-        self._set(trunk, config, _last_stages(trunk, config, trainable_stages))
+        self._set(trunk, config)
 
     @classmethod
-    def from_weights(cls, folder: Path, *, stage: int | None = None, trainable_stages: int = 0) -> VisionTower:
+    def from_weights(cls, folder: Path, *, stage: int | None = None) -> VisionTower:
         """The tower of a weights folder in timm's layout (`config.json`, `model.safetensors`)."""
         described = read_timm_config(folder)
         config = VisionConfig(described.architecture, described.mean, described.std, stage)
-        tower = cls(config, trainable_stages=trainable_stages)
+        tower = cls(config)
         load_timm_tensors(tower.trunk, folder, config.architecture)
         return tower
 
@@ -79,6 +79,10 @@ class VisionTower(TrunkTower):
         map_NChw = self._feature_map(self._normalised(pixels_NCHW))
         return nn.functional.adaptive_avg_pool2d(map_NChw, side).flatten(2).transpose(1, 2)
 
+    def _stages(self) -> tuple[Sequence[nn.Module], Sequence[nn.Module]]:
+        # Counted from the trunk's end, which features of an earlier stage never reach.
+        return timm_stages(self.trunk) if self.config.stage is None else ([], [])
+
     def _feature_map(self, pixels_NCHW: torch.Tensor) -> torch.Tensor:
         if self.config.stage is not None:
             return self.trunk.forward_intermediates(
@@ -91,21 +95,12 @@ class VisionTower(TrunkTower):
             features = patches_NPC.transpose(1, 2).unflatten(2, (side, -1))
         if features.shape[1] != self.width:
             name = self.config.architecture
-            raise ConfigError(f"vision.architecture: {name} gives no [N, C, h, w] map; set vision.stage=-1")
+            raise ConfigError(f"model.vision: {name} gives no [N, C, h, w] map; take another image tower")
         return features
 
 
 def _stage_width(trunk: nn.Module, config: VisionConfig) -> int:
     stage, stages = config.stage, [entry["num_chs"] for entry in trunk.feature_info]
     if stage is None or not -len(stages) <= stage < len(stages):
-        raise ConfigError(f"vision.stage={stage}: {config.architecture} has {len(stages)} stages")
+        raise ConfigError(f"stage={stage}: {config.architecture} has {len(stages)} stages")
     return stages[stage]
-
-
-def _last_stages(trunk: nn.Module, config: VisionConfig, count: int) -> list[nn.Module]:
-    """The last `count` repeated stages of the trunk and the modules after them (the head of the feature map)."""
-    if not count:
-        return []
-    if config.stage is not None:
-        raise ConfigError("vision.trainable_stages counts from the trunk's end: it takes no vision.stage beside it")
-    return last_stages(*timm_stages(trunk), count, config.architecture)
