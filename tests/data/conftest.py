@@ -10,7 +10,8 @@ import torch
 
 from commonspace.content import Content, Image, Text
 from commonspace.data.sample import Record, Variant
-from commonspace.data.shards import ShardReader, ShardWriter
+from commonspace.data.shard_writer import ShardWriter
+from commonspace.data.shards import ShardReader
 from commonspace.errors import ContentError
 from commonspace.processing.pieces import Piece, Pieces
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import time
-from multiprocessing import get_context
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import pytorch_lightning as pl
 import torch
 
-from commonspace.data.batch import Batch, pack, unpack
+from commonspace.data.batch import MIXED, Batch, pack, unpack
 from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.data.negatives import write_negatives
 from commonspace.data.shards import ShardReader
-from commonspace.errors import ConfigError, DataError
+from commonspace.data.storage import RemoteFolder
+from commonspace.errors import ConfigError, DataError, StorageError
 from commonspace.processing.pieces import Piece, Pieces
 
 TASKS = {
@@ -37,7 +36,7 @@ def told(batch: Batch) -> tuple:
     contents = [*batch.query, *batch.positive, *(c for row in batch.negatives for c in row)]
     values = [(p.kind, p.tokens, tuple(p.value.shape), p.value.flatten().tolist()) for c in contents for p in c.pieces]
     ids = (batch.query_ids.tolist(), batch.positive_ids.tolist())
-    return batch.step, batch.task, batch.reverse, batch.sources, batch.skipped, ids, values
+    return batch.step, batch.task, batch.reverse, batch.sources, batch.skipped, ids, values, batch.seed, batch.parts
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def test_what_is_kept_in_memory_is_read_once_and_changes_nothing(two_tasks, proc
 
 def test_two_ranks_make_the_global_batch_of_one(two_tasks, processor, whole):
     ranks = [list(make(two_tasks, processor).loader(rank, 2)) for rank in (0, 1)]
-    for (step, task, _, sources, _, ids, _), one, two in zip(whole, *ranks, strict=True):
+    for (step, task, _, sources, _, ids, *_), one, two in zip(whole, *ranks, strict=True):
         assert (one.step, one.task) == (two.step, two.task) == (step, task)
         assert one.sources + two.sources == sources
         assert torch.cat([one.query_ids, two.query_ids]).tolist() == ids[0]
@@ -95,6 +94,35 @@ def test_resume_is_refused_when_the_mixture_changed(two_tasks, processor):
         changed.loader()
 
 
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"canonical": 0.6}, r"tasks\.image_caption \(was .*canonical=0\.5.*, is .*canonical=0\.6"),
+        ({"skip_budget": 8}, r"skip_budget \(was 16, is 8\)"),
+        ({"negative_count": 2}, "negatives=2"),
+        ({"seed": 4}, r"seed \(was 3, is 4\)"),
+        ({"sub_batches": 2}, r"sub_batches \(was None, is 2\)"),
+    ],
+)
+def test_resume_is_refused_when_samples_would_be_drawn_otherwise(two_tasks, processor, changes, message):
+    state = make(two_tasks, processor).loader().state_dict()
+    changed = make(two_tasks, processor, **changes)
+    changed.load_state_dict(state)
+    with pytest.raises(ConfigError, match=message):
+        changed.loader()
+
+
+def test_resume_is_refused_with_other_mined_negatives(two_tasks, processor):
+    reader, states = ShardReader(two_tasks / "image_caption", "train"), []
+    for wrong in ({"r1": ["r20"]}, {"r1": ["r21"]}):
+        write_negatives(two_tasks / "negatives/image_caption.parquet", reader, wrong, {"r1": [0.5]})
+        module = make(two_tasks, processor, negatives=two_tasks / "negatives")
+        states.append(module.loader().state_dict())
+    module.load_state_dict(states[0])
+    with pytest.raises(ConfigError, match="1 .* mined negatives"):
+        module.loader()
+
+
 def test_bad_samples_are_named_counted_and_replaced(two_tasks, processor):
     loader = make(two_tasks, processor).loader()
     batches = [batch for batch in loader if batch.task == "image_caption"]
@@ -104,6 +132,70 @@ def test_bad_samples_are_named_counted_and_replaced(two_tasks, processor):
     assert {len(batch) for batch in batches} == {8}
     assert all(len(set(batch.sources)) == 8 for batch in batches)
     assert not any(source.endswith((":r7", ":r8")) for batch in batches for source in batch.sources)
+
+
+def test_unreachable_storage_stops_the_run_and_skips_nothing(two_tasks, processor):
+    loader = make(two_tasks, processor).loader()
+    iterator = iter(loader)
+    next(iterator)
+    for tar in (two_tasks / "image_caption").glob("train-*.tar"):
+        tar.unlink()
+    loader.dataset.tasks["image_caption"].reader._tars._files.clear()  # what is open would go on
+    before = loader.skipped["image_caption"]
+    with pytest.raises(StorageError, match=r"image_caption/train-\d+\.tar: cannot be read"):
+        list(iterator)
+    assert loader.skipped["image_caption"] == before
+
+
+@pytest.fixture
+def far(two_tasks) -> Iterator[str]:
+    """The shards behind a URL."""
+    system = fsspec.filesystem("memory")
+    for path in two_tasks.rglob("*.*"):
+        system.pipe(f"/tier/{path.relative_to(two_tasks)}", path.read_bytes())
+    yield "memory://tier"
+    system.rm("/tier", recursive=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_that_lie_elsewhere_make_the_same_batches(far, processor, whole, workers):
+    module = make(far, processor, workers=workers)
+    assert [told(batch) for batch in module.loader()] == whole
+    assert list(module.dev_readers()) == ["image_caption"]
+
+
+def test_a_step_asks_far_storage_once(far, processor, monkeypatch):
+    asked: list[int] = []
+    read = RemoteFolder.read_ranges
+    monkeypatch.setattr(RemoteFolder, "read_ranges", lambda folder, r: asked.append(len(r)) or read(folder, r))
+    tasks = {"summary": {"batch_size": 4, "rate": 1.0}}
+    list(make(far, processor, tasks=tasks, steps=5, prefix_dropout=None).loader())
+    assert asked == [4] * 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sub_batches_of_several_tasks_make_one_batch(two_tasks, processor, workers):
+    batches = list(make(two_tasks, processor, sub_batches=2, workers=workers, steps=30).loader())
+    mixed = [batch for batch in batches if len({part.task for part in batch.parts}) == 2]
+    assert len(mixed) > 15
+    for batch in batches:
+        assert batch.task == MIXED and len(batch) == sum(part.rows for part in batch.parts)
+        names = [part.task for part in batch.parts for _ in range(part.rows)]
+        assert [source.split("/")[0] for source in batch.sources] == names
+        assert {part.rows for part in batch.parts} <= {4, 2}
+    alone = list(make(two_tasks, processor, sub_batches=2, steps=30).loader())
+    assert [told(batch) for batch in alone] == [told(batch) for batch in batches]
+
+
+def test_skipped_samples_of_sub_batches_are_counted_by_task(two_tasks, processor):
+    loader = make(two_tasks, processor, sub_batches=2, steps=60).loader()
+    messages = [message for batch in loader for message in batch.skipped]
+    assert messages and loader.skipped == {"image_caption": len(messages), "summary": 0}
+
+
+def test_sampling_by_size_leaves_rates_aside(two_tasks, processor):
+    shares = {row["task"]: row["samples"] for row in make(two_tasks, processor, temperature=1.0, steps=400).schedule()}
+    assert shares["image_caption"] / shares["summary"] == pytest.approx(60 / 40, rel=0.05)
 
 
 def test_too_many_bad_samples_stop_training(two_tasks, processor):
@@ -247,28 +339,6 @@ def test_lightning_checkpoints_resume_on_the_next_batch(two_tasks, processor, wh
     assert resumed.seen == whole[10:]
 
 
-def _train_until_killed(root: Path, processor, note: Path, step: int) -> None:
-    loader = make(root, processor, workers=2).loader()
-    for batch in loader:
-        note.write_text(json.dumps(loader.state_dict()))
-        if batch.step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_kill_9_loses_nothing(two_tasks, processor, whole, tmp_path):
-    step = 11
-    process = get_context("fork").Process(
-        target=_train_until_killed, args=(two_tasks, processor, tmp_path / "state", step)
-    )
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    again = make(two_tasks, processor, workers=2)
-    again.load_state_dict(json.loads((tmp_path / "state").read_text()))
-    assert [told(batch) for batch in again.loader()] == whole[step + 1 :]
-
-
 def test_a_batch_tells_how_long_it_was_waited_for(two_tasks, processor, monkeypatch):
     """The loader's own time counts; what happens between two batches does not."""
     loader = make(two_tasks, processor, steps=3).loader()
@@ -290,3 +360,39 @@ def test_few_records_make_a_smaller_batch_only_where_that_is_asked_for(two_tasks
     assert module.shrunk == {"image_caption": (100, 60)}
     with pytest.raises(DataError, match="image_caption: 1 record to train on, and a batch needs a wrong target"):
         make(two_tasks, processor, tasks=tasks, shrink=True, limit=1).setup()
+
+
+def test_a_positive_has_its_own_negatives_where_its_task_goes_both_ways(two_tasks, processor):
+    """Queries of other records, by the list of the reverse; the draws of everything else are as without it."""
+    folder = two_tasks / "negatives"
+    for name in TASKS:
+        reader = ShardReader(two_tasks / name, "train")
+        keys = reader.index.column("key").to_pylist()
+        lists = {keys[n]: [keys[n + 20]] for n in range(10, 20)}
+        for path in (folder / f"{name}.parquet", folder / f"{name}.reverse.parquet"):
+            write_negatives(path, reader, lists, {key: [0.5] for key in lists})
+    plain = list(make(two_tasks, processor, negatives=folder).loader())
+    both = list(make(two_tasks, processor, negatives=folder, reverse_negatives=True).loader())
+    assert [told(batch) for batch in plain] == [told(batch) for batch in both]
+    assert not any(batch.reverse_negatives for batch in plain)
+    reader, seen = ShardReader(two_tasks / "image_caption", "train"), 0
+    for batch in both:
+        if batch.task == "summary":  # goes one way
+            assert batch.reverse_negatives == []
+            continue
+        for source, row in zip(batch.sources, batch.reverse_negative_ids, strict=True):
+            number = reader.row_of(source.split(":")[1])
+            wanted = [reader.read(number + 20).queries[0].content.digest()] if 10 <= number < 20 else []
+            assert row == wanted
+            seen += len(row)
+        assert [len(row) for row in batch.reverse_negatives] == [len(row) for row in batch.reverse_negative_ids]
+    assert seen > 10
+
+    state = make(two_tasks, processor, negatives=folder, reverse_negatives=True).loader().state_dict()
+    changed = make(two_tasks, processor, negatives=folder)
+    changed.load_state_dict(state)
+    with pytest.raises(ConfigError, match="of the reverse"):
+        changed.loader()
+    (folder / "image_caption.reverse.parquet").unlink()
+    with pytest.raises(DataError, match=r"TASK\.reverse\.parquet; run `commonspace mine directions"):
+        make(two_tasks, processor, negatives=folder, reverse_negatives=True).setup()

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from commonspace.content import Content, Image
+from commonspace.content import Content, Image, Video
 from commonspace.data.encoding import TaskOptions, draw, encode, sample_seed
-from commonspace.data.sample import Record, Variant
+from commonspace.data.sample import Record, Sample, Variant
 from commonspace.errors import ConfigError, ContentError, DataError
 
 
@@ -49,6 +49,8 @@ def test_ids_hash_raw_content_without_prefix(processor):
     sample = draw(record(), 3, options)
     encoded = encode(sample, 3, options, processor)
     assert encoded.query_id == sample.query_id == Content("query").digest()
+    wrong = Content("wrong")
+    assert encode(draw(record([wrong]), 3, options), 3, options, processor).negative_ids == [wrong.digest()]
     assert bytes(encoded.query.pieces[0].value.tolist()) == b"search result|query|query"
 
 
@@ -115,3 +117,20 @@ def test_errors_name_the_sample(processor):
 def test_options_without_sense_or_effect(options):
     with pytest.raises(ConfigError):
         TaskOptions(**options)
+
+
+def test_clips_lose_their_sound_where_a_task_asks_for_it_and_keep_their_id():
+    heard = []
+
+    def processor(content, task=None, role=None):
+        heard.append(content)
+        return content
+
+    clip = Content("before", Video(b"clip", name="x.mp4", sound=True))
+    sample = Sample("video", clip, Content("a fox"), (), 1, 2, (), "x")
+    for soundtrack in (True, False):
+        encoded = encode(sample, 0, TaskOptions(soundtrack=soundtrack), processor)
+        assert encoded.query_id == 1
+    with_sound, _, without, text = heard
+    assert [with_sound.parts[1].sound, without.parts[1].sound] == [True, False]
+    assert without.parts[0] == with_sound.parts[0] and text == Content("a fox")

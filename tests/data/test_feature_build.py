@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 from torch import nn
 
 from commonspace.content import Audio, Content, Document, Image
+from commonspace.data import feature_build
 from commonspace.data.feature_build import build_features, tier_readers
 from commonspace.data.features import FeatureCache, attach_features
 from commonspace.data.sample import Record, Variant
@@ -22,6 +23,7 @@ from commonspace.processing.preprocessing import Preprocessing
 from commonspace.processing.processor import Processor
 from tests.models.pretrained import write_preset
 from tests.models.test_presets import made
+from tests.models.tiny import tiny_embedder
 
 
 class Tower(nn.Module):
@@ -182,3 +184,21 @@ def test_readers_of_a_tier(make_shards, tmp_path):
         tier_readers(tmp_path, ["any", "other"])
     with pytest.raises(DataError, match="no shards"):
         tier_readers(tmp_path / "empty")
+
+
+def test_a_tiers_towers_run_where_models_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from commonspace.configuration import compose
+
+    devices: list[str] = []
+
+    def build(readers, processor, towers, store) -> feature_build.FeatureReport:
+        devices.extend(next(tower.parameters()).device.type for tower in towers.values())
+        return feature_build.FeatureReport()
+
+    monkeypatch.setattr("commonspace.models.device.best_device", lambda: "meta")
+    monkeypatch.setattr("commonspace.models.build.build_model", lambda *options, **places: tiny_embedder())
+    monkeypatch.setattr(feature_build, "attach_features", lambda embedder, cache: FeatureCache(cache / "none"))
+    monkeypatch.setattr(feature_build, "tier_readers", lambda *places: [])
+    monkeypatch.setattr(feature_build, "build_features", build)
+    feature_build.build_tier(compose("data_features", ["data.tier=tiny"]))
+    assert devices == ["meta", "meta"]

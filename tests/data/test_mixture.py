@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -172,6 +173,66 @@ def test_sampling_by_size(temperature, ratio):
     assert samples["large"] / samples["small"] == pytest.approx(ratio, rel=0.1)
 
 
+def sub_plans(made: Mixture) -> list:
+    """The plans of all sub-batches, in order."""
+    return [part for plan in made for part in (plan, *plan.others)]
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_sub_batches_are_shares_of_batches_at_the_same_rates_and_epochs(parts):
+    seen = sub_plans(mixture(sub_batches=parts, steps=800))
+    assert {(p.task, len(p.indices)) for p in seen} == {("first", 16 // parts), ("second", 8 // parts)}
+    assert len(seen) == 800 * parts and abs(Counter(p.task for p in seen)["first"] / len(seen) - 0.75) < 0.01
+    assert len({p.seed for p in seen}) == len(seen)
+    epochs: dict[tuple[str, int], list[int]] = {}
+    for plan in seen:
+        epochs.setdefault((plan.task, plan.epoch), []).extend(plan.indices.tolist())
+    assert all(len(rows) == len(set(rows)) for rows in epochs.values())
+    schedule = {row["task"]: row for row in mixture(sub_batches=parts, steps=800).schedule()}
+    for task, row in schedule.items():
+        own = [p for p in seen if p.task == task]
+        assert row["samples"] == sum(len(p.indices) for p in own) and row["steps"] == len(own) / parts
+        assert row["epochs"] == pytest.approx(own[-1].epochs)
+
+
+def test_tasks_meet_in_a_batch():
+    steps = list(mixture(plans(rate=1.0), sub_batches=2))
+    assert sum(len({plan.task, *(p.task for p in plan.others)}) == 2 for plan in steps) > 0.7 * len(steps), (
+        "half of them, were tasks drawn at random"
+    )
+
+
+def test_ranks_share_every_sub_batch_and_resuming_is_exact():
+    made = {"sub_batches": 2}
+    whole = [listed(p) for p in sub_plans(mixture(**made))]
+    ranks = [sub_plans(mixture(rank=rank, world_size=2, **made)) for rank in (0, 1)]
+    together = [one.indices.tolist() + two.indices.tolist() for one, two in zip(*ranks, strict=True)]
+    assert together == [plan[-1] for plan in whole]
+    running = mixture(**made)
+    iterator = iter(running)
+    for _ in range(137):
+        next(iterator)
+    again = mixture(**made)
+    again.load_state_dict(running.state_dict())
+    assert [listed(p) for p in sub_plans(again)] == whole[137 * 2 :]
+    with pytest.raises(ConfigError, match=r"sub_batches \(was 2, is None\)"):
+        mixture().load_state_dict(running.state_dict())
+
+
+def test_plans_count_the_epochs_of_their_task():
+    done = Counter()
+    for plan in mixture():
+        done[plan.task] += len(plan.indices)
+        assert plan.epochs == pytest.approx(done[plan.task] / {"first": 992, "second": 88}[plan.task])
+
+
+def test_the_state_of_many_tasks_and_steps_stays_small():
+    many = [TaskPlan(f"task number {n} with a long name", 50_000, 512, 1.0) for n in range(200)]
+    made = Mixture(many, seed=1, steps=100_000)
+    made.step = 99_999
+    assert len(json.dumps(made.state_dict())) < 100_000
+
+
 @pytest.mark.parametrize(
     "task, message",
     [
@@ -196,6 +257,9 @@ def test_tasks_that_cannot_be_drawn(task, message):
         ({"tasks": [TaskPlan("a", 9, 3), TaskPlan("a", 9, 3)]}, "each name once"),
         ({"steps": 0}, "steps=0"),
         ({"rank": 2, "world_size": 2}, "rank=2"),
+        ({"sub_batches": 0}, "sub_batches=0"),
+        ({"sub_batches": 3}, "batch_size 16 cannot be split over 3 sub-batches"),
+        ({"sub_batches": 2, "world_size": 8}, "cannot be split over 2 sub-batches times 8 processes"),
         ({"world_size": 3}, "batch_size 16 cannot be split over 3"),
         ({"temperature": 1.0}, "rates of first, second without effect"),
         ({"tasks": [TaskPlan("a", 9, 3, None)]}, "no rate for a"),

@@ -7,6 +7,7 @@ import pickle
 import tarfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from commonspace.content import Audio, Content, Document, Image, Pdf, Video
 from commonspace.data.estimate import estimate_tokens, file_ending
 from commonspace.data.sample import Record, Variant
-from commonspace.data.shards import ShardReader, ShardWriter
-from commonspace.errors import DataError
+from commonspace.data.shard_writer import ShardWriter
+from commonspace.data.shards import ShardReader
+from commonspace.errors import DataError, StorageError
 from tests.media import pdf_bytes, pdf_page
 
 
@@ -195,6 +197,49 @@ def test_a_missing_or_empty_split(tmp_path, reader):
     path.write_text("{")
     with pytest.raises(DataError, match="not a description of shards"):
         ShardReader(reader.folder, "train")
+
+
+@pytest.fixture
+def far(reader) -> str:
+    """The same split behind a URL."""
+    system = fsspec.filesystem("memory")
+    for path in reader.folder.iterdir():
+        system.pipe(f"/far/image_caption/{path.name}", path.read_bytes())
+    yield "memory://far/image_caption"
+    system.rm("/far", recursive=True)
+
+
+@pytest.mark.parametrize("chain", ["", "simplecache::"])
+def test_a_split_that_lies_elsewhere_reads_the_same(reader, far, chain):
+    remote = pickle.loads(pickle.dumps(ShardReader(chain + far, "train")))  # noqa: S301
+    remote.fetch([5, 31, 12])
+    for row in (12, 31, 5, 0, 39):
+        there, here = remote.read(row), reader.read(row)
+        assert [told(v.content) for v in there.queries] == [told(v.content) for v in here.queries]
+        assert remote.source(row) == reader.source(row)
+    assert remote.fingerprint == reader.fingerprint and remote.row_of("r17") == 17
+    remote.verify()
+
+
+def test_damage_far_away_is_named_as_here(far):
+    system = fsspec.filesystem("memory")
+    with pytest.raises(DataError, match=r"memory://far/image_caption/dev\.json: no such split"):
+        ShardReader(far, "dev")
+    remote = ShardReader(far, "train")
+    row, tar = int(np.flatnonzero(remote.column("shard") == 2)[1]), "/far/image_caption/train-00002.tar"
+    whole = system.cat_file(tar)
+    place = int(remote.column("offset")[row]) + 700
+    system.pipe(tar, whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(DataError, match=rf"train-00002\.tar: record 'r{row}' is cut short or damaged"):
+        remote.read(row)
+    system.pipe(tar, whole[:-600])
+    with pytest.raises(DataError, match=r"train-00002\.tar: has \d+ bytes where"):
+        ShardReader(far, "train")
+    system.rm(tar)
+    with pytest.raises(DataError, match=r"train-00002\.tar: is missing"):
+        ShardReader(far, "train")
+    with pytest.raises(StorageError, match="a tar is gone"):
+        remote.fetch([row])
 
 
 def shard_of(reader: ShardReader, number: int) -> Path:

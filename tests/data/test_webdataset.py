@@ -7,7 +7,7 @@ import webdataset
 
 from commonspace import Content, Image
 from commonspace.data.sample import Record, Variant
-from commonspace.data.shards import ShardWriter
+from commonspace.data.shard_writer import ShardWriter
 
 
 def test_webdataset_reads_a_shard_sample_by_sample(tmp_path: Path) -> None:

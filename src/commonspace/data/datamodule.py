@@ -13,8 +13,9 @@ from commonspace.data.batch import Batch
 from commonspace.data.encoding import Processing, TaskOptions
 from commonspace.data.loader import MixtureDataset, MixtureLoader, TaskData
 from commonspace.data.mixture import Mixture, StepPlan, TaskPlan
-from commonspace.data.negatives import read_negatives
+from commonspace.data.negatives import NegativeLists, list_file, read_negatives
 from commonspace.data.shards import ShardReader
+from commonspace.data.storage import RemoteFolder, place
 from commonspace.errors import ConfigError, DataError
 
 __all__ = ["Batch", "CommonspaceDataModule"]
@@ -23,7 +24,7 @@ __all__ = ["Batch", "CommonspaceDataModule"]
 class CommonspaceDataModule(pl.LightningDataModule):
     """Training batches of several tasks, and the readers of their dev splits.
 
-    root            folder of a tier's shards, <data>/<tier>
+    root            folder of a tier's shards, <data>/<tier>; or where they lie elsewhere, a URL that fsspec reads
     tasks           {name: {"batch_size", "rate", "prompt", "reverse"}}; a rate of 0 leaves the task out
     processor       contents to pieces; it must pickle when there are workers
     steps           length of the run; or None with
@@ -31,23 +32,27 @@ class CommonspaceDataModule(pl.LightningDataModule):
                     measuring `probes` samples a task; `steps` holds the result after `setup`
     workers         decoding processes; 0: decode in the training process
     bucket          batches are cut from this many batches' worth of samples sorted by length
+    soundtrack      False: clips without their sound
     prefix_dropout  None: no prefixes; p: a text-only query loses its prefix with probability p
     canonical       probability of a record's first variant (see encoding.py)
     negatives       folder written by mining, tasks without a file there go without; None: only what shards carry
     negative_count  hard negatives a sample carries, at most
+    reverse_negatives  a task that names its reverse also takes the lists mined in that direction, where there are some
     skip_budget     consecutive bad samples before training stops
     memory          megabytes of records and processed contents each worker keeps, for runs of many epochs
+    stall_seconds   how long one batch may take before the record it waits for is named (see loader.py); None: for ever
     limit           use only the first so many records of a task
     shrink          a task with fewer records than its batch_size: True takes all of them for a batch (`shrunk` names
                     such tasks), False refuses
     temperature     samples by size of the task instead of by rate (see mixture.py)
+    sub_batches     tasks that meet in one batch, each with its share of its batch_size (see mixture.py)
 
     Raises `ConfigError` or `DataError` in `setup` for what could not be trained on.
     """
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | RemoteFolder,
         tasks: Mapping[str, Mapping[str, Any]],
         processor: Processing,
         *,
@@ -57,26 +62,32 @@ class CommonspaceDataModule(pl.LightningDataModule):
         workers: int = 0,
         bucket: int = 16,
         prefix_dropout: float | None = None,
+        soundtrack: bool = True,
         canonical: float = 0.5,
-        negatives: str | Path | None = None,
+        negatives: str | Path | RemoteFolder | None = None,
         negative_count: int = 1,
+        reverse_negatives: bool = False,
         skip_budget: int = 16,
         memory: int = 0,
+        stall_seconds: float | None = None,
         limit: int | None = None,
         shrink: bool = False,
         temperature: float | None = None,
+        sub_batches: int = 1,
         probes: int = 32,
     ) -> None:
         super().__init__()
         if (steps is None) == (token_budget is None):
             raise ConfigError("give exactly one of steps and token_budget")
-        self.root, self.processor, self.seed, self.steps = Path(root), processor, seed, steps
+        self.root, self.processor, self.seed, self.steps = place(root), processor, seed, steps
         self.task_configs = {name: dict(task) for name, task in tasks.items() if task.get("rate") != 0}
         self.token_budget, self.workers, self.bucket, self.probes = token_budget, workers, bucket, probes
+        self.soundtrack = soundtrack
         self.prefix_dropout, self.canonical, self.skip_budget = prefix_dropout, canonical, skip_budget
-        self.negatives = Path(negatives) if negatives is not None else None
-        self.memory = memory
+        self.negatives = place(negatives) if negatives is not None else None
+        self.memory, self.sub_batches, self.stall_seconds = memory, sub_batches, stall_seconds
         self.negative_count, self.limit, self.temperature = negative_count, limit, temperature
+        self.reverse_negatives = reverse_negatives
         self.shrink = shrink
         self.data: dict[str, TaskData] = {}
         self.plans: list[TaskPlan] = []
@@ -94,6 +105,11 @@ class CommonspaceDataModule(pl.LightningDataModule):
         for name, config in self.task_configs.items():
             self.data[name] = self._open(name, config)
             self.plans.append(self._plan(name, config))
+        if self.reverse_negatives and not any(data.reverse_negatives for data in self.data.values()):
+            raise DataError(
+                f"{self.negatives}: no task that names its reverse has TASK.reverse.parquet; run `commonspace mine "
+                "directions=[forward,reverse]`, or set reverse_negatives=false"
+            )
         self.dataset = MixtureDataset(self.data, self.processor, skip_budget=self.skip_budget, memory=self.memory)
         if self.steps is None:
             self.steps = self._steps_for_budget()
@@ -108,10 +124,16 @@ class CommonspaceDataModule(pl.LightningDataModule):
             prefix_dropout=self.prefix_dropout if prompt is not None else 0.0,
             canonical=self.canonical,
             negatives=self.negative_count,
+            soundtrack=self.soundtrack,
         )
-        path = self.negatives / f"{name}.parquet" if self.negatives else None
-        mined = read_negatives(path, reader) if path is not None and path.exists() else None
-        return TaskData(reader, options, mined, self.limit)
+        mined = self._mined(reader, "forward")
+        reverse = self._mined(reader, "reverse") if self.reverse_negatives and config.get("reverse") else None
+        return TaskData(reader, options, mined, self.limit, reverse)
+
+    def _mined(self, reader: ShardReader, direction: str) -> NegativeLists | None:
+        """A task's lists of one direction; None where it was not mined."""
+        path = self.negatives / list_file(reader.task, direction) if self.negatives else None
+        return read_negatives(path, reader) if path is not None and path.exists() else None
 
     def _plan(self, name: str, config: Mapping[str, Any]) -> TaskPlan:
         data = self.data[name]
@@ -160,15 +182,8 @@ class CommonspaceDataModule(pl.LightningDataModule):
     def loader(self, rank: int = 0, world_size: int = 1) -> MixtureLoader:
         """Batches of one rank; for loops without a trainer."""
         self.setup()
-        mixture = Mixture(
-            self.plans,
-            seed=self.seed,
-            steps=self.steps,
-            temperature=self.temperature,
-            rank=rank,
-            world_size=world_size,
-        )
-        loader = MixtureLoader(self.dataset, mixture, workers=self.workers)
+        mixture = self._mixture(rank=rank, world_size=world_size)
+        loader = MixtureLoader(self.dataset, mixture, workers=self.workers, stall_seconds=self.stall_seconds)
         if self._state is not None:
             loader.load_state_dict(self._state)
         return loader
@@ -176,7 +191,11 @@ class CommonspaceDataModule(pl.LightningDataModule):
     def schedule(self) -> list[dict[str, Any]]:
         """What each task gets out of the run: see `Mixture.schedule`."""
         self.setup()
-        return Mixture(self.plans, seed=self.seed, steps=self.steps, temperature=self.temperature).schedule()
+        return self._mixture().schedule()
+
+    def _mixture(self, **ranks: int) -> Mixture:
+        options = {"temperature": self.temperature, "sub_batches": self.sub_batches, **ranks}
+        return Mixture(self.plans, seed=self.seed, steps=self.steps, **options)
 
     @property
     def skipped(self) -> dict[str, int]:

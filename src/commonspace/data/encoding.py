@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from commonspace.content import Content
+from commonspace.content import Content, Video
 from commonspace.data.sample import Record, Sample, Variant
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.processing.pieces import Pieces
@@ -30,13 +30,15 @@ class TaskOptions:
     prompt          task string that goes before text-only queries (see processing/prompts.py); None: none
     prefix_dropout  probability that a query goes without it
     canonical       probability of the canonical variant; the rest is shared evenly by the others
-    negatives       hard negatives a sample carries, at most
+    negatives       hard negatives a sample carries, at most; of each direction
+    soundtrack      False: clips are taken without their sound; ids stay those of the clip
     """
 
     prompt: str | None = None
     prefix_dropout: float = 0.0
     canonical: float = 0.5
     negatives: int = 1
+    soundtrack: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.prefix_dropout <= 1 or not 0 <= self.canonical <= 1 or self.negatives < 0:
@@ -54,7 +56,10 @@ class Encoded:
     negatives: list[Pieces]
     query_id: int
     positive_id: int
+    negative_ids: list[int]
     source: str
+    reverse_negatives: list[Pieces] = field(default_factory=list)
+    reverse_negative_ids: list[int] = field(default_factory=list)
 
 
 def sample_seed(step_seed: int, row: int) -> int:
@@ -73,10 +78,12 @@ def draw(
     source: str = "",
     mined: Sequence[int] = (),
     read: Callable[[int], Record] | None = None,
+    mined_reverse: Sequence[int] = (),
 ) -> Sample:
     """The sample that `seed` makes of a record: one variant a side and some of its hard negatives.
 
     mined  rows of records whose positives are hard negatives of this one; `read` fetches those that are drawn
+    mined_reverse  rows of records whose queries are hard negatives of this one's positive
     A negative equal to the positive is left out: it would be a wrong label.
     """
     rng = random.Random(seed)
@@ -87,9 +94,12 @@ def draw(
     query_id, positive_id = query.content.digest(), positive.content.digest()
     negatives = []
     for choice in chosen:
-        content = choice if isinstance(choice, Content) else _same_language(read(int(choice)), positive)
+        content = choice if isinstance(choice, Content) else _same_language(read(int(choice)).positives, positive)
         if content.digest() not in (query_id, positive_id):
             negatives.append(content)
+    wrong = rng.sample(list(mined_reverse), min(options.negatives, len(mined_reverse)))
+    asked = [_same_language(read(int(row)).queries, query) for row in wrong]
+    asked = [content for content in asked if content.digest() not in (query_id, positive_id)]
     return Sample(
         task=record.task,
         query=query.content,
@@ -99,6 +109,8 @@ def draw(
         positive_id=positive_id,
         negative_ids=tuple(content.digest() for content in negatives),
         source=source or record.key,
+        reverse_negatives=tuple(asked),
+        reverse_negative_ids=tuple(content.digest() for content in asked),
     )
 
 
@@ -107,10 +119,21 @@ def _variant(variants: Sequence[Variant], canonical: float, rng: random.Random) 
     return first if not others or rng.random() < canonical else rng.choice(others)
 
 
-def _same_language(record: Record, wanted: Variant) -> Content:
-    """The positive of another record, in the language of the positive it competes with where there is one."""
-    same = (variant for variant in record.positives if variant.language == wanted.language)
-    return next(same, record.positives[0]).content
+def _same_language(side: Sequence[Variant], wanted: Variant) -> Content:
+    """A side of another record, in the language of the one it competes with where there is one."""
+    return next((variant for variant in side if variant.language == wanted.language), side[0]).content
+
+
+def muted(content: Content) -> Content:
+    """A content whose clips have no sound."""
+    if not any(isinstance(part, Video) for part in content.parts):
+        return content
+    return Content(
+        *(
+            Video(part.source, name=part.name, fps=part.fps, sound=False) if isinstance(part, Video) else part
+            for part in content.parts
+        )
+    )
 
 
 def encode(
@@ -132,7 +155,8 @@ def encode(
     def pieces(content: Content, digest: int, prefix: bool = False) -> Pieces:
         if (digest, prefix) not in done:
             task, role = (options.prompt, "query") if prefix else (None, None)
-            done[digest, prefix] = processor(content, task=task, role=role)
+            heard = content if options.soundtrack else muted(content)
+            done[digest, prefix] = processor(heard, task=task, role=role)
         return done[digest, prefix]
 
     try:
@@ -142,7 +166,13 @@ def encode(
             negatives=[pieces(*pair) for pair in zip(sample.negatives, sample.negative_ids, strict=True)],
             query_id=sample.query_id,
             positive_id=sample.positive_id,
+            negative_ids=list(sample.negative_ids),
             source=sample.source,
+            reverse_negatives=[
+                pieces(content, digest, prefixed and content.is_text)
+                for content, digest in zip(sample.reverse_negatives, sample.reverse_negative_ids, strict=True)
+            ],
+            reverse_negative_ids=list(sample.reverse_negative_ids),
         )
     except ContentError as error:
         raise ContentError(f"{sample.source}: {error}") from error

@@ -178,6 +178,7 @@ def build_tier(config: DictConfig) -> FeatureReport:
     from omegaconf import OmegaConf
 
     from commonspace.models.build import ModelOptions, build_model, preprocessing_of
+    from commonspace.models.device import best_device
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     model, cache = plain["model"], Path(plain["paths"]["cache"])
@@ -186,7 +187,7 @@ def build_tier(config: DictConfig) -> FeatureReport:
         preprocessing_of(model),
         weights=plain["weights"],
         cache=cache,
-    )
+    ).to(best_device())
     embedder.processor.on_limit = model["on_limit"]
     store = attach_features(embedder, cache)
     readers = tier_readers(Path(plain["paths"]["data"]) / plain["data"]["tier"], plain["data"]["tasks"])

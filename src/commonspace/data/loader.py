@@ -7,9 +7,10 @@ any number of workers, and what is in flight when a run dies is simply planned a
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import ChainMap, Counter
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,12 +18,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from commonspace.data.batch import Batch, PackedBatch, pack, unpack
+from commonspace.data.batch import Batch, PackedBatch, SubBatch, joined, pack, unpack
 from commonspace.data.encoding import Encoded, Processing, TaskOptions, draw, encode, sample_seed
 from commonspace.data.mixture import Mixture, StepPlan
 from commonspace.data.negatives import NegativeLists
 from commonspace.data.sample import Record
 from commonspace.data.shards import ShardReader
+from commonspace.data.worker_signals import heed_only_the_parent
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.processing.pieces import Pieces
 
@@ -31,12 +33,13 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TaskData:
-    """Where one task's samples come from: shards, options, mined negatives, and how many records may be used."""
+    """One task's shards, options, mined negatives of either direction, and how many records may be used."""
 
     reader: ShardReader
     options: TaskOptions = field(default_factory=TaskOptions)
     negatives: NegativeLists | None = None
     limit: int | None = None
+    reverse_negatives: NegativeLists | None = None
 
     @property
     def length(self) -> int:
@@ -48,6 +51,9 @@ class MixtureDataset(Dataset):
 
     skip_budget  rows that are tried for one place of a batch before training stops with a `DataError`
     memory       megabytes of records and processed contents each worker keeps from one batch to the next
+
+    Workers note where they are in `places`, memory that they share with the training process: if it waits for ever, it
+    can still say for what.
     """
 
     def __init__(
@@ -59,19 +65,26 @@ class MixtureDataset(Dataset):
         self.memory, self._room = memory, memory * 1_000_000
         self._records: dict[tuple[ShardReader, int], Record] = {}
         self._pieces: dict[tuple[int, bool], Pieces] = {}
+        self.numbers = {name: number for number, name in enumerate(tasks)}
+        self.places = Places()
 
     def __getitem__(self, plan: StepPlan) -> Batch | PackedBatch:
         batch = self.batch(plan)
         return batch if get_worker_info() is None else pack(batch)
 
     def batch(self, plan: StepPlan) -> Batch:
-        """Read, draw and process the samples of one plan."""
+        """Read, draw and process the samples of one plan, its sub-batches one after the other."""
         done: ChainMap[tuple[int, bool], Pieces] = ChainMap({}, self._pieces)
-        skipped: list[str] = []
-        samples = [self._place(plan, int(row), done, skipped) for row in plan.indices]
+        batches = [self._one_task(part, done) for part in (plan, *plan.others)]
         for (digest, prefix), pieces in done.maps[0].items():
             if not prefix and self._has_room(sum(piece.value.nbytes for piece in pieces.pieces)):
                 self._pieces[digest, False] = pieces
+        return joined(batches)
+
+    def _one_task(self, plan: StepPlan, done: MutableMapping) -> Batch:
+        reader, skipped = self.tasks[plan.task].reader, list[str]()
+        reader.fetch([row for row in plan.indices.tolist() if (reader, row) not in self._records])
+        samples = [self._place(plan, int(row), done, skipped) for row in plan.indices]
         return Batch(
             task=plan.task,
             query=[sample.query for sample in samples],
@@ -80,15 +93,19 @@ class MixtureDataset(Dataset):
             query_ids=torch.tensor([sample.query_id for sample in samples], dtype=torch.int64),
             positive_ids=torch.tensor([sample.positive_id for sample in samples], dtype=torch.int64),
             sources=[sample.source for sample in samples],
+            negative_ids=[sample.negative_ids for sample in samples],
+            **_reverse(samples) if self.tasks[plan.task].reverse_negatives else {},
             step=plan.step,
             reverse=plan.reverse,
-            skipped=skipped,
+            seed=plan.seed,
+            parts=(SubBatch(plan.task, len(samples), plan.epochs, tuple(skipped)),),
         )
 
     def _place(self, plan: StepPlan, row: int, done: MutableMapping, skipped: list[str]) -> Encoded:
         """The sample for one place of a batch: the planned row, or the first after it that can be used."""
         data = self.tasks[plan.task]
         for candidate in islice(_candidates(row, plan, data.length), self.skip_budget):
+            self.places.note(plan.step, self.numbers[plan.task], candidate)
             try:
                 return self._encode(data, candidate, sample_seed(plan.seed, candidate), done)
             except (ContentError, DataError) as error:
@@ -100,9 +117,9 @@ class MixtureDataset(Dataset):
 
     def _encode(self, data: TaskData, row: int, seed: int, done: MutableMapping) -> Encoded:
         mined = data.negatives.of(row) if data.negatives else ()
-        sample = draw(
-            self._read(data.reader, row), seed, data.options, data.reader.source(row), mined, data.reader.read
-        )
+        reverse = data.reverse_negatives.of(row) if data.reverse_negatives else ()
+        record, source = self._read(data.reader, row), data.reader.source(row)
+        sample = draw(record, seed, data.options, source, mined, data.reader.read, reverse)
         return encode(sample, seed, data.options, self.processor, done)
 
     def _read(self, reader: ShardReader, row: int) -> Record:
@@ -121,6 +138,10 @@ class MixtureDataset(Dataset):
         return fits
 
 
+def _reverse(samples: Sequence[Encoded]) -> dict[str, list]:
+    return {name: [getattr(one, name) for one in samples] for name in ("reverse_negatives", "reverse_negative_ids")}
+
+
 def _candidates(row: int, plan: StepPlan, length: int) -> Iterator[int]:
     """`row`, then the rows after it that are not in the batch, then those that are (the loss masks equal contents)."""
     yield row
@@ -136,10 +157,22 @@ class MixtureLoader:
     state_dict counts batches handed out: saved between two batches it is exact, whatever the workers have in flight.
     It also carries how many samples were skipped, by task. The wait a batch tells is that for the loader alone:
     whoever takes the batches may score, save or log between two of them.
+
+    stall_seconds  how long a batch may take before the process, the shard and the record it waits for are named: with
+                   workers in a DataError, else in the log, for nothing can end a decoder in this process. None: never
     """
 
-    def __init__(self, dataset: MixtureDataset, mixture: Mixture, *, workers: int = 0, prefetch: int = 2) -> None:
+    def __init__(
+        self,
+        dataset: MixtureDataset,
+        mixture: Mixture,
+        *,
+        workers: int = 0,
+        prefetch: int = 2,
+        stall_seconds: float | None = None,
+    ) -> None:
         self.dataset, self.mixture, self.workers, self.prefetch = dataset, mixture, workers, prefetch
+        self.stall_seconds = stall_seconds
         self.skipped: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -152,27 +185,97 @@ class MixtureLoader:
             batch_size=None,
             num_workers=self.workers,
             collate_fn=_as_it_is,
+            worker_init_fn=heed_only_the_parent,
             prefetch_factor=self.prefetch if self.workers else None,
+            generator=torch.Generator(),  # its own: a draw from torch's would move the masks of a resumed run's dropout
+            timeout=(self.stall_seconds or 0) if self.workers else 0,
         )
         asked = time.perf_counter()
-        for item in loader:
+        for item in self._watched(iter(loader)):
             batch = unpack(item) if isinstance(item, PackedBatch) else item
             batch.waited = time.perf_counter() - asked
-            for message in batch.skipped:
-                log.warning("step %d, task %s: sample skipped: %s", batch.step, batch.task, message)
-            self.skipped[batch.task] += len(batch.skipped)
+            for part in batch.parts:
+                self.skipped[part.task] += len(part.skipped)
+                for message in part.skipped:
+                    log.warning("step %d, task %s: sample skipped: %s", batch.step, part.task, message)
             self.mixture.step = batch.step + 1
             yield batch
             asked = time.perf_counter()
 
+    def _watched(self, items: Iterator[Any]) -> Iterator[Any]:
+        """The same items; a wait for one beyond `stall_seconds` is told, see the class."""
+        while True:
+            timer = threading.Timer(self.stall_seconds or 0, lambda: log.error(self.stalled()))
+            timer.daemon = True
+            if self.stall_seconds is not None and not self.workers:
+                timer.start()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except RuntimeError as error:  # what torch's loader makes of its timeout
+                if "timed out" not in str(error):
+                    raise
+                raise DataError(self.stalled()) from error
+            finally:
+                timer.cancel()
+            yield item
+
+    def stalled(self) -> str:
+        """What the next batch waits for: this process's rank, the step, its task, and the record a worker is at."""
+        plan, rank = self.mixture.plan(self.mixture.step), self.mixture.rank
+        tasks, place = self.dataset.tasks, self.dataset.places.of(plan.step)
+        if place is not None:
+            task, row = place
+            at = f"it reads {list(tasks.values())[task].reader.source(row)}"
+        else:
+            sources = [
+                tasks[part.task].reader.source(int(row)) for part in (plan, *plan.others) for row in part.indices
+            ]
+            tars = sorted({source.rpartition(":")[0] for source in sources})
+            at = f"no worker has begun it; it is to come from {', '.join(tars)}"
+        return (
+            f"process {rank} has waited {self.stall_seconds:g} s for step {plan.step} of task {plan.task}: {at}; look "
+            "at that file and its disk, or raise data.stall_seconds"
+        )
+
     def state_dict(self) -> dict[str, Any]:
         """Primitives only, well under a kilobyte a task."""
-        return {**self.mixture.state_dict(), "skipped": dict(self.skipped)}
+        return {**self.mixture.state_dict(), "skipped": dict(self.skipped), "draws": self._draws()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on after the batches `state` counts; ConfigError where the mixture changed."""
+        """Go on after the batches `state` counts; ConfigError where the mixture or how samples are drawn changed."""
         self.mixture.load_state_dict(state)
+        own, other = self._draws(), state["draws"]
+        if changed := sorted(name for name in {*own, *other} if own.get(name) != other.get(name)):
+            listing = ", ".join(f"{name} (was {other.get(name)}, is {own.get(name)})" for name in changed)
+            raise ConfigError(f"cannot go on exactly where the run stopped, samples are drawn otherwise: {listing}")
         self.skipped = Counter(state["skipped"])
+
+    def _draws(self) -> dict[str, Any]:
+        """What decides which sample a row becomes; neither workers nor memory are among it."""
+        tasks = self.dataset.tasks
+        draws = {f"tasks.{name}": _drawn(task) for name, task in tasks.items()}
+        return {"skip_budget": self.dataset.skip_budget, **draws}
+
+
+class Places:
+    """Which record of which step each worker is at, in memory shared with the process that started them."""
+
+    _SLOTS = 256  # workers; more than that share
+
+    def __init__(self) -> None:
+        self._at_S3 = torch.full((self._SLOTS, 3), -1, dtype=torch.int64).share_memory_()
+
+    def note(self, step: int, task: int, row: int) -> None:
+        """This worker, or the process itself, is about to read `row` of a task, by its number, for `step`."""
+        worker = get_worker_info()
+        self._at_S3[worker.id % self._SLOTS if worker else 0] = torch.tensor([step, task, row])
+
+    def of(self, step: int) -> tuple[int, int] | None:
+        """The task and row that somebody is at for `step`; None where nobody has begun it."""
+        found_N2 = self._at_S3[self._at_S3[:, 0] == step, 1:]
+        return (int(found_N2[0, 0]), int(found_N2[0, 1])) if len(found_N2) else None
 
 
 class _Plans(Sampler):
@@ -190,3 +293,8 @@ class _Plans(Sampler):
 
 def _as_it_is(item: Batch | PackedBatch) -> Batch | PackedBatch:
     return item
+
+
+def _drawn(task: TaskData) -> str:
+    reverse = f", {task.reverse_negatives} of the reverse" if task.reverse_negatives else ""
+    return f"{task.options}, {task.negatives or 'no'} mined negatives{reverse}"

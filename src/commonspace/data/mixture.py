@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,12 @@ class TaskPlan:
 
 @dataclass(frozen=True, eq=False)
 class StepPlan:
-    """One step: rows of the task's records for this rank (`indices`) and for all ranks (`all_indices`), and a seed."""
+    """One step, or one of its sub-batches: rows of one task's records and the seed of every draw.
+
+    indices      rows of this rank; `all_indices` those of all ranks
+    epochs       how often the run has been through the task's records once this is trained on, 1.5: once and a half
+    others       plans of the step's further sub-batches
+    """
 
     step: int
     task: str
@@ -79,6 +84,8 @@ class StepPlan:
     all_indices: np.ndarray
     seed: int
     reverse: bool = False
+    epochs: float = 0.0
+    others: tuple[StepPlan, ...] = ()
 
 
 class Mixture:
@@ -86,6 +93,8 @@ class Mixture:
 
     temperature  None: tasks bring rates. A number T: the samples drawn from a task are proportional to
                  length ** (1 / T), so 1 is in proportion to size and a large T gives every task the same.
+    sub_batches  a step draws so many tasks, one of them perhaps twice, and takes that share of each one's batch_size:
+                 sub-batches of one task each that meet in one batch (VLM2Vec-V2, 2507.04590). 1: a batch has one task
     Iterating yields the plans that are left, and counts them; `state_dict` holds that count.
     Raises `ConfigError` for a mixture that cannot be trained on and for a state of another mixture.
     """
@@ -97,24 +106,23 @@ class Mixture:
         seed: int,
         steps: int,
         temperature: float | None = None,
+        sub_batches: int = 1,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.tasks = {task.name: task for task in tasks}
+        self.asked = {task.name: task.batch_size for task in tasks}
         self.seed, self.steps, self.rank, self.world_size = seed, steps, rank, world_size
-        if not tasks or len(self.tasks) != len(tasks):
+        self.sub_batches, self.step = sub_batches, 0
+        if not tasks or len(self.asked) != len(tasks):
             raise ConfigError(f"a mixture needs tasks, each name once; got {[task.name for task in tasks]}")
-        if steps < 1 or not 0 <= rank < world_size:
-            raise ConfigError(f"steps={steps}, rank={rank}, world_size={world_size} make no mixture")
-        for task in tasks:
-            if task.batch_size % world_size:
-                raise ConfigError(
-                    f"task {task.name}: batch_size {task.batch_size} cannot be split over {world_size} processes"
-                )
-        self.step = 0
+        if steps < 1 or sub_batches < 1 or not 0 <= rank < world_size:
+            numbers = f"steps={steps}, sub_batches={sub_batches}, rank={rank}, world_size={world_size}"
+            raise ConfigError(f"{numbers} make no mixture")
+        tasks = [_share_of(task, sub_batches, world_size) for task in tasks]
+        self.tasks = {task.name: task for task in tasks}
         self.shares = _shares(tasks, temperature)
         # Of low discrepancy: even a short run keeps to the rates, and a longer one starts with the same draws.
-        draws = (np.random.default_rng([seed, 0]).random() + _GOLDEN * np.arange(steps)) % 1
+        draws = (np.random.default_rng([seed, 0]).random() + _GOLDEN * np.arange(steps * sub_batches)) % 1
         self._choice = np.searchsorted(np.cumsum(self.shares)[:-1], draws, side="right").astype(np.int32)
         self._turns = _count_before(self._choice, len(tasks))
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
@@ -132,12 +140,20 @@ class Mixture:
         """The plan of one step, 0 to steps - 1; the same whenever and wherever it is asked for."""
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} is outside 0..{self.steps - 1}")
-        task = list(self.tasks.values())[self._choice[step]]
-        epoch, turn = divmod(int(self._turns[step]), task.batches)
+        first, *others = (self._sub_plan(step, number) for number in range(self.sub_batches))
+        return replace(first, others=tuple(others)) if others else first
+
+    def _sub_plan(self, step: int, number: int) -> StepPlan:
+        """The plan of one sub-batch of a step; draws of the first are those of a step that is not divided."""
+        place = step * self.sub_batches + number
+        task = list(self.tasks.values())[self._choice[place]]
+        epoch, turn = divmod(int(self._turns[place]), task.batches)
         rows = self._window(task, epoch, turn // task.bucket)[turn % task.bucket]
         own = task.batch_size // self.world_size
         indices = rows[self.rank * own : (self.rank + 1) * own]
-        return StepPlan(step, task.name, epoch, indices, rows, _seed(self.seed, "step", step), task.reverse)
+        seed = _seed(self.seed, "step", step, *([number] if number else []))
+        epochs = epoch + (turn + 1) / task.batches
+        return StepPlan(step, task.name, epoch, indices, rows, seed, task.reverse, epochs)
 
     def _window(self, task: TaskPlan, epoch: int, window: int) -> list[np.ndarray]:
         """The batches cut from one stretch of an epoch's order, sorted by length inside that stretch."""
@@ -161,14 +177,14 @@ class Mixture:
 
     def schedule(self, steps: int | None = None) -> list[dict[str, Any]]:
         """What each task gets out of the first `steps` steps (all by default): steps, share, samples, epochs."""
-        counts = np.bincount(self._choice[: steps or self.steps], minlength=len(self.tasks))
+        counts = np.bincount(self._choice[: (steps or self.steps) * self.sub_batches], minlength=len(self.tasks))
         return [
             {
                 "task": task.name,
                 "records": task.length,
-                "batch_size": task.batch_size,
+                "batch_size": self.asked[task.name],
                 "share": float(share),
-                "steps": int(count),
+                "steps": int(count) if self.sub_batches == 1 else int(count) / self.sub_batches,
                 "samples": int(count) * task.batch_size,
                 "epochs": int(count) / task.batches,
             }
@@ -180,7 +196,7 @@ class Mixture:
         for task in self.tasks.values():
             if task.tokens is None:
                 raise ConfigError(f"task {task.name}: no token estimates to plan a budget with")
-        means = [float(np.mean(task.tokens)) * task.batch_size for task in self.tasks.values()]
+        means = [float(np.mean(task.tokens)) * self.asked[task.name] for task in self.tasks.values()]
         return float(np.dot(self.shares, means))
 
     def state_dict(self) -> dict[str, Any]:
@@ -200,6 +216,8 @@ class Mixture:
     def _identity(self) -> dict[str, Any]:
         """Everything `plan` depends on but the number of steps: a longer run may go on from a shorter one."""
         values: dict[str, Any] = {"seed": self.seed}
+        if self.sub_batches > 1:
+            values["sub_batches"] = self.sub_batches
         for task, share in zip(self.tasks.values(), self.shares, strict=True):
             digest = hashlib.blake2b(digest_size=8)
             for column in (task.tokens, task.concepts):
@@ -209,6 +227,16 @@ class Mixture:
                 f"data {task.fingerprint[:12]}/{digest.hexdigest()}"
             )
         return values
+
+
+def _share_of(task: TaskPlan, sub_batches: int, world_size: int) -> TaskPlan:
+    """A task whose batches are one sub-batch each; ConfigError where its batch cannot be divided evenly."""
+    if task.batch_size % (sub_batches * world_size):
+        parts = " times ".join(
+            f"{count} {name}" for count, name in ((sub_batches, "sub-batches"), (world_size, "processes")) if count > 1
+        )
+        raise ConfigError(f"task {task.name}: batch_size {task.batch_size} cannot be split over {parts}")
+    return replace(task, batch_size=task.batch_size // sub_batches) if sub_batches > 1 else task
 
 
 def _shares(tasks: Sequence[TaskPlan], temperature: float | None) -> np.ndarray:

@@ -1,12 +1,14 @@
 """Hard negatives on disk: for the records of a task, the keys of records whose positives are wrong for them.
 
 One parquet a task, `<folder>/<task>.parquet`: key, negatives (list of keys, best first, as many as there are),
-scores (their similarities). Its schema metadata says which shards it was mined on.
+scores (their similarities). Its schema metadata says which shards it was mined on. `<task>.reverse.parquet` is the
+same for the other direction: records whose queries are wrong for a record's positive.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from commonspace.data.shards import ShardReader
+from commonspace.data.storage import RemoteFolder
 from commonspace.errors import DataError
+from commonspace.files import replaced
 
 SCHEMA = pa.schema(
     [("key", pa.string()), ("negatives", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))],
@@ -31,6 +35,12 @@ class NegativeLists:
     def __len__(self) -> int:
         return len(self.ends)
 
+    def __str__(self) -> str:
+        """How many there are, and a hash of them: by it a resumed run knows its own lists again."""
+        digest = hashlib.blake2b(self.rows.tobytes(), digest_size=6)
+        digest.update(self.ends.tobytes())
+        return f"{len(self.rows)} ({digest.hexdigest()})"
+
     def of(self, row: int) -> np.ndarray:
         """Rows whose positives are hard negatives of `row`, best first; empty where none were found."""
         return self.rows[self.ends[row - 1] if row else 0 : self.ends[row]]
@@ -40,26 +50,42 @@ def write_negatives(
     path: Path, reader: ShardReader, negatives: Mapping[str, Sequence[str]], scores: Mapping[str, Sequence[float]]
 ) -> None:
     """Write lists mined on `reader`; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = [list(negatives), [list(v) for v in negatives.values()], [list(scores[key]) for key in negatives]]
-    table = pa.table(columns, schema=SCHEMA.with_metadata({"shards": reader.fingerprint, "task": reader.task}))
-    partial = path.with_name(f".{path.name}.partial")
+    rows = np.array([reader.row_of(key) for key in negatives], dtype=np.int64)
+    counts = np.array([len(keys) for keys in negatives.values()], dtype=np.int64)
+    found = np.array([reader.row_of(key) for keys in negatives.values() for key in keys], dtype=np.int64)
+    flat = np.array([score for key in negatives for score in scores[key]], dtype=np.float32)
+    write_rows(path, reader, rows, counts, found, flat)
+
+
+def write_rows(
+    path: Path, reader: ShardReader, asked: np.ndarray, counts: np.ndarray, rows: np.ndarray, scores: np.ndarray
+) -> None:
+    """As `write_negatives`, by rows of `reader`: of asked [U] the lists of counts [U] among rows and scores [M]."""
+    keys = reader.index.column("key").combine_chunks()
+    ends = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    lists = [pa.ListArray.from_arrays(ends, values) for values in (keys.take(pa.array(rows)), pa.array(scores))]
+    columns = [keys.take(pa.array(asked)), lists[0], lists[1]]
+    schema = SCHEMA.with_metadata({"shards": reader.fingerprint, "task": reader.task})
+    table = pa.table([column.cast(kind.type) for column, kind in zip(columns, schema, strict=True)], schema=schema)
     try:
-        pq.write_table(table, partial)
-        os.replace(partial, path)
+        with replaced(path) as partial:
+            pq.write_table(table, partial)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def read_negatives(path: Path, reader: ShardReader) -> NegativeLists:
+def list_file(task: str, direction: str = "forward") -> str:
+    """The file of a task's lists, by the direction they were mined in."""
+    return f"{task}.parquet" if direction == "forward" else f"{task}.{direction}.parquet"
+
+
+def read_negatives(path: Path | RemoteFolder, reader: ShardReader) -> NegativeLists:
     """The lists of a task, keys turned into rows of `reader`.
 
     Raises `DataError` where the file is missing, broken, or was mined on other shards.
     """
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(io.BytesIO(path.read_bytes()))
         table = file.read(use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{path}: no readable list of negatives ({error}); run `commonspace mine`") from error

@@ -36,7 +36,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Sample:
-    """One training example, variants drawn. Ids hash raw content (`Content.digest`); `source` is "shard:key"."""
+    """One training example, variants drawn. Ids hash raw content (`Content.digest`); `source` is "shard:key".
+
+    `reverse_negatives` are wrong queries for the positive, for objectives that also go from target to query.
+    """
 
     task: str
     query: Content
@@ -46,3 +49,5 @@ class Sample:
     positive_id: int
     negative_ids: tuple[int, ...]
     source: str
+    reverse_negatives: tuple[Content, ...] = ()
+    reverse_negative_ids: tuple[int, ...] = ()
