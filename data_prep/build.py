@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from commonspace.data import shards
 from commonspace.errors import DataError
-from data_prep import concepts, merge, sketches, split, staging
+from data_prep import concepts, merge, sides, sketches, split, staging
 from data_prep.merge import MANIFEST, write_tier
 from data_prep.source import Source
 from data_prep.staging import Staged, stage
@@ -76,7 +76,7 @@ def _fingerprint(sources: Sequence[Source]) -> str:
     for source in sources:
         state.update(f"{source.name} {source.licence} {source.role} {sorted(source.zero_shot_tasks)}".encode())
         state.update(staging.fingerprint(source).encode())
-    for module in (merge, concepts, sketches, split, shards):
+    for module in (merge, concepts, sides, sketches, split, shards):
         state.update(Path(module.__file__).read_bytes())
     state.update(Path(shards.__file__).with_name("tar_records.py").read_bytes())
     return state.hexdigest()

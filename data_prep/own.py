@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from commonspace.content import Content, Document, Text
+from commonspace.content import Content, Document, Image, Text
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import CommonspaceError, DataError
 from data_prep.build import build_progress
 from data_prep.keys import record_key
 from data_prep.merge import write_tier
+from data_prep.pictures import header_fault
 from data_prep.source import Source
 from data_prep.split import concept
 from data_prep.staging import stage
@@ -24,6 +25,8 @@ _FIELDS = frozenset({"query", "positive", "negatives", "concept", "language", "k
 _TASK = "own"  # the one name that configs/task and the evaluation know for pairs of a user's own
 _SHOWN_ERRORS = 10
 _CONCEPT_CHARACTERS = 200
+_MOST_PIXELS = 50_000_000  # what models here decode
+_TOO_LARGE = f"picture over {_MOST_PIXELS} pixels"
 
 
 def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
@@ -112,13 +115,21 @@ def _content(value: Any, folder: Path) -> Content:
         return path
 
     content = Content.from_json(value, open_media)
+    for part in _inner(content):
+        if isinstance(part, Image) and header_fault(Path(part.source), _MOST_PIXELS) == _TOO_LARGE:
+            raise DataError(f"{part.label}: {_TOO_LARGE}, as in a decompression bomb; scale it down or leave it out")
     if not any(not isinstance(part, Text) or part.text.strip() for part in content.parts):
         raise DataError(f"{value!r:.80} is blank")
     return content
 
 
+def _inner(content: Content) -> list[Any]:
+    """The parts of a content, those of documents in their place."""
+    return [inner for part in content.parts for inner in (part.parts if isinstance(part, Document) else (part,))]
+
+
 def _default_concept(content: Content) -> str:
     """The first text of a content, else the name of its first file."""
-    parts = [inner for part in content.parts for inner in (part.parts if isinstance(part, Document) else (part,))]
+    parts = _inner(content)
     texts = [part.text for part in parts if isinstance(part, Text) and part.text.strip()]
     return texts[0] if texts else Path(str(parts[0].source)).with_suffix("").name

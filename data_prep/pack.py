@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 import shutil
 import tarfile
 import tempfile
@@ -13,6 +11,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from commonspace.errors import DataError
+from commonspace.files import replaced, sha256_of
 from data_prep.build import read_manifest
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.unpack import Limits, unpack
@@ -33,20 +32,19 @@ def pack_tier(folder: Path, output: Path) -> Path:
     if output.suffix != ".tar":
         raise DataError(f"{output}: give the file a name that ends in .tar; shards do not compress further")
     files = _files(folder)
-    sums = "".join(f"{_sha256(folder / name)}  {name}\n" for name in files).encode()
-    partial = output.with_name(f".{output.name}.partial")
+    sums = "".join(f"{sha256_of(folder / name)}  {name}\n" for name in files).encode()
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with Progress() as progress, tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar:
+        with (
+            replaced(output) as partial,
+            Progress() as progress,
+            tarfile.open(partial, "w", format=tarfile.PAX_FORMAT) as tar,
+        ):
             tar.addfile(_member(f"{folder.name}/{_SUMS}", len(sums)), io.BytesIO(sums))
             for name in progress.track(files, description=f"pack {folder.name}"):
                 with (folder / name).open("rb") as stream:
                     tar.addfile(_member(f"{folder.name}/{name}", (folder / name).stat().st_size), stream)
-        os.replace(partial, output)
     except OSError as error:
         raise DataError(f"{output}: cannot be written ({error.strerror or error}); choose another place") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return output
 
 
@@ -82,7 +80,7 @@ def _verify(archive: Path, folder: Path) -> None:
         odd = sorted(found ^ set(sums))[0]
         raise DataError(f"{archive}: {odd} is {'missing' if odd in sums else 'not on its list'}; copy the file again")
     for name, digest in sums.items():
-        if _sha256(folder / name) != digest:
+        if sha256_of(folder / name) != digest:
             raise DataError(f"{archive}: {name} has another sha256 than when it was packed; copy the file again")
 
 
@@ -94,8 +92,3 @@ def _member(name: str, size: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     return info
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -41,6 +41,22 @@ def open_picture(source: Path | bytes, name: str) -> PILImage.Image:
         raise DataError(f"{name}: is not a readable picture ({error}); leave it out") from error
 
 
+def header_fault(source: Path | bytes, most: int = MAX_PIXELS) -> str | None:
+    """What is wrong with a picture by its header alone, or None. Nothing is decoded, so a bomb costs nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PILImage.open(io.BytesIO(source) if isinstance(source, bytes) else source) as picture:
+                width, height = picture.size
+    except PILImage.DecompressionBombError:
+        return f"picture over {most} pixels"
+    except (OSError, SyntaxError, ValueError):
+        return "not a readable picture"
+    if width * height > most:
+        return f"picture over {most} pixels"
+    return f"picture below {MIN_SIDE} pixels a side" if min(width, height) < MIN_SIDE else None
+
+
 def encode_picture(picture: PILImage.Image, side: int = SMALL_SIDE, quality: int = 85) -> bytes:
     """WebP bytes of a decoded picture, long side at most `side` px, alpha kept."""
     plain = picture.convert("RGBA" if _has_alpha(picture) else "RGB")

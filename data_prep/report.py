@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from commonspace.content import Content, Document, Text
 from commonspace.data.sample import Record
 from commonspace.data.shards import ShardReader
 from commonspace.errors import DataError
+from commonspace.files import write_text
 from data_prep.build import read_manifest
 from data_prep.contact_sheet import write_sheet
+from data_prep.source import INCLUDED_TIERS
 from data_prep.sources import all_sources
 from data_prep.split import SPLITS
 
@@ -21,11 +22,17 @@ _PICTURES = 40  # on a contact sheet
 _CHARACTERS = 110  # of an example
 _LANGUAGES = 60
 _MAIN_TIER = "mini"
+_INCLUDES_OTHERS = (
+    "",
+    "This tier has all rows of the smaller ones, and what is held out there is held out here. Speech of a synthesizer",
+    "and triples of one label are for training alone: they are left out where a row that they are made of is on dev",
+    "or held out.",
+)
 _FAMILIES = {
-    "copyleft": ("AGPL", "GPL"),
+    "copyleft": ("AGPL", "GPL", "Arphic"),
     "documentation": ("GFDL",),
     "share_alike": ("CC-BY-SA",),
-    "permissive": ("Public domain", "CC0", "MIT", "BSD", "Unicode", "Apache"),
+    "permissive": ("Public domain", "CC0", "MIT", "BSD", "Unicode", "Apache", "WordNet"),
 }
 
 
@@ -36,22 +43,31 @@ def write_report(tier: str, folder: Path, docs: Path, cache: Path) -> Path:
         DataError: the tier was not built, or its shards are broken.
     """
     manifest = read_manifest(folder)
-    if manifest is None:
-        raise DataError(f"{folder}: nothing was built there; run `commonspace data build data.tier={tier}`")
+    if manifest is None or "task_kinds" not in manifest:  # an older build counted less
+        problem = "nothing was built there" if manifest is None else "was built by an older version"
+        raise DataError(f"{folder}: {problem}; run `commonspace data build data.tier={tier}`")
     sheets = docs / "results" / "data"
     sheets.mkdir(parents=True, exist_ok=True)
     page = docs / ("data.md" if tier == _MAIN_TIER else f"data-{tier}.md")
-    lines = [*_head(tier, manifest), *_sources_table(manifest), "", *_tasks_table(manifest, folder), ""]
-    for name, source in manifest["sources"].items():
+    lines = [*_head(tier, manifest), *_sources_table(tier, manifest), "", *_tasks_table(manifest, folder), ""]
+    lines += [*_kinds_table(manifest), "", *_languages_table(manifest), ""]
+    shown = {name: source for name, source in manifest["sources"].items() if not _elsewhere(tier, name)}
+    if len(shown) < len(manifest["sources"]):
+        lines += [
+            f"What a smaller tier has too is shown [there](data.md): {_inner_names(tier, manifest)}.",
+            "",
+        ]
+    for name, source in shown.items():
         samples = _samples(folder, name, source)
         sheet = None
         if source["role"] != "zero_shot":  # their pictures are for scoring only; docs show none of them
             sheet = write_sheet(_training_rows(folder, name, source), sheets / f"{tier}-{name}.png")
         lines += [*_source_section(name, source, samples, sheet, docs, cache), ""]
-    lines += [*_merged(manifest), "", _licence_section(manifest)]
-    partial = page.with_name(f".{page.name}.partial")
-    partial.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
-    os.replace(partial, page)
+    lines += [*_merged(manifest), ""]
+    if tier in INCLUDED_TIERS:
+        lines += [Path(__file__).with_name("left_out.md").read_text(encoding="utf-8")]
+    lines += [_licence_section(manifest)]
+    write_text(page, "\n".join(lines).rstrip() + "\n")
     return page
 
 
@@ -69,6 +85,7 @@ def _head(tier: str, manifest: Mapping[str, Any]) -> list[str]:
         "A row is a query and what answers it. Its *concept* decides its split: the normalised English title (manuals",
         "by page, code by module, sprites by mesh family), hashed; one concept lies on one side over all tasks and",
         "sources. Rows of *zero-shot* sources and tasks are held out as a whole.",
+        *(_INCLUDES_OTHERS if tier in INCLUDED_TIERS else ()),
         "",
     ]
 
@@ -80,12 +97,45 @@ def _files(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {package.filename: {"bytes": package.bytes, "sha256": package.sha256} for package in packages}
 
 
-def _sources_table(manifest: Mapping[str, Any]) -> list[str]:
+def _sources_table(tier: str, manifest: Mapping[str, Any]) -> list[str]:
     lines = ["| source | licence | role | train | dev | held-out |", "| --- | --- | --- | ---: | ---: | ---: |"]
     for name, source in manifest["sources"].items():
         sides = [sum(tally[side] for tally in source["tasks"].values()) for side in SPLITS]
         counts = " | ".join(f"{count:,}" for count in sides)
-        lines.append(f"| [{name}](#{name}) | {source['licence']} | {_role(source)} | {counts} |")
+        page = "data.md" if _elsewhere(tier, name) else ""
+        lines.append(f"| [{name}]({page}#{name}) | {source['licence']} | {_role(source)} | {counts} |")
+    return lines
+
+
+def _elsewhere(tier: str, name: str) -> bool:
+    """Whether a source is shown on the page of a tier that this one includes."""
+    source = all_sources().get(name)
+    return bool(source and source.tiers & {*INCLUDED_TIERS.get(tier, ())})
+
+
+def _inner_names(tier: str, manifest: Mapping[str, Any]) -> str:
+    return ", ".join(name for name in manifest["sources"] if _elsewhere(tier, name))
+
+
+def _kinds_table(manifest: Mapping[str, Any]) -> list[str]:
+    """Rows by modality, over all tasks."""
+    kinds: dict[str, dict[str, int]] = {}
+    for task, tally in manifest["task_kinds"].items():
+        for kind, count in tally.items():
+            kinds.setdefault(kind, {})[task] = count
+    lines = ["| modality | rows | tasks |", "| --- | ---: | --- |"]
+    for kind, tasks in sorted(kinds.items(), key=lambda item: -sum(item[1].values())):
+        listed = ", ".join(f"{task} {count:,}" for task, count in sorted(tasks.items(), key=lambda item: -item[1]))
+        lines.append(f"| {kind} | {sum(tasks.values()):,} | {listed} |")
+    return lines
+
+
+def _languages_table(manifest: Mapping[str, Any]) -> list[str]:
+    """Rows by language, a line a task; a row that has several languages counts for each."""
+    lines = ["| task | languages | rows that have each |", "| --- | ---: | --- |"]
+    for task, tally in manifest["task_languages"].items():
+        listed = ", ".join(f"{code} {count:,}" for code, count in tally.items())
+        lines.append(f"| {task} | {len(tally)} | {listed} |")
     return lines
 
 

@@ -12,6 +12,8 @@ from commonspace.data.sample import Record
 
 Client = Literal["apt", "pip", "npm"]
 Role = Literal["train", "zero_shot", "weights"]
+# A tier with all that others have, whose rows keep the side that they have there.
+INCLUDED_TIERS = {"full": ("mini", "tiny")}
 Reader = Callable[[Mapping[str, Path], Counter], Iterator[Record]]
 
 
@@ -39,6 +41,9 @@ class Source:
     `drops["no caption"] += 1`; duplicates and splits are the business of `data_prep.build`. Records may come in any
     order, but the same packages must give the same records in the same order.
 
+    A row that is made of others (of their texts, or of pictures of several concepts) names those concepts in
+    `extra["members"]`: it is for training alone, and left out where one of them does not train.
+
     A `zero_shot` source, and the `zero_shot_tasks` of another, go to held-out only. A `weights` source has no records.
     """
 
@@ -54,3 +59,8 @@ class Source:
     def held_out(self, task: str) -> bool:
         """Whether rows of this task from this source may never be trained or tuned on."""
         return self.role == "zero_shot" or task in self.zero_shot_tasks
+
+    @property
+    def in_smaller_tier(self) -> bool:
+        """Whether a tier that another one includes has this source."""
+        return any(tier in self.tiers for tiers in INCLUDED_TIERS.values() for tier in tiers)

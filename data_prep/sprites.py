@@ -125,6 +125,30 @@ def crop_clip(sheet: PILImage.Image, frames: Sequence[Frame], side: int) -> list
     return pictures
 
 
+def layered_clip(layers: Sequence[tuple[PILImage.Image, Sequence[Frame]]]) -> tuple[PILImage.Image, list[Frame]]:
+    """One sheet and its frames out of layers, back to front, that stand on the same point: one strip of pictures.
+
+    Raises:
+        DataError: no layer, layers of different lengths, or a frame outside its sheet.
+    """
+    lengths = {len(frames) for _, frames in layers}
+    if len(lengths) != 1:
+        raise DataError(f"layers have {sorted(lengths)} frames, not one number of them")
+    flat = [frame for _, frames in layers for frame in frames]
+    left, top = max(frame.offset_x for frame in flat), max(frame.offset_y for frame in flat)
+    width = left + max(frame.width - frame.offset_x for frame in flat)
+    height = top + max(frame.height - frame.offset_y for frame in flat)
+    count = lengths.pop()
+    strip = PILImage.new("RGBA", (width * count, height))
+    for sheet, frames in layers:
+        for number, frame in enumerate(frames):
+            if min(frame.box[:2]) < 0 or frame.box[2] > sheet.width or frame.box[3] > sheet.height:
+                raise DataError(f"a frame covers {frame.box} of a sheet of {sheet.width}x{sheet.height}")
+            place = (number * width + left - frame.offset_x, top - frame.offset_y)
+            strip.alpha_composite(sheet.crop(frame.box).convert("RGBA"), place)
+    return strip, [Frame(number * width, 0, width, height, left, top) for number in range(count)]
+
+
 def sound_effects(mods: Sequence[Path]) -> dict[str, dict[str, Path]]:
     """Animation file name -> action -> sound file, from the enemy files of the mods; later mods hide earlier files."""
     found: dict[str, dict[str, Path]] = {}

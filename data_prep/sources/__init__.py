@@ -7,7 +7,7 @@ import pkgutil
 from functools import cache
 
 from commonspace.errors import ConfigError, DataError
-from data_prep.source import Source
+from data_prep.source import INCLUDED_TIERS, Source
 
 
 @cache
@@ -33,12 +33,15 @@ def all_sources() -> dict[str, Source]:
 
 
 def sources_of(tier: str, only: list[str] | tuple[str, ...] | None = None) -> list[Source]:
-    """The sources of a tier, or those of them that `only` names.
+    """The sources of a tier, or those of them that `only` names; those of tiers that it includes come first.
+
+    Of two equal rows the first stays, so what a smaller tier has is not taken from it by a source it lacks.
 
     Raises:
         ConfigError: the tier has no source, or `only` names one that it does not have.
     """
-    found = {source.name: source for source in all_sources().values() if tier in source.tiers}
+    inner = {name: source for name, source in all_sources().items() if source.tiers & {*INCLUDED_TIERS.get(tier, ())}}
+    found = inner | {name: source for name, source in all_sources().items() if tier in source.tiers}
     if not found:
         known = sorted({name for source in all_sources().values() for name in source.tiers})
         raise ConfigError(f"no source belongs to tier {tier!r}; tiers are {', '.join(known)}")

@@ -16,21 +16,21 @@ from data_prep.pictures import small_picture
 from data_prep.source import Package, Source
 
 _ROOT = "usr/share/gimp/2.0/help/en"
-_PASSED_OVER = frozenset({"index.html", "gimp-help-index.html", "glossary.html", "bibliography.html"})
+PASSED_OVER = frozenset({"index.html", "gimp-help-index.html", "glossary.html", "bibliography.html"})
 MAX_FIGURES = 4
 MAX_WORDS = 180  # about 250 tokens
 MIN_WORDS = 20
-_EVERYWHERE = 3  # a picture on this many pages ("Original image") says nothing about any of them
+EVERYWHERE = 3  # a picture on this many pages ("Original image") says nothing about any of them
 
 
 def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
     """`image_caption`, `figure`, `document` and `document_part` records; the concept is the page."""
     root = folders["gimp-help-en"] / _ROOT
-    paths = [path for path in sorted(root.glob("*.html")) if path.name not in _PASSED_OVER]
-    drops["index or glossary page"] += len(_PASSED_OVER)
+    paths = [path for path in sorted(root.glob("*.html")) if path.name not in PASSED_OVER]
+    drops["index or glossary page"] += len(PASSED_OVER)
     pages = {path.stem: read_page(path.read_text(encoding="utf-8", errors="replace")) for path in paths}
-    shown = Counter(file for page in pages.values() for file in {picture.file for picture in _pictures(page)})
-    open_image = _opener(root, drops)
+    shown = Counter(file for page in pages.values() for file in {picture.file for picture in pictures_of(page)})
+    open_image = opener(root, drops)
     for name, page in pages.items():
         if not page.title:
             drops["page without a title"] += 1
@@ -39,11 +39,11 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
         yield from _documents(name, page, open_image, drops)
 
 
-def _pictures(page: Page) -> list[Picture]:
+def pictures_of(page: Page) -> list[Picture]:
     return [picture for item in page.items for picture in item.pictures]
 
 
-def _opener(root: Path, drops: Counter) -> Callable[[str], Image | None]:
+def opener(root: Path, drops: Counter) -> Callable[[str], Image | None]:
     """Image files by the name a page uses; each is read once, and None (counted) where it cannot be."""
     known: dict[str, Image | None] = {}
 
@@ -77,7 +77,7 @@ def _figures(
             heading = f"{page.title}: {item.heading}" if item.heading not in ("", page.title) else page.title
             following = next((later.text for later in page.items[position + 1 :] if later.kind == "paragraph"), "")
             told = picture.caption or (following if len(following.split()) >= 8 else "") or caption
-            if shown[picture.file] >= _EVERYWHERE:
+            if shown[picture.file] >= EVERYWHERE:
                 drops["figure that many pages share"] += 1
                 continue
             image = open_image(picture.file)
@@ -93,7 +93,7 @@ def _figures(
 
 
 def _documents(name: str, page: Page, open_image: Callable[[str], Image | None], drops: Counter) -> Iterator[Record]:
-    whole = _document(page.items, open_image)
+    whole = page_document(page.items, open_image)
     if whole is None:
         drops["page without enough text"] += 1
         return
@@ -106,7 +106,7 @@ def _documents(name: str, page: Page, open_image: Callable[[str], Image | None],
         drops["page without figures in both halves"] += 1
 
 
-def _document(items: Sequence[Item], open_image: Callable[[str], Image | None]) -> Document | None:
+def page_document(items: Sequence[Item], open_image: Callable[[str], Image | None]) -> Document | None:
     """Text and figures in order, at most `MAX_FIGURES` and `MAX_WORDS`; None below `MIN_WORDS`."""
     parts: list[Text | Image] = []
     words = figures = 0
@@ -149,7 +149,7 @@ def _halves(items: Sequence[Item], open_image: Callable[[str], Image | None]) ->
     cuts = sorted(range(1, len(items)), key=lambda cut: abs(2 * totals[cut] - totals[-1]))
     for cut in cuts:
         if any(item.pictures for item in items[:cut]) and any(item.pictures for item in items[cut:]):
-            first, second = _document(items[:cut], open_image), _document(items[cut:], open_image)
+            first, second = page_document(items[:cut], open_image), page_document(items[cut:], open_image)
             if _interleaved(first) and _interleaved(second):
                 return first, second  # type: ignore[return-value]
     return None

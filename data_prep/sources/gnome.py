@@ -19,15 +19,15 @@ from data_prep.source import Package, Source
 from data_prep.svg import render_svg
 
 _NAME = "gnome"
-_HELP = "usr/share/help"
+HELP = "usr/share/help"
 _SVG_SIDE = 224  # px
 _MIN_CHARACTERS = 30  # of an English paragraph: shorter ones are menu entries that recur everywhere
 _MAX_TOKENS = 200
-_PARAGRAPHS_PER_LANGUAGE = 600
-_MIN_BODY_TOKENS = 30
+PARAGRAPHS_PER_LANGUAGE = 600
+MIN_BODY_TOKENS = 30
 _MIN_HALF_TOKENS = 40
 
-_PACKAGE = Package(
+PACKAGE = Package(
     client="apt",
     name="gnome-user-docs",
     version="43.0-2",
@@ -39,7 +39,7 @@ _PACKAGE = Package(
 
 def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
     """Documents, their halves and their figures out of the English pages, then paragraphs in other languages."""
-    root = folders[_PACKAGE.name] / _HELP
+    root = folders[PACKAGE.name] / HELP
     pages = {path: read_page(path) for path in sorted((root / "C").rglob("*.page"))}
     if not pages:
         raise DataError(f"{_NAME}: {root} holds no English page; delete its folder and build again")
@@ -69,7 +69,7 @@ def _documents(page: Page, book: str, figures: Mapping[str, Image], drops: Count
     blocks = within_budget(page.blocks, figures)
     body = as_document(blocks, figures)
     images = sum(block.figure is not None for block in blocks)
-    if body is None or not page.title or sum(token_estimate(block.text) for block in blocks) < _MIN_BODY_TOKENS:
+    if body is None or not page.title or sum(token_estimate(block.text) for block in blocks) < MIN_BODY_TOKENS:
         drops["document: page without body"] += 1
         return
     asked = [f"{page.title}. {page.description}", page.title, page.description] if page.description else [page.title]
@@ -77,7 +77,7 @@ def _documents(page: Page, book: str, figures: Mapping[str, Image], drops: Count
         key=record_key(_NAME, book, page.name),
         task="document",
         source=_NAME,
-        concept=_concept(page),
+        concept=page_concept(page),
         queries=tuple(Variant(Content(text), "en") for text in asked),
         positives=(Variant(Content(body), "en"),),
         extra={"page": page.name, "figures": images},
@@ -91,7 +91,7 @@ def _documents(page: Page, book: str, figures: Mapping[str, Image], drops: Count
         key=record_key(_NAME, book, page.name),
         task="document_part",
         source=_NAME,
-        concept=_concept(page),
+        concept=page_concept(page),
         queries=(Variant(Content(first), "en"),),
         positives=(Variant(Content(second), "en"),),
         extra={"page": page.name, "figures": [sum(b.figure is not None for b in side) for side in sides]},
@@ -111,7 +111,7 @@ def _captions(page: Page, book: str, figures: Mapping[str, Image], drops: Counte
             key=record_key(_NAME, book, page.name, str(number)),
             task="figure",
             source=_NAME,
-            concept=_concept(page),
+            concept=page_concept(page),
             queries=(Variant(Content(figures[block.figure], block.heading), "en"),),
             positives=(Variant(Content(text), "en"),),
             extra={"page": page.name, "figure": block.figure, "captioned": bool(block.text)},
@@ -132,24 +132,33 @@ def _translations(pages: Mapping[Path, Page], root: Path, drops: Counter) -> Ite
         if language not in KNOWN_LANGUAGES:
             drops[f"crosslingual: {language} is unknown to the text backbone"] += 1
             continue
-        pairs = [pair for path, page in pages.items() for pair in _aligned(path, page, root, language, drops)]
-        pairs.sort(key=lambda pair: hashlib.blake2b(pair[0].encode(), digest_size=8).digest())
+        pairs = ordered_pairs(pages, root, language, drops)
         drops["crosslingual: beyond the first paragraphs of its language"] += max(
-            0, len(pairs) - _PARAGRAPHS_PER_LANGUAGE
+            0, len(pairs) - PARAGRAPHS_PER_LANGUAGE
         )
-        for place, page, english, other in pairs[:_PARAGRAPHS_PER_LANGUAGE]:
+        for place, page, english, other in pairs[:PARAGRAPHS_PER_LANGUAGE]:
             yield Record(
                 key=record_key(_NAME, language, place),
                 task="crosslingual",
                 source=_NAME,
-                concept=_concept(page),
+                concept=page_concept(page),
                 queries=(Variant(Content(english), "en"),),
                 positives=(Variant(Content(other), language),),
                 extra={"page": page.name, "language": language},
             )
 
 
-def _aligned(path: Path, page: Page, root: Path, language: str, drops: Counter) -> Iterator[tuple[str, Page, str, str]]:
+def ordered_pairs(
+    pages: Mapping[Path, Page], root: Path, language: str, drops: Counter
+) -> list[tuple[str, Page, str, str]]:
+    """All aligned paragraphs of a language, in an order that spreads them over its pages."""
+    pairs = [pair for path, page in pages.items() for pair in aligned_paragraphs(path, page, root, language, drops)]
+    return sorted(pairs, key=lambda pair: hashlib.blake2b(pair[0].encode(), digest_size=8).digest())
+
+
+def aligned_paragraphs(
+    path: Path, page: Page, root: Path, language: str, drops: Counter
+) -> Iterator[tuple[str, Page, str, str]]:
     """(place, page, English, other) by position, where both pages have as many paragraphs."""
     place = path.relative_to(root / "C")
     other = root / language / place
@@ -170,13 +179,14 @@ def _aligned(path: Path, page: Page, root: Path, language: str, drops: Counter) 
             yield f"{place.as_posix()}/{number}", page, one, two
 
 
-def _concept(page: Page) -> str:
+def page_concept(page: Page) -> str:
+    """All that is on a page, in any language, lies on one side."""
     return f"{_NAME}:{page.name}"
 
 
 SOURCE = Source(
     name=_NAME,
-    packages=(_PACKAGE,),
+    packages=(PACKAGE,),
     licence="CC-BY-SA-3.0",
     provenance="Debian gnome-user-docs 43.0-2: the GNOME and the system administration help, with translations",
     tiers=frozenset({"tiny", "mini"}),

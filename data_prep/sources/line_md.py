@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import pyvips
-from PIL import Image as PILImage
-
 from commonspace.content import Content, Video
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
-from data_prep.clips import encode_clip
+from data_prep.icon_clips import icon_clip
 from data_prep.keys import record_key
-from data_prep.smil import sample_frames
 from data_prep.source import Package, Source
 from data_prep.split import concept
 
 _NAME = "line-md"
-_FRAMES = 8
-_SIDE = 112  # px
-_FRAME = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 24 24" \
-width="{side}" height="{side}" color="#000">{body}</svg>'
+_BOX = 24  # side of an icon in its own units
 
 _PACKAGE = Package(
     client="npm",
@@ -49,7 +41,7 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
             drops["filled or two-tone look of another icon"] += 1
             continue
         try:
-            clip, seconds = _clip(icon["body"])
+            clip, seconds = icon_clip(icon["body"], _BOX)
         except DataError as error:
             drops[re.sub(r"'[^']*'", "", str(error)).strip()] += 1
             continue
@@ -82,23 +74,6 @@ def _icon(words: str) -> str:
 
 def _words(name: str) -> str:
     return re.sub(r"-loop\b", "", name).replace("-", " ")
-
-
-def _clip(body: str) -> tuple[bytes, float]:
-    """The animation as mp4 bytes, and its length in seconds."""
-    frames, step = sample_frames(_FRAME.format(side=_SIDE, body=body.replace("currentColor", "#000")), _FRAMES)
-    pictures = [_render(frame) for frame in frames]
-    if all(picture.tobytes() == pictures[0].tobytes() for picture in pictures):
-        raise DataError("nothing moves in it")
-    return encode_clip(pictures, rate=1 / step), step * (_FRAMES - 1)
-
-
-def _render(svg: bytes) -> PILImage.Image:
-    try:
-        image = pyvips.Image.svgload_buffer(svg).flatten(background=[255, 255, 255])
-        return PILImage.open(io.BytesIO(image.pngsave_buffer(compression=1))).convert("RGB")
-    except pyvips.Error as error:
-        raise DataError("it cannot be rendered") from error
 
 
 SOURCE = Source(

@@ -71,7 +71,7 @@ def _records(root: Path, drops: Counter) -> Iterator[Record]:
         captioned.append(_captioned(stamp, drops))
         yield captioned[-1]
         yield from _asked(stamp)
-        yield from _audible(stamp, sounds.pop(_loose(name), {}), heard, drops)
+        yield from _audible(stamp, sounds.pop(loose_name(name), {}), heard, drops)
     yield from _without_stamp(sounds, drops)
     yield from sketch_pairs(captioned)
 
@@ -117,18 +117,18 @@ def read_stamp(root: Path, name: str) -> Stamp:
 
 
 def find_sounds(root: Path) -> dict[str, dict[str, Path]]:
-    """Sounds by stamp (see `_loose`), then by language; "" is the thing itself. `x_desc.ogg` is spoken English."""
+    """Sounds by stamp (see `loose_name`), then by language; "" is the thing itself. `x_desc.ogg` is spoken English."""
     found: dict[str, dict[str, Path]] = {}
     for path in sorted([*root.rglob("*.ogg"), *root.rglob("*.wav")]):
         base = path.name.split(".")[0]  # one file ends with .ogg.ogg
         spoken = _SPOKEN.fullmatch(base)
         stamp = path.parent.relative_to(root) / (spoken[1] if spoken else base)
         language = (spoken[2] or "en") if spoken else ""
-        found.setdefault(_loose(stamp.as_posix()), {}).setdefault(language, path)
+        found.setdefault(loose_name(stamp.as_posix()), {}).setdefault(language, path)
     return found
 
 
-def _loose(name: str) -> str:
+def loose_name(name: str) -> str:
     """A stamp's name as recordings spell it: `gnu_baby_desc_fr.ogg` belongs to `gnu-baby.txt`."""
     return name.casefold().replace("-", "_")
 

@@ -109,6 +109,16 @@ def test_pip_is_not_told_another_python(tmp_path, remote, client, package_of, mo
     assert "--python-version" not in log.read_text()
 
 
+def test_a_wheel_of_one_python_is_fetched_under_any(tmp_path, remote, client, package_of, monkeypatch):
+    wheel = remote / "thing-1.0-cp311-abi3-macosx_11_0_arm64.whl"
+    wheel.write_bytes(b"wheel")
+    monkeypatch.setattr(fetch.importlib.util, "find_spec", lambda _name: None)
+    log = client("pip", f"/bin/cp {wheel} .")
+    fetch_all([source_with(package_of(wheel, "pip"))], tmp_path / "cache")
+    wanted = "--platform macosx_11_0_arm64 --implementation cp --python-version 311 --abi abi3"
+    assert wanted in log.read_text()
+
+
 def test_pip_of_this_python_is_preferred(tmp_path, package_of):
     wheel = tmp_path / "thing-1.0-py3-none-any.whl"
     wheel.write_bytes(b"wheel")

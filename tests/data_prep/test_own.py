@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
 
+from commonspace.data.shard_writer import ShardWriter
 from commonspace.data.shards import ShardReader
 from commonspace.errors import DataError
 from data_prep.own import build_own
@@ -103,3 +108,31 @@ def test_building_again_replaces_the_rows(tmp_path, pairs):
     build_own(pairs({"query": "a", "positive": "b"}), tmp_path / "data")
     assert [path.name for path in (tmp_path / "data/own").iterdir() if path.is_dir()] == ["own"]
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["own"]  # no staging left behind
+
+
+def test_a_picture_of_600_megapixels_is_refused_by_its_header(tmp_path, pairs):
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 30_000, 20_000, 8, 2, 0, 0, 0))
+    (tmp_path / "media/bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(9))))
+    path = pairs(
+        {"query": "q", "positive": "p"}, {"query": "q", "positive": {"document": ["x", {"image": "bomb.png"}]}}
+    )
+    with pytest.raises(DataError, match="line 2: .*bomb.png: picture over 50000000 pixels, as in a decompression bomb"):
+        build_own(path, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_disk_that_is_full_leaves_the_tier_that_was_there(tmp_path, pairs, monkeypatch):
+    build_own(pairs({"query": "a", "positive": "b"}), tmp_path / "data")
+    before = (tmp_path / "data/own/manifest.json").read_bytes()
+
+    def full(self, record):
+        raise self._disk_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    monkeypatch.setattr(ShardWriter, "write", full)
+    with pytest.raises(DataError, match="own/(train|dev|heldout): cannot be written .No space left"):
+        build_own(pairs({"query": "c", "positive": "d"}), tmp_path / "data")
+    assert (tmp_path / "data/own/manifest.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["own"]

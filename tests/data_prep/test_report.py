@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
 import pytest
 
 from commonspace.errors import DataError
+from data_prep import report
 from data_prep.build import build_tier
 from data_prep.report import write_report
 
@@ -52,3 +54,31 @@ def test_the_same_tier_gives_the_same_page(page):
 def test_a_tier_that_was_not_built_is_named(tmp_path):
     with pytest.raises(DataError, match=r"commonspace data build data\.tier=tiny"):
         write_report("tiny", tmp_path / "data/tiny", tmp_path / "docs", tmp_path / "cache")
+
+
+def test_a_tier_of_an_older_build_is_named(page, tmp_path):
+    page()
+    path = tmp_path / "data/tiny/manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["task_kinds"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"older version; run `commonspace data build data\.tier=tiny`"):
+        write_report("tiny", tmp_path / "data/tiny", tmp_path / "docs", tmp_path / "cache")
+
+
+def test_modalities_and_languages_have_their_tables(page):
+    text = page().read_text()
+    assert "| image -> text | 34 | image_caption 30, food 4 |" in text
+    assert "| image_caption | 1 | en 30 |" in text and "left out\n" not in text
+
+
+def test_what_a_smaller_tier_shows_is_not_shown_again(tmp_path, source_of, row, monkeypatch):
+    inner = source_of("inner", [row(f"a{n}", f"q{n}", f"p{n}", f"thing {n}", source="inner") for n in range(9)])
+    outer = [row(f"b{n}", f"x{n}", f"y{n}", f"other {n}", source="outer") for n in range(9)]
+    sources = [inner, source_of("outer", outer, tiers=frozenset({"full"}))]
+    monkeypatch.setattr(report, "all_sources", lambda: {source.name: source for source in sources})
+    build_tier("full", sources, tmp_path / "cache", tmp_path / "data", workers=1)
+    text = write_report("full", tmp_path / "data/full", tmp_path / "docs", tmp_path / "cache").read_text()
+    assert "| [inner](data.md#inner) |" in text and "| [outer](#outer) |" in text
+    assert "## Looked at and left out" in text
+    assert "## outer" in text and "## inner" not in text and "is shown [there](data.md): inner." in text

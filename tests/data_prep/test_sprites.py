@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image as PILImage
 
 from commonspace.errors import DataError
-from data_prep.sprites import Frame, crop_clip, parse_animations, sound_effects
+from data_prep.sprites import Frame, crop_clip, layered_clip, parse_animations, sound_effects
 
 _TEXT = """
 image=images/x.png,1
@@ -84,3 +85,24 @@ def test_sounds_follow_includes_and_the_later_mod(tmp_path: Path) -> None:
     assert sound_effects([base, more]) == {
         "animations/enemies/orc.txt": {"hit": base / "soundfx/hit.ogg", "swing": more / "soundfx/a.ogg"}
     }
+
+
+def sheet(colour: str, size=(20, 20)) -> PILImage.Image:
+    return PILImage.new("RGBA", size, colour)
+
+
+def test_layers_stand_on_one_point_and_the_last_is_in_front():
+    body = [Frame(0, 0, 10, 20, 5, 20), Frame(10, 0, 10, 20, 5, 20)]
+    hat = [Frame(0, 0, 4, 4, 2, 20), Frame(0, 0, 4, 4, 2, 20)]
+    strip, frames = layered_clip([(sheet("red"), body), (sheet("blue"), hat)])
+    for picture in crop_clip(strip, frames, 24):
+        values = np.asarray(picture)
+        assert tuple(values[4, 12]) == (0, 0, 255) and tuple(values[18, 12]) == (255, 0, 0)
+        assert tuple(values[12, 1]) == (255, 255, 255)
+
+
+def test_layers_that_do_not_fit_are_refused():
+    with pytest.raises(DataError, match=r"layers have \[1, 2\] frames"):
+        layered_clip([(sheet("red"), [Frame(0, 0, 4, 4, 0, 0)]), (sheet("red"), [Frame(0, 0, 4, 4, 0, 0)] * 2)])
+    with pytest.raises(DataError, match="a frame covers"):
+        layered_clip([(sheet("red"), [Frame(18, 0, 4, 4, 0, 0)])])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -14,6 +16,7 @@ from PIL import Image as PILImage
 
 from commonspace.data.sample import Record
 from data_prep.source import Source
+from data_prep.sources import openmoji
 
 
 @pytest.fixture
@@ -72,3 +75,25 @@ def read() -> Callable[..., tuple[dict[str, list[Record]], Counter]]:
         return records, +drops
 
     return run
+
+
+@pytest.fixture
+def derived(write: Callable[[str, str | bytes], Path], tmp_path: Path) -> Path:
+    """CLDR's names of emoji of several characters, in all languages that are read."""
+    for code in ("en", *openmoji.LANGUAGES):
+        names = {"🇹🇩": "flag: Chad", "👋🏽": "waving hand: medium skin tone"}
+        table = {sign: {"tts": [name if code == "en" else f"{name} {code}"]} for sign, name in names.items()}
+        path = f"package/annotationsDerived/{code}/annotations.json"
+        write(path, json.dumps({"annotationsDerived": {"annotations": table}}))
+    return tmp_path
+
+
+@pytest.fixture
+def frames_of() -> Callable[[Record], list[np.ndarray]]:
+    """The pictures of a record's clip, uint8 [height, width, 3] each."""
+
+    def decode(record: Record) -> list[np.ndarray]:
+        (video,) = record.queries[0].content.parts
+        return [frame.to_ndarray(format="rgb24") for frame in av.open(io.BytesIO(video.source)).decode(video=0)]
+
+    return decode

@@ -31,12 +31,25 @@ def test_tiers_stay_within_their_downloads():
     assert downloads("tiny") <= 40e6
     assert downloads("mini") <= 450e6
     assert downloads("weights") <= 180e6
+    assert downloads("full") <= 1.7e9
 
 
 def test_tiers_hold_what_they_promise():
     assert {"openmoji", "asterisk-en", "asterisk-fr", "gnome", "line-md"} == {s.name for s in sources_of("tiny")}
     assert {s.name for s in sources_of("weights")} == {"multilingual-e5-small", "whisper-tiny.en", "efficientnet-lite0"}
     assert [s.name for s in sources_of("mini", ["gnome"])] == ["gnome"]
+
+
+def test_the_full_tier_has_all_of_the_smaller_ones_first():
+    full = [source.name for source in sources_of("full")]
+    inner = {source.name for tier in ("tiny", "mini") for source in sources_of(tier)}
+    assert set(full[: len(inner)]) == inner and len(full) == len(set(full)) > len(inner)
+    assert all(all_sources()[name].tiers == {"full"} for name in full[len(inner) :])
+    assert all(all_sources()[name].in_smaller_tier == (name in inner) for name in full)
+
+
+def test_what_is_for_evaluation_only_stays_so_in_the_full_tier():
+    assert {source.name for source in sources_of("full") if source.role == "zero_shot"} == {"ifct", "stellarium"}
 
 
 def test_doubtful_pictures_are_never_trained_on():

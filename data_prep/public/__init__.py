@@ -1,0 +1,1 @@
+"""Published data sets, as they lie on a disk or on the hub, to our shards."""

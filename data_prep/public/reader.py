@@ -1,0 +1,133 @@
+"""What the three layout readers share: parts of a set, and rows of it to records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from commonspace.content import Content
+from commonspace.data.sample import Record
+from commonspace.errors import DataError
+from data_prep.keys import record_key
+from data_prep.public.contents import LeftOut, Opener, side_of
+from data_prep.public.fields import fill, find
+from data_prep.public.spec import PublicSet
+
+_MOST_NEGATIVES = 8
+Found = tuple[Record, str]  # and the published split it is of
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is read in one go, and not again once it is done: a tar, a file, a stretch of rows of one."""
+
+    name: str
+    files: tuple[Path, ...]
+    published: str | None  # split, where the file decides it
+    start: int = 0  # rows of the file
+    stop: int | None = None
+    names: tuple[tuple[str, str], ...] = ()  # what a pattern with {name} stands for in this file
+
+
+class Reader:
+    """A set in a folder. `parts` may be read by several processes; `records` yields those of one, in order."""
+
+    def __init__(self, spec: PublicSet, folder: Path) -> None:
+        self.spec, self.folder = spec, Path(folder)
+
+    def parts(self) -> list[Part]:
+        raise NotImplementedError
+
+    def records(self, part: Part, drops: Counter) -> Iterator[Found]:
+        raise NotImplementedError
+
+    def matches(self, files: Mapping[str, str | None]) -> list[tuple[Path, str | None]]:
+        """The files that patterns find, each with the split its pattern stands for.
+
+        Raises:
+            DataError: a pattern finds nothing.
+        """
+        found: dict[Path, str | None] = {}
+        for pattern, published in files.items():
+            paths = sorted(path for path in self.folder.glob(pattern) if path.is_file())
+            if not paths:
+                what = "\n  ".join(self.spec.download)
+                raise DataError(
+                    f"{self.folder}: has no {pattern}, as {self.spec.title} is published. Put there:\n  {what}"
+                )
+            for path in paths:
+                found.setdefault(path, published)
+        return sorted(found.items())
+
+
+@dataclass(frozen=True)
+class Sides:
+    """How a row becomes a record.
+
+    key        template of what is unique to a row
+    query, positive   see `contents.side_of`
+    concept    template; rows of one lie on one side of a split by hash, and answer one another. By default the key
+    negatives  {each: PATH of a list, text: TEMPLATE in which `_each` is one of them, most: at most so many}
+    language   code, or template
+    split      path of the published split, where the row says it
+    """
+
+    key: str
+    query: Mapping[str, Any]
+    positive: Mapping[str, Any]
+    concept: str | None = None
+    negatives: Mapping[str, Any] | None = None
+    language: str | None = None
+    split: str | None = None
+
+    def record(self, spec: PublicSet, row: Mapping[str, Any], open_media: Opener, published: str | None) -> Found:
+        """The record of a row, and its published split.
+
+        Raises:
+            LeftOut: the row cannot be used.
+            DataError: a field is not there.
+        """
+        published = str(find(row, self.split)[0]) if self.split else published
+        if published is None:
+            raise DataError("neither the file nor the row says of which split it is")
+        row = {**row, "_split": published}
+        if spec.side(published) is None:
+            raise LeftOut(f"split {published}")
+        key = fill(self.key, row)
+        language = fill(self.language, row) if self.language else None
+        record = Record(
+            key=record_key(spec.name, key),
+            task=spec.task,
+            source=spec.name,
+            concept=f"{spec.name}:{fill(self.concept, row) if self.concept else key}"[:200],
+            queries=tuple(side_of(self.query, row, open_media, language)),
+            positives=tuple(side_of(self.positive, row, open_media, language)),
+            negatives=self._negatives(row, open_media),
+            extra={"published": key, "split": published},
+        )
+        return record, published
+
+    def _negatives(self, row: Mapping[str, Any], open_media: Opener) -> tuple[Content, ...]:
+        if self.negatives is None:
+            return ()
+        what = {"text": self.negatives["text"]}
+        rows: Sequence[Mapping[str, Any]] = [row]
+        if "each" in self.negatives:
+            rows = [{**row, "_each": item} for item in find(row, f"{self.negatives['each']}[]")]
+        found = []
+        for item in rows[: self.negatives.get("most", _MOST_NEGATIVES)]:
+            try:
+                found += [variant.content for variant in side_of(what, item, open_media, None)]
+            except LeftOut:
+                continue
+        return tuple(found)
+
+
+def exploded(row: Mapping[str, Any], path: str, most: int | None) -> Iterator[dict[str, Any]]:
+    """A row for each item of a list in it, which is `_each` there; `_index` is its number."""
+    items = find(row, f"{path}[]")
+    for index, item in enumerate(items[:most]):
+        yield {**row, "_each": item, "_index": index}

@@ -1,0 +1,287 @@
+"""Several tiers to one, for training: unfit rows, repetitions and what evaluations ask are left out of the train split.
+
+Dev and held-out rows stay as they are, but for pairs that two tiers both have. The new tier links the shards of the old
+ones and has an index of its own, so it takes no disk to speak of; a report and a data card lie in its folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from rich.progress import Progress
+
+from commonspace.data.shard_join import join_split
+from commonspace.errors import ConfigError, DataError
+from data_prep.build import build_progress, read_manifest
+from data_prep.merge import MANIFEST, replace_folder
+from data_prep.quality import card
+from data_prep.quality.agreement import agreements, spread
+from data_prep.quality.leaks import LEAST_CHARACTERS, Leaks, find_leaks, refuse, together
+from data_prep.quality.rules import Limits, Nearness, exact, repeated, same, tally, unfit
+from data_prep.quality.signals import SCHEMA, Split, measure
+from data_prep.split import SPLITS
+
+VERSION = 1
+REPORT = "quality.json"
+_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class MixOptions:
+    """How a mixture is made.
+
+    against     further tiers whose dev and held-out rows training must not hold
+    duplicates  pair: rows of which both sides came before; medium: also those whose picture, sound or clip did; none
+    leaks       drop the rows that hold what an evaluation asks, or refuse to write a tier that has any
+    model       folder of the model that scores how well the sides of a row agree; None: no scores
+    """
+
+    against: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    nearness: Nearness = field(default_factory=Nearness)
+    duplicates: Literal["pair", "medium", "none"] = "pair"
+    leaks: Literal["drop", "refuse"] = "drop"
+    least_characters: int = LEAST_CHARACTERS
+    model: Path | None = None
+    batch_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        for name, known in (("duplicates", ("pair", "medium", "none")), ("leaks", ("drop", "refuse"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name}: {getattr(self, name)!r} is none of {', '.join(known)}")
+
+
+def mix(
+    tiers: Sequence[str], output: str, data: Path, cache: Path, options: MixOptions, workers: int = 2
+) -> dict[str, Any]:
+    """Write `<data>/<output>` of the tiers in the order of their precedence; return its report.
+
+    Raises:
+        ConfigError: a tier is missing or named twice.
+        DataError: its shards are damaged, no training row is left, or, with leaks=refuse, some hold what is evaluated.
+    """
+    _check(tiers, output, data, options)
+    splits = [split for tier in tiers for split in splits_of(data / tier, tier)]
+    others = [split for tier in options.against for split in splits_of(data / tier, tier) if split.side != "train"]
+    with build_progress() as progress:
+        tables = measure([*splits, *others], cache, workers, progress)
+        scores = _agreement(splits, cache, options, progress)
+        table_of = dict(zip([*splits, *others], tables, strict=True))
+        reasons = _reasons(splits, others, table_of, scores, options, progress)
+        report = _report(tiers, options, splits, others, table_of, reasons, scores)
+        _write(data / output, tiers, data, splits, reasons, report, progress)
+    return report
+
+
+def _check(tiers: Sequence[str], output: str, data: Path, options: MixOptions) -> None:
+    if len(set(tiers)) != len(tiers) or not tiers:
+        raise ConfigError(f"tiers: {list(tiers)} must name one tier or several, each once")
+    if output in (*tiers, *options.against):
+        raise ConfigError(f"output: {output} is one of the tiers it is made of; give it a name of its own")
+    for tier in (*tiers, *options.against):
+        if read_manifest(data / tier) is None:
+            raise ConfigError(f"tiers: {data / tier} holds no {MANIFEST}; build it first")
+
+
+def splits_of(folder: Path, tier: str) -> list[Split]:
+    """Every split of every task of a tier."""
+    found = [(path.parent.name, path.stem, path.parent) for path in sorted(folder.glob("*/*.json"))]
+    return [Split(tier, task, side, place) for task, side, place in found if side in SPLITS]
+
+
+def _agreement(
+    splits: Sequence[Split], cache: Path, options: MixOptions, progress: Progress
+) -> dict[Split, np.ndarray]:
+    if options.model is None:
+        return {}
+    wanted = [split for split in splits if split.side == "train"]
+    if options.limits.agreement:
+        wanted = [split for split in wanted if split.task in options.limits.agreement]
+    found = agreements(wanted, options.model, cache, options.batch_tokens, progress)
+    return dict(zip(wanted, found, strict=True))
+
+
+def _reasons(
+    splits: Sequence[Split],
+    others: Sequence[Split],
+    table_of: dict[Split, pa.Table],
+    scores: dict[Split, np.ndarray],
+    options: MixOptions,
+    progress: Progress,
+) -> dict[Split, np.ndarray]:
+    """Why each row of each split is left out, "" where it stays."""
+    found = {split: np.full(len(table_of[split]), "", object) for split in splits}
+    held = [split for split in splits if split.side != "train"]
+    for task in sorted({split.task for split in splits}):
+        for sides in (("heldout", "dev"), ("train",)):
+            some = [split for side in sides for split in splits if split.task == task and split.side == side]
+            if not some:
+                continue
+            if sides == ("train",):
+                for split in some:
+                    found[split] = unfit(table_of[split], task, options.limits, scores.get(split))
+            _mark_repeated(some, table_of, found, options if sides == ("train",) else None)
+    asked = together([table_of[split] for split in [*held, *others]], SCHEMA)
+    train = [split for split in splits if split.side == "train"]
+    bar = progress.add_task("look for what is evaluated", total=len(train))
+    for split in train:
+        kept = np.flatnonzero(found[split] == "")
+        rows = table_of[split].take(pa.array(kept))
+        leaking = (
+            find_leaks(rows, asked, options.nearness, options.least_characters) if len(asked) else Leaks(_none(rows))
+        )
+        if options.leaks == "refuse":
+            refuse(leaking, rows, f"{split.tier}/{split.task}")
+        found[split][kept] = np.where(leaking.reasons == "", "", "evaluated: " + leaking.reasons.astype(object))
+        progress.advance(bar)
+    return found
+
+
+def _none(rows: pa.Table) -> np.ndarray:
+    return np.full(len(rows), "", object)
+
+
+def _mark_repeated(
+    splits: Sequence[Split],
+    table_of: dict[Split, pa.Table],
+    found: dict[Split, np.ndarray],
+    options: MixOptions | None,
+) -> None:
+    """Mark what an earlier row of these splits, of one task, already has; without options only pairs of equal bytes."""
+    places = [(split, row) for split in splits for row in np.flatnonzero(found[split] == "")]
+    if not places:
+        return
+    table = pa.concat_tables([table_of[split].filter(pa.array(found[split] == "")) for split in splits])
+    why = np.where(repeated(exact(table)), "repeated pair", "").astype(object)
+    if options is not None and options.duplicates != "none":
+        alike = same(table, options.nearness)
+        fresh = np.flatnonzero(why == "")
+        why[fresh[repeated(alike[fresh])]] = "near-repeated pair"
+        if options.duplicates == "medium":
+            why[(why == "") & _medium_again(table, alike)] = "repeated medium"
+    for (split, row), reason in zip(places, why, strict=True):
+        found[split][row] = reason
+
+
+def _medium_again(table: pa.Table, alike: np.ndarray) -> np.ndarray:
+    again = np.zeros(len(table), bool)
+    for number, side in enumerate(("query", "positive")):
+        media = np.array(
+            [kind in ("image", "audio", "video") for kind in table.column(f"{side}_kind").to_pylist()], bool
+        )
+        rows = np.flatnonzero(media)
+        _, first = np.unique(alike[rows, number], return_index=True)
+        later = np.ones(len(rows), bool)
+        later[first] = False
+        again[rows[later]] = True
+    return again
+
+
+def _report(
+    tiers: Sequence[str],
+    options: MixOptions,
+    splits: Sequence[Split],
+    others: Sequence[Split],
+    table_of: dict[Split, pa.Table],
+    reasons: dict[Split, np.ndarray],
+    scores: dict[Split, np.ndarray],
+) -> dict[str, Any]:
+    tasks: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
+    sources: dict[str, dict[str, Any]] = {}
+    languages: dict[str, int] = defaultdict(int)
+    examples: list[dict[str, str]] = []
+    for split in splits:
+        table, why = table_of[split], reasons[split]
+        tasks[split.task][split.side] += int((why == "").sum())
+        names = np.array(table.column("source").to_pylist(), object)
+        for name in dict.fromkeys(names):
+            mine = sources.setdefault(name, {"tiers": [], "tasks": {}, "dropped": {}})
+            mine["tiers"] = sorted({*mine["tiers"], split.tier})
+            counts = mine["tasks"].setdefault(split.task, dict.fromkeys(SPLITS, 0))
+            counts[split.side] += int(((why == "") & (names == name)).sum())
+            for reason, count in tally(why[names == name]).items():
+                mine["dropped"][reason] = mine["dropped"].get(reason, 0) + count
+        for code in table.filter(pa.array(why == "")).column("language").to_pylist():
+            languages[code or "not stated"] += 1
+        keys = table.column("key")
+        for row in [row for row in np.flatnonzero(why != "") if why[row].startswith("evaluated")][:_EXAMPLES]:
+            examples.append({"tier": split.tier, "task": split.task, "key": keys[row].as_py(), "why": why[row]})
+    of_task = {task: [scores[split] for split in scores if split.task == task] for task in {one.task for one in scores}}
+    return {
+        "version": VERSION,
+        "tiers": list(tiers),
+        "evaluated_tiers": sorted({split.tier for split in [*splits, *others] if split.side != "train"}),
+        "evaluated_rows": sum(len(table_of[split]) for split in [*splits, *others] if split.side != "train"),
+        "options": json.loads(json.dumps(asdict(options), default=str)),
+        "tasks": {task: tasks[task] for task in sorted(tasks)},
+        "sources": sources,
+        "dropped": tally(np.concatenate([reasons[split] for split in splits])),
+        "languages": dict(sorted(languages.items(), key=lambda item: -item[1])),
+        "leaks": examples[:_EXAMPLES],
+        "agreement": spread({task: np.concatenate(rows) for task, rows in of_task.items()}),
+    }
+
+
+def _write(
+    target: Path,
+    tiers: Sequence[str],
+    data: Path,
+    splits: Sequence[Split],
+    reasons: dict[Split, np.ndarray],
+    report: dict[str, Any],
+    progress: Progress,
+) -> None:
+    if not any(counts["train"] for counts in report["tasks"].values()):
+        raise DataError(f"{target}: no training row is left; left out were {report['dropped']}")
+    manifests = {tier: read_manifest(data / tier) or {} for tier in tiers}
+    fresh = target.with_name(f".{target.name}-building")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir(parents=True)
+        names = sorted({(split.task, split.side) for split in splits})
+        bar = progress.add_task("write", total=len(names))
+        for task, side in names:
+            some = [split for split in splits if (split.task, split.side) == (task, side)]
+            readers = [(split.reader, reasons[split] == "") for split in some]
+            licences = {name: text for reader, _ in readers for name, text in reader.licences.items()}
+            join_split(fresh / task, task, side, readers, licences)
+            progress.advance(bar)
+        manifest = _manifest(target.name, manifests, report)
+        for name, value in ((REPORT, report), (MANIFEST, manifest)):
+            (fresh / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (fresh / card.NAME).write_text(card.page(manifest, report), encoding="utf-8")
+        replace_folder(target, fresh)
+    except OSError as error:
+        raise DataError(f"{fresh}: cannot be written ({error.strerror or error}); free space, then go on") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _manifest(name: str, manifests: dict[str, dict[str, Any]], report: dict[str, Any]) -> dict[str, Any]:
+    """As a built tier has it, so that whatever reads those reads a mixture."""
+    known = {source: about for tier in manifests.values() for source, about in tier.get("sources", {}).items()}
+    sources = {}
+    for source, counts in report["sources"].items():
+        about = known.get(source, {})
+        rows = sum(sum(tally.values()) for tally in counts["tasks"].values())
+        sources[source] = {**about, "rows": rows, "tasks": counts["tasks"], "drops": counts["dropped"]}
+    prints = {tier: manifest.get("fingerprint") for tier, manifest in manifests.items()}
+    state = hashlib.sha256(json.dumps([prints, report["options"]], sort_keys=True).encode()).hexdigest()
+    return {
+        "version": VERSION,
+        "name": name,
+        "fingerprint": state,
+        "tasks": report["tasks"],
+        "sources": sources,
+        "merged_concepts": {"groups": 0, "largest": []},
+        "mixed_of": prints,
+    }

@@ -1,0 +1,195 @@
+"""What is measured of every row of a split, once: kept by chunk in the cache, under the hash of the split's shards.
+
+Thresholds are no part of it, so trying others costs no second reading. A chunk is whole or absent: an interrupted call
+goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+from PIL import Image as PILImage
+from rich.progress import Progress
+
+from commonspace.content import Audio, Content, Document, Image, Text, Video
+from commonspace.data.sample import Record
+from commonspace.data.shards import ShardReader
+from commonspace.errors import CommonspaceError, DataError
+from commonspace.evaluation.fingerprints import audio_fingerprint, image_hash
+from commonspace.evaluation.relevance import normalise
+from commonspace.processing.preprocessing import Preprocessing
+from data_prep.quality import minhash
+from data_prep.quality.scripts import script_of
+
+VERSION = 1
+CHUNK = 2000  # rows
+_SIDE = [
+    ("id", pa.int64()),  # digest of the content
+    ("kind", pa.string()),  # text, or the media in it, as "image+text"
+    ("characters", pa.int32()),  # of its texts
+    ("text", pa.int64()),  # digest of its normalised texts; null without any
+    ("words", pa.binary()),  # MinHash signature; null for short texts
+    ("script", pa.string()),
+    ("image", pa.uint64()),  # perceptual hash of its first picture outside documents of several parts
+    ("least_side", pa.int32()),  # pixels, of all its pictures
+    ("aspect", pa.float32()),  # longer side by shorter, of all its pictures the most
+    ("sound", pa.binary()),  # fingerprint of its first sound
+    ("seconds", pa.float32()),  # of that sound
+    ("broken", pa.string()),  # why a medium cannot be read; null where all can
+]
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("concept", pa.string()),
+        ("source", pa.string()),
+        ("language", pa.string()),
+        *((f"query_{name}", kind) for name, kind in _SIDE),
+        *((f"positive_{name}", kind) for name, kind in _SIDE),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of one task of a tier."""
+
+    tier: str
+    task: str
+    side: str
+    folder: Path
+
+    @property
+    def reader(self) -> ShardReader:
+        return ShardReader(self.folder, self.side)
+
+
+def measure(splits: Sequence[Split], cache: Path, workers: int, progress: Progress) -> list[pa.Table]:
+    """The signals of every row of some splits, one table each.
+
+    Raises:
+        DataError: a shard is damaged, or the cache cannot be written.
+    """
+    chunks = {split: _chunks(split, cache) for split in splits}
+    left = [(split, *chunk) for split, found in chunks.items() for chunk in found if not chunk[2].is_file()]
+    total = sum(len(split.reader) for split in splits)
+    bar = progress.add_task(
+        "measure rows", total=total, completed=total - sum(stop - start for _, start, stop, _ in left)
+    )
+    if workers < 2 or len(left) < 2:
+        for split, start, stop, path in left:
+            measure_chunk(split, start, stop, path)
+            progress.advance(bar, stop - start)
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            running = {pool.submit(measure_chunk, *one): one for one in left}
+            try:
+                for future in as_completed(running):
+                    future.result()
+                    progress.advance(bar, running[future][2] - running[future][1])
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return [pa.concat_tables([pq.read_table(path) for _, _, path in chunks[split]]) for split in splits]
+
+
+def _chunks(split: Split, cache: Path) -> list[tuple[int, int, Path]]:
+    reader = split.reader
+    folder = cache / "quality" / f"{VERSION}-{reader.fingerprint[:20]}"
+    return [
+        (start, min(start + CHUNK, len(reader)), folder / f"{start:09d}.parquet")
+        for start in range(0, len(reader), CHUNK)
+    ]
+
+
+def measure_chunk(split: Split, start: int, stop: int, path: Path) -> None:
+    """Write the signals of rows `start` to `stop`."""
+    reader = split.reader
+    rows = [_row(reader.read(row)) for row in range(start, stop)]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space, then go on") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": record.key, "concept": record.concept, "source": record.source}
+    row["language"] = record.positives[0].language
+    for side, variant in (("query", record.queries[0]), ("positive", record.positives[0])):
+        row |= {f"{side}_{name}": value for name, value in _content(variant.content).items()}
+    return row
+
+
+def _content(content: Content) -> dict[str, Any]:
+    parts = [inner for part in content.parts for inner in (part.parts if isinstance(part, Document) else (part,))]
+    text = normalise(" ".join(part.text for part in parts if isinstance(part, Text)))
+    found: dict[str, Any] = {
+        "id": content.digest(),
+        "kind": "+".join(sorted(content.modalities)),
+        "characters": len(text),
+    }
+    if text:
+        words = minhash.signature(text)
+        found |= {"text": Content(text).digest(), "script": script_of(text)}
+        found |= {"words": words.tobytes()} if words is not None else {}
+    try:
+        found |= _pictures(content, [part for part in parts if isinstance(part, Image)])
+        found |= _sound(next((part for part in content.parts if isinstance(part, Audio)), None))
+        if any(isinstance(part, Video) and not part.read_bytes() for part in parts):
+            found["broken"] = "empty clip"
+    except (CommonspaceError, OSError, ValueError, SyntaxError) as error:
+        found["broken"] = str(error)[:200]
+    return found
+
+
+def _pictures(content: Content, pictures: Sequence[Image]) -> dict[str, Any]:
+    if not pictures:
+        return {}
+    sizes = [_size(part) for part in pictures]
+    known = [size for size in sizes if size is not None]
+    found: dict[str, Any] = {}
+    if known:
+        found["least_side"] = min(map(min, known))
+        found["aspect"] = max(max(size) / max(min(size), 1) for size in known)
+    alone = any(isinstance(part, Image) for part in content.parts) or all(
+        isinstance(part, Document) and len(part.parts) == 1 for part in content.parts
+    )
+    if alone:
+        bits = image_hash(pictures[0], Preprocessing())
+        found["image"] = int(np.packbits(bits).view(np.uint64)[0])
+    return found
+
+
+def _size(part: Image) -> tuple[int, int] | None:
+    """Width and height by the header. What Pillow does not open, as an SVG, has none: it is drawn, to judge it."""
+    try:
+        with PILImage.open(io.BytesIO(part.read_bytes())) as picture:
+            return picture.size
+    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError):
+        image_hash(part, Preprocessing())
+        return None
+
+
+def _sound(sound: Audio | None) -> dict[str, Any]:
+    if sound is None:
+        return {}
+    found: dict[str, Any] = {"sound": audio_fingerprint(sound, Preprocessing()).tobytes()}
+    with suppress(soundfile.SoundFileError):  # in a container that FFmpeg reads; its length is not looked for
+        found["seconds"] = float(soundfile.info(io.BytesIO(sound.read_bytes())).duration)
+    return found

@@ -1,0 +1,125 @@
+"""Near things are found as comparing everything with everything would find them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from commonspace.evaluation.fingerprints import audio_matches
+from data_prep.quality import minhash
+from data_prep.quality.nearness import (
+    earliest_image,
+    earliest_sound,
+    earliest_text,
+    near_image,
+    near_sound,
+    near_text,
+)
+from data_prep.quality.scripts import fits, script_of
+
+
+def plainly(count: int, near) -> np.ndarray:
+    """The rule in words: the first item that is near and is itself its own first."""
+    found = list(range(count))
+    for row in range(count):
+        found[row] = next((other for other in range(row) if found[other] == other and near(other, row)), row)
+    return np.array(found)
+
+
+def hashes(count: int = 300) -> np.ndarray:
+    """Random hashes, a third of them some bits off an earlier one."""
+    random = np.random.default_rng(0)
+    values = random.integers(0, 2**63, count, np.uint64)
+    for row in range(count // 3, 2 * count // 3):
+        values[row] = values[random.integers(row)]
+        for bit in random.integers(0, 64, random.integers(0, 9)):
+            values[row] ^= np.uint64(1) << np.uint64(bit)
+    return values
+
+
+@pytest.mark.parametrize("distance", [0, 3, 6])
+def test_pictures_as_by_comparing_all(distance: int) -> None:
+    values = hashes()
+    bits = np.bitwise_count(values[:, None] ^ values[None])
+    found = earliest_image(values, distance)
+    assert (found == plainly(len(values), lambda one, other: bits[one, other] <= distance)).all()
+    assert 0 < (found != np.arange(len(values))).sum() < 150
+    near = near_image(values[200:], values[:200], distance)
+    assert (near == (bits[200:, :200] <= distance).any(axis=1)).all()
+    assert not near_image(values, values[:0], distance).any()
+
+
+def sentences() -> list[str]:
+    """Sentences of random words, half of them with a word or two changed."""
+    random = np.random.default_rng(1)
+    words = [f"{''.join(chr(97 + letter) for letter in random.integers(0, 26, 6))}" for _ in range(200)]
+    texts = [" ".join(random.choice(words, 20)) for _ in range(60)]
+    for row in range(60):
+        changed = texts[row].split()
+        for place in random.integers(0, 20, row % 4):
+            changed[place] = words[place]
+        texts.append(" ".join(changed))
+    return texts
+
+
+def jaccard(one: str, other: str) -> float:
+    sets = [{text[start : start + 5] for start in range(len(text) - 4)} for text in (one, other)]
+    return len(sets[0] & sets[1]) / len(sets[0] | sets[1])
+
+
+def test_minhash_estimates_the_share_of_shingles() -> None:
+    texts = sentences()
+    signatures = np.stack([minhash.signature(text) for text in texts])
+    errors = [
+        minhash.shared(signatures[row : row + 1], signatures[other : other + 1])[0] - jaccard(texts[row], texts[other])
+        for row in range(60)
+        for other in (row + 60, (row + 61) % 120)
+    ]
+    assert abs(np.mean(errors)) < 0.02 and np.abs(errors).max() < 0.25
+    assert minhash.signature("five!") is None and minhash.signature("一个人在跑步吗") is not None
+
+
+def test_texts_as_by_comparing_all() -> None:
+    texts = sentences()
+    signatures = np.stack([minhash.signature(text) for text in texts])
+    share = (signatures[:, None] == signatures[None]).mean(axis=2)
+    found = earliest_text(signatures, 0.8)
+    assert (found == plainly(len(texts), lambda one, other: share[one, other] >= 0.8)).all()
+    assert 20 < (found != np.arange(len(texts))).sum() <= 60
+    near = near_text(signatures[60:], signatures[:60], 0.8)
+    assert (near == (share[60:, :60] >= 0.8).any(axis=1)).all() and 0 < near.sum() < 60
+
+
+def test_sounds_as_by_comparing_all() -> None:
+    random = np.random.default_rng(2)
+    prints = [random.choice([-1, 0, 1], (40, 16), p=(0.4, 0.2, 0.4)).astype(np.int8) for _ in range(12)]
+    for row in range(6):
+        noisy = np.where(random.random((40, 16)) < 0.02, -prints[row], prints[row])
+        prints.append(np.concatenate([noisy[row % 3 :], np.zeros((row % 3, 16), np.int8)]).astype(np.int8))
+    pairs = [[audio_matches([one], [other])[0] for other in prints] for one in prints]
+    found = earliest_sound(prints, 0.9)
+    assert (found == plainly(18, lambda one, other: pairs[other][one] >= 0.9)).all()
+    assert list(found[12:]) == list(range(6))
+    assert list(near_sound(prints[10:], prints[:6], 0.9)) == [False, False, *[True] * 6]
+
+
+@pytest.mark.parametrize(
+    "text, script",
+    [
+        ("a red fox", "LATIN"),
+        ("рыжая лиса fox", "CYRILLIC"),
+        ("赤い狐", "CJK"),
+        ("여우", "HANGUL"),
+        ("لومڑی", "ARABIC"),
+        ("42!", None),
+    ],
+)
+def test_scripts_of_texts(text: str, script: str | None) -> None:
+    assert script_of(text) == script
+
+
+def test_a_text_is_in_a_script_of_its_language() -> None:
+    assert fits("ru", "CYRILLIC") and not fits("ru", "LATIN") and not fits("en", "CYRILLIC")
+    assert fits("ja", "HIRAGANA") and fits("ja", "CJK") and not fits("ja", "HANGUL")
+    assert fits("zh_TW", "CJK") and fits("pt-BR", "LATIN") and fits("sr", "LATIN") and fits("sr", "CYRILLIC")
+    assert fits(None, "THAI") and fits("th", None)
