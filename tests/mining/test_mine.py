@@ -1,217 +1,178 @@
-"""Mining against brute force: every rule, the window, and what the loader then reads."""
+"""Mining against brute force: what is kept, in either direction, and what the loader then reads."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
-import torch
 
-from commonspace.content import Content, Image, Text
+from commonspace.content import Content, Image
 from commonspace.data.negatives import read_negatives
 from commonspace.data.sample import Record, Variant
-from commonspace.data.shards import ShardReader, ShardWriter
-from commonspace.errors import ConfigError, ContentError, DataError
-from commonspace.mining.mine import mine, write_mined
-from commonspace.mining.report import write_report
-from commonspace.mining.rules import MiningOptions, apply_rules
-from commonspace.mining.search import neighbours
+from commonspace.data.shards import ShardReader
+from commonspace.errors import DataError
+from commonspace.mining import candidates as candidates_module
+from commonspace.mining.candidates import Search
+from commonspace.mining.mine import Mined, mine, write_mined
+from commonspace.mining.options import MiningOptions
+from tests.mining.made import Written, by_key, model, pair, plain_pairs, vectors_of, write
 
 OPEN = MiningOptions(count=3, margin=None)
 
 
-class Vectors:
-    """Embeds a content by the numbers written in its text, or in its image's bytes."""
-
-    def embed(self, contents, *, task=None, role=None, batch_tokens=8192) -> np.ndarray:
-        rows = []
-        for content in contents:
-            part = content.parts[0]
-            text = part.text if isinstance(part, Text) else part.read_bytes().decode()
-            if text.startswith("broken"):
-                raise ContentError(f"{text}: cannot be read")
-            rows.append([float(number) for number in text.split("|")[1].split()])
-        values = np.array(rows, dtype=np.float32)
-        return values / np.linalg.norm(values, axis=1, keepdims=True)
+def lists(reader: ShardReader, options: MiningOptions, **given) -> dict[str, list[str]]:
+    return by_key(mine(model(), reader, options, reader.folder.parent / "work", **given), reader)
 
 
-def pair(key: str, query: str, positive: str, concept: str | None = None) -> Record:
-    return Record(key, "any", "made", concept or key, (Variant(Content(query)),), (Variant(Content(positive), "en"),))
-
-
-@pytest.fixture
-def shards(tmp_path: Path):
-    def make(records: list[Record], split: str = "train") -> ShardReader:
-        with ShardWriter(tmp_path / "any", "any", split, {"made": "CC0"}) as writer:
-            for record in records:
-                writer.write(record)
-        return ShardReader(tmp_path / "any", split)
-
-    return make
-
-
-def plain_pairs(count: int, seed: int = 0) -> list[Record]:
-    rng = np.random.default_rng(seed)
-    query, target = rng.normal(size=(count, 4)), rng.normal(size=(count, 4))
-    say = lambda name, n, row: f"{name}{n}|" + " ".join(f"{value:.4f}" for value in row)  # noqa: E731
-    return [pair(f"r{n}", say("q", n, query[n]), say("t", n, target[n])) for n in range(count)]
-
-
-def test_negatives_are_the_best_ranked_wrong_targets(shards):
-    reader = shards(plain_pairs(50))
-    mined = mine(Vectors(), reader, OPEN, progress=False)
-    records = list(reader)
-    query = Vectors().embed([r.queries[0].content for r in records])
-    target = Vectors().embed([r.positives[0].content for r in records])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize("chunk", [7, 256])
+def test_negatives_are_the_best_ranked_wrong_answers(tmp_path: Path, direction: str, chunk: int) -> None:
+    reader = write(tmp_path, plain_pairs(50))
+    mined = mine(model(), reader, OPEN, tmp_path / "work", direction=direction, chunk=chunk)
+    query, target = vectors_of(reader) if direction == "forward" else vectors_of(reader)[::-1]
     scores = query @ target.T
     assert np.allclose(mined.positives, np.diag(scores), atol=1e-6)
     np.fill_diagonal(scores, -2)
-    for row, record in enumerate(records):
-        best = np.argsort(-scores[row])[:3]
-        assert mined.negatives[record.key] == [f"r{n}" for n in best]
-        assert np.allclose(mined.scores[record.key], scores[row][best], atol=1e-6)
+    best = np.argsort(-scores, axis=1)[:, :3]
+    assert mined.rows.reshape(50, 3).tolist() == best.tolist() and mined.asked.tolist() == list(range(50))
+    assert np.allclose(mined.scores.reshape(50, 3), np.take_along_axis(scores, best, axis=1), atol=1e-6)
+    assert mined.ranks.reshape(50, 3).tolist() == [[1, 2, 3]] * 50
 
 
-@pytest.mark.parametrize("count", [5, 50])
-def test_blocks_do_not_change_the_neighbours(monkeypatch, count):
-    generator = torch.Generator().manual_seed(1)
-    query, target = torch.randn(50, 8, generator=generator), torch.randn(50, 8, generator=generator)
-    whole = list(neighbours(query, target, count))
-    monkeypatch.setattr("commonspace.mining.search._SCORES", 50 * 7)
-    parts = list(neighbours(query, target, count))
-    assert len(whole) == 1 and len(parts) == 8
-    for column in range(4):
-        joined = np.concatenate([part[column] for part in parts])
-        assert np.allclose(joined, whole[0][column], atol=1e-6)
+def test_graphs_give_nearly_the_same(tmp_path: Path) -> None:
+    reader = write(tmp_path, plain_pairs(300, width=8))
+    exact = mine(model(), reader, OPEN, tmp_path / "work", chunk=64)
+    graphs = mine(model(), reader, OPEN, tmp_path / "work", chunk=64, search=Search(graph_rows=128))
+    assert (exact.rows == graphs.rows).mean() > 0.95
+    assert exact.recall is None and graphs.recall > 0.95
 
 
-def test_known_correct_answers_never_enter(shards):
-    reader = shards(
-        [
-            pair("own", "query|1 0 0", "target|1 0 0", "flamingo"),
-            pair("same_concept", "b|0 1 0", "flamingo|1 0.1 0", "flamingo"),
-            pair("same_query", "query|1 0 0", "c|1 0.2 0"),
-            pair("same_target", "d|0 1 0", "target|1 0 0"),
-            pair("same_text", "e|0 1 0", "  TARGET|1  0 0 "),
-            pair("wrong", "f|0 0 1", "g|1 0.3 0"),
-            pair("wrong_again", "h|0 0 1", "g|1 0.3 0"),  # one target need not be there twice
-        ]
-    )
-    mined = mine(Vectors(), reader, MiningOptions(count=6, margin=None), progress=False)
-    assert mined.negatives["own"] == ["wrong"]
-    assert mined.dropped["repeated"] > 0
-    assert all(mined.dropped[rule] > 0 for rule in ("self", "same_id", "same_concept", "same_text"))
+def test_known_correct_answers_never_enter(tmp_path: Path) -> None:
+    records = [
+        pair("own", "query|1 0 0", "target|1 0 0", "flamingo"),
+        pair("same_concept", "b|0 1 0", "flamingo|1 0.1 0", "flamingo"),
+        pair("same_query", "query|1 0 0", "c|1 0.2 0"),
+        pair("same_target", "d|0 1 0", "target|1 0 0"),
+        pair("same_text", "e|0 1 0", "  TARGET|1  0 0 "),
+        pair("wrong", "f|0 0 1", "g|1 0.3 0"),
+        pair("wrong_again", "h|0 0 1", "g|1 0.3 0"),  # one target need not be there twice
+    ]
+    reader = write(tmp_path, records)
+    mined = mine(model(), reader, MiningOptions(count=6, margin=None), tmp_path / "work")
+    assert by_key(mined, reader)["own"] == ["wrong"]
+    assert all(mined.dropped[rule] > 0 for rule in ("self", "same_id", "same_concept", "same_text", "repeated"))
 
 
-def test_pairs_of_a_container_may_be_negatives_and_relations_follow_the_query(shards):
+def test_a_class_larger_than_the_search_is_wide_still_has_negatives(tmp_path: Path, monkeypatch) -> None:
+    """As where a classification set is mined: what ranks best is all of the query's own label."""
+    records = [pair(f"in{n}", f"q{n}|1 0.{n}", f"t{n}|1 0.0{n}", "label") for n in range(9)]
+    records += [pair(f"out{n}", f"a{n}|0 1", f"b{n}|1 {n + 2}") for n in range(4)]
+    reader = write(tmp_path, records)
+    monkeypatch.setattr(candidates_module, "_WIDEST", 3)
+    found = mine(model(), reader, MiningOptions(count=2, margin=None, depth=3), tmp_path / "work")
+    assert by_key(found, reader)["in4"] == ["out0", "out1"]
+    graphs = mine(model(), reader, OPEN, tmp_path / "work", search=Search(graph_rows=100))
+    assert by_key(graphs, reader)["in4"] == ["out0", "out1", "out2"]
+
+
+def test_pairs_of_a_container_may_be_negatives_and_relations_follow_the_query(tmp_path: Path) -> None:
     records = [
         pair("a", "one|1 0", "x|1 0", "page"),
         pair("b", "two|0 1", "y|1 0.1", "page"),
         pair("c", "three|0 1", "z|1 0.2", "other"),
+        pair("d", "one|1 0", "u|1 0.3", "page"),
     ]
-    reader = shards(records)
-    found = {
-        m: mine(Vectors(), reader, OPEN, match=m, progress=False).negatives["a"]
-        for m in ("concept", "pair", "relation")
-    }
+    reader = write(tmp_path, records)
+    found = {m: lists(reader, OPEN, match=m)["a"] for m in ("concept", "pair", "relation")}
+    # "d" has the words of "a", so it is out in any case, by its query.
     assert found == {"concept": ["c"], "pair": ["b", "c"], "relation": ["b", "c"]}
+    assert lists(reader, OPEN, match="relation", direction="reverse")["b"] == ["a", "c"]
     with pytest.raises(DataError, match="match='page'"):
-        mine(Vectors(), reader, OPEN, match="page", progress=False)
+        lists(reader, OPEN, match="page")
 
 
-def test_margin_drops_what_scores_near_the_positive_and_lists_stay_short(shards):
-    reader = shards(
-        [
-            pair("own", "q|1 0", "t|1 0.5"),
-            pair("near", "a|0 1", "u|1 0.52"),
-            pair("better", "b|0 1", "v|1 0"),
-            pair("far", "c|0 1", "w|1 2"),
-        ]
-    )
-    mined = mine(Vectors(), reader, MiningOptions(count=3, margin=0.95), progress=False)
-    assert mined.negatives["own"] == ["far"]
-    assert mined.scores["own"][0] <= 0.95 * mined.positives[0]
-    assert len(mine(Vectors(), reader, MiningOptions(count=3, margin=None), progress=False).negatives["own"]) == 3
-
-
-def test_the_window_counts_ranks_of_what_may_be_wrong(shards):
-    reader = shards(plain_pairs(40))
-    free = mine(Vectors(), reader, MiningOptions(count=10, margin=None), progress=False)
-    window = mine(Vectors(), reader, MiningOptions(count=4, skip=3, depth=8, margin=None), progress=False)
-    for key, negatives in window.negatives.items():
-        assert negatives == free.negatives[key][3:7]
-    assert window.dropped["above_window"] == 3 * 40
-    short = mine(Vectors(), reader, MiningOptions(count=4, skip=3, depth=7, margin=0.95), progress=False)
-    assert all(set(negatives) <= set(free.negatives[key][3:7]) for key, negatives in short.negatives.items())
-
-
-def test_rules_see_the_window_alone():
-    identities = type("Free", (), {"positive_ids": np.arange(6)})()
-    identities.known_correct = lambda rows, found: {"self": found == rows[:, None]}
-    found, scores = np.array([[3, 0, 4, 5]]), np.array([[0.9, 0.8, 0.7, 0.2]])
-    kept = apply_rules(np.array([0]), found, scores, np.array([0.8]), identities, MiningOptions(count=1, depth=2))
-    assert kept.rows[0].tolist() == [4] and kept.dropped["margin"] == 1 and kept.dropped["self"] == 1
-    nothing = apply_rules(np.array([0]), found, scores, np.array([0.1]), identities, MiningOptions(count=1, depth=2))
-    assert nothing.rows[0].tolist() == []
-
-
-def test_what_cannot_be_embedded_is_named_and_left_out(shards):
-    reader = shards([*plain_pairs(6), pair("bad", "broken", "t|1 0 0 0"), pair("bad2", "q|1 0 0 0", "broken")])
-    mined = mine(Vectors(), reader, MiningOptions(count=20, margin=None), progress=False)
-    assert len(mined.skipped) == 2 and mined.skipped[0].startswith("bad: ") and mined.skipped[1].startswith("bad2: ")
-    assert set(mined.negatives) == {f"r{n}" for n in range(6)}
-    assert all(len(negatives) == 5 for negatives in mined.negatives.values())
-
-
-def test_any_modality(shards):
+def test_short_lists_stay_short(tmp_path: Path) -> None:
     records = [
-        Record(
-            f"r{n}", "any", "made", f"c{n}", (Variant(Content(Image(f"i|{n + 1} 1".encode()))),),
-            (Variant(Content(Image(f"j|{n + 1} 1".encode()), "beside"), None),),
-        )
-        for n in range(5)
-    ]  # fmt: skip
-    mined = mine(Vectors(), shards(records), MiningOptions(count=2, margin=None), progress=False)
-    assert mined.negatives["r0"] == ["r1", "r2"]
+        pair("own", "q|1 0", "t|1 0.5"),
+        pair("near", "a|0 1", "u|1 0.52"),
+        pair("better", "b|0 1", "v|1 0"),
+        pair("far", "c|0 1", "w|1 2"),
+    ]
+    reader = write(tmp_path, records)
+    mined = mine(model(), reader, MiningOptions(count=3, margin=0.95), tmp_path / "work")
+    assert by_key(mined, reader)["own"] == ["far"] and mined.scores[0] <= 0.95 * mined.positives[0]
+    assert len(lists(reader, OPEN)["own"]) == 3
 
 
-def test_the_loader_reads_what_was_mined(shards, tmp_path):
-    reader = shards(plain_pairs(20))
-    mined = mine(Vectors(), reader, MiningOptions(count=3), progress=False)
-    lists = read_negatives(write_mined(tmp_path / "negatives", reader, mined), reader)
-    keys = reader.index.column("key").to_pylist()
-    assert len(lists) == 20
-    for row, key in enumerate(keys):
-        assert [keys[other] for other in lists.of(row)] == mined.negatives[key]
-    assert any(len(lists.of(row)) < 3 for row in range(20))  # short lists stay short
+def test_the_window_counts_ranks_of_what_may_be_wrong(tmp_path: Path) -> None:
+    reader = write(tmp_path, plain_pairs(40))
+    free = lists(reader, MiningOptions(count=10, margin=None))
+    assert lists(reader, MiningOptions(count=4, skip=3, depth=8, margin=None)) == {k: v[3:7] for k, v in free.items()}
+    late = MiningOptions(count=2, margin=None, selection="rank", rank=9)
+    assert lists(reader, late) == {key: keys[8:10] for key, keys in free.items()}
+    lowest = MiningOptions(count=2, depth=10, margin=None, selection="lowest")
+    assert lists(reader, lowest) == {key: keys[:-3:-1] for key, keys in free.items()}
 
-    other = shards(plain_pairs(20, seed=1))
+
+def test_random_negatives_do_not_depend_on_how_the_work_was_cut(tmp_path: Path) -> None:
+    reader, options = write(tmp_path, plain_pairs(40)), MiningOptions(count=2, margin=None, selection="random")
+    first = lists(reader, options, chunk=7, seed=1)
+    assert first == lists(reader, options, chunk=40, seed=1) != lists(reader, options, chunk=40, seed=2)
+
+
+def test_what_cannot_be_embedded_is_named_and_left_out(tmp_path: Path) -> None:
+    reader = write(tmp_path, [*plain_pairs(6), pair("bad", "broken", "t|1 0 0 0"), pair("bad2", "q|1 0 0 0", "broken")])
+    mined = mine(model(), reader, MiningOptions(count=20, margin=None), tmp_path / "work", chunk=3)
+    assert [told.split(":")[0] for told in mined.skipped] == ["bad", "bad2"]
+    found = by_key(mined, reader)
+    assert set(found) == {f"r{n}" for n in range(6)}
+    assert all(sorted(keys) == sorted(set(found) - {key}) for key, keys in found.items())
+
+
+def test_any_modality(tmp_path: Path) -> None:
+    side = lambda name, n: (Variant(Content(Image(f"{name}|{n + 1} 1".encode()), "beside")),)  # noqa: E731
+    reader = write(tmp_path, [Record(f"r{n}", "any", "made", f"c{n}", side("i", n), side("j", n)) for n in range(5)])
+    assert lists(reader, MiningOptions(count=2, margin=None))["r0"] == ["r1", "r2"]
+
+
+def test_a_second_call_embeds_nothing_and_gives_the_same(tmp_path: Path) -> None:
+    reader, counted = write(tmp_path, plain_pairs(30)), Written()
+    first = mine(model(embedder=counted), reader, OPEN, tmp_path / "work", chunk=8)
+    again = mine(model(embedder=counted), reader, OPEN, tmp_path / "work", chunk=8)
+    other = mine(model(embedder=counted), reader, MiningOptions(count=1), tmp_path / "work", chunk=8)
+    assert counted.embedded == 60 and np.array_equal(first.rows, again.rows) and len(other.rows) <= 30
+
+
+def test_the_loader_reads_what_was_mined(tmp_path: Path) -> None:
+    reader = write(tmp_path, plain_pairs(20))
+    mined = mine(model(), reader, MiningOptions(count=3), tmp_path / "work")
+    path = write_mined(tmp_path / "negatives", reader, mined)
+    found = read_negatives(path, reader)
+    assert path.name == "any.parquet" and len(found) == 20
+    for place, row in enumerate(mined.asked):
+        assert found.of(row).tolist() == mined.rows[mined.list_of(place)].tolist()
+    assert any(len(found.of(row)) < 3 for row in range(20))
     with pytest.raises(DataError, match=r"any\.parquet: mined on other shards.*commonspace mine"):
-        read_negatives(tmp_path / "negatives" / "any.parquet", other)
-    (tmp_path / "negatives" / "any.parquet").write_bytes(b"nothing")
+        read_negatives(path, write(tmp_path / "other", plain_pairs(20, seed=1)))
+    path.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"any\.parquet"):
-        read_negatives(tmp_path / "negatives" / "any.parquet", other)
+        read_negatives(path, reader)
 
 
-def test_the_report_adds_up(shards, tmp_path):
-    reader = shards(plain_pairs(30))
-    mined = mine(Vectors(), reader, MiningOptions(count=3), progress=False)
-    numbers = write_report(tmp_path, reader, mined, {"model": "made"}, examples=5)
-    assert numbers == json.loads((tmp_path / "any.json").read_text())
-    assert numbers["kept"] == sum(map(len, mined.negatives.values())) == sum(numbers["negative_scores"])
-    assert sum(numbers["positive_scores"]) == numbers["queries"] == 30
-    assert sum(int(length) * count for length, count in numbers["list_lengths"].items()) == numbers["kept"]
-    page = (tmp_path / "any.md").read_text()
-    assert page.count("- query: q") == 5 and "| margin |" in page
-
-
-def test_refusals(shards):
+def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train split only"):
-        mine(Vectors(), shards(plain_pairs(3), "dev"), OPEN, progress=False)
+        mine(model(), write(tmp_path / "dev", plain_pairs(3), "dev"), OPEN, tmp_path / "work")
     with pytest.raises(DataError, match="two at least"):
-        mine(Vectors(), shards(plain_pairs(1)), OPEN, progress=False)
-    for wrong in ({"count": 0}, {"margin": 0.0}, {"skip": 98, "depth": 100}):
-        with pytest.raises(ConfigError, match="mining"):
-            MiningOptions(**wrong)
+        mine(model(), write(tmp_path / "one", plain_pairs(1)), OPEN, tmp_path / "work")
+    twice = write(tmp_path / "twice", plain_pairs(4))
+    twice._table = twice.index.set_column(0, "key", pa.array(["r0", "r1", "r1", "r3"]))  # shards of another program
+    with pytest.raises(DataError, match="two records have the same key"):
+        mine(model(), twice, OPEN, tmp_path / "work")
+
+
+def test_lists_lie_where_their_counts_say() -> None:
+    mined = Mined.__new__(Mined)
+    mined.counts = np.array([2, 0, 3])
+    assert [mined.list_of(place) for place in range(3)] == [slice(0, 2), slice(2, 2), slice(2, 5)]

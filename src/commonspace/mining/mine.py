@@ -1,173 +1,196 @@
-"""Hard negatives of one task: embed, search, apply the rules, write.
+"""Hard negatives of one task in one direction: embed, search, apply the rules, ask teachers, select, write.
 
 Queries and targets are the canonical sides of training records, of any modality. A negative is a record's key: the
-loader takes that record's positive, in the language the training sample is drawn in.
+loader takes that record's other side, in the language the training sample is drawn in. Whatever takes long is made in
+parts (see `parts`), so a second call goes on where the first stopped, and several share the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import torch
-from rich.progress import track
 
-from commonspace.content import Content, Text
-from commonspace.data.negatives import write_negatives
-from commonspace.data.sample import Record
+from commonspace.data.encoding import sample_seed
+from commonspace.data.negatives import list_file, write_rows
 from commonspace.data.shards import ShardReader
-from commonspace.errors import ContentError, DataError
-from commonspace.evaluation.relevance import name_of, normalise
-from commonspace.mining.rules import RULES, Identities, MiningOptions, apply_rules, identities_of
-from commonspace.mining.search import neighbours
+from commonspace.errors import DataError
+from commonspace.mining.candidates import EDGES, EXACT, Pool, Search, find_candidates, recall_of_graphs
+from commonspace.mining.options import MiningOptions
+from commonspace.mining.parts import job_folder, make_parts, part_paths, read_part, write_part
+from commonspace.mining.rules import OF_TEACHERS, RULES
+from commonspace.mining.selection import select
+from commonspace.mining.teachers import Teacher
+from commonspace.mining.vectors import Model, Side, embed_side
 
-_CHUNK = 256  # records decoded at once
-_WIDEST = 2048  # neighbours looked up a query, at most
-
-
-class Embeds(Protocol):
-    """What ranks: `commonspace.models.embedder.Embedder` is one."""
-
-    def embed(self, contents: Iterable[Content], **options: object) -> np.ndarray:
-        """Unit rows float32 [N, E]."""
+_SAMPLE = 200  # queries by which graphs are compared with an exact search
+SIDES: dict[str, tuple[Side, Side]] = {"forward": ("query", "positive"), "reverse": ("positive", "query")}
+MakeTeachers = Callable[[ShardReader, Pool, tuple[Side, Side]], Sequence[Teacher]]
 
 
 @dataclass
 class Mined:
-    """What mining one task gave: for each usable record the keys and scores of its negatives, and how it came about.
+    """What mining one task gave. U records have a list, which may be empty; M negatives in all, T teachers.
 
-    dropped   neighbours taken out, by rule
-    positives scores of each record's own positive, in the order of `negatives`
-    skipped   one message for each record that could not be embedded
+    asked       rows of the records, int64 [U], rising; counts [U] of their lists
+    rows, scores, ranks  of the negatives [M], list after list, in the order they are kept
+    positives   scores of each record's own positive [U]
+    teachers    names; teacher_scores [T, M], teacher_positives [T, U]
+    dropped     neighbours taken out, by rule
+    fates       histograms of neighbours' scores by what became of them, as in `find_candidates`
+    skipped     one message for each record that could not be embedded
+    recall      of the graphs, where the search was approximate
     """
 
     task: str
+    direction: str
     options: MiningOptions
-    negatives: dict[str, list[str]] = field(default_factory=dict)
-    scores: dict[str, list[float]] = field(default_factory=dict)
-    positives: list[float] = field(default_factory=list)
-    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
+    asked: np.ndarray
+    counts: np.ndarray
+    rows: np.ndarray
+    scores: np.ndarray
+    ranks: np.ndarray
+    positives: np.ndarray
+    teachers: tuple[str, ...]
+    teacher_scores: np.ndarray
+    teacher_positives: np.ndarray
+    dropped: dict[str, int]
+    fates: np.ndarray
     skipped: list[str] = field(default_factory=list)
+    recall: float | None = None
+
+    def list_of(self, place: int) -> slice:
+        """Where the negatives of the record asked[place] lie."""
+        end = int(self.counts[: place + 1].sum())
+        return slice(end - int(self.counts[place]), end)
 
 
 def mine(
-    embedder: Embeds,
+    model: Model,
     reader: ShardReader,
     options: MiningOptions,
+    work: Path,
     *,
+    direction: str = "forward",
     match: str = "concept",
     prompt: str | None = None,
-    batch_tokens: int = 8192,
-    progress: bool = True,
+    search: Search = EXACT,
+    teachers: MakeTeachers | None = None,
+    chunk: int = 256,
+    seed: int = 0,
+    progress: bool = False,
 ) -> Mined:
-    """Hard negatives of every record of `reader`.
+    """Hard negatives of every record of `reader`; what was made on the way stays in `work`, for this and other calls.
 
-    match   what counts as one concept: "concept"; "pair", where a concept holds many things (a page, a module) and only
-            the record's own partner answers; "relation", the concept under the words of the query
-    prompt  task prefix of text-only queries
-    Raises `DataError` where the reader is not a training split (held-out items must not be mined) or holds one record.
+    direction  "reverse" asks with positives and looks among queries
+    match      what counts as one concept, see `candidates.concept_codes`
+    prompt     task prefix of queries of text alone
+    teachers   makes those who judge candidates
+    chunk      records embedded and searched at a time: what an interruption costs at most
+    seed       of `selection=random`
+    Raises `DataError` where the reader is not a training split (held-out items must not be mined), holds one record or
+    two of one key, or a teacher has no opinion on anything.
     """
     if reader.split != "train":
         raise DataError(f"{reader!r}: negatives are mined on the train split only")
-    mined = Mined(reader.task, options)
-    table = _Table(concept_of(match))
-    chunks = _chunks(reader, _CHUNK)
-    total = -(-len(reader) // _CHUNK)
-    for chunk in track(chunks, f"embedding {reader.task}", total=total, disable=not progress):
-        table.add(chunk, embedder, prompt, batch_tokens, mined.skipped)
-    if len(table.keys) < 2:
-        raise DataError(f"{reader!r}: {len(table.keys)} records could be embedded, mining needs two at least")
-    query_NE, target_NE = table.vectors()
-    identities = table.identities()
-    width = min(_WIDEST, options.depth + identities.most_correct())
-    for rows_Q, found_QK, scores_QK, own_Q in neighbours(query_NE, target_NE, width):
-        kept = apply_rules(rows_Q, found_QK, scores_QK, own_Q, identities, options)
-        for row, found, scores in zip(rows_Q, kept.rows, kept.scores, strict=True):
-            mined.negatives[table.keys[row]] = [table.keys[other] for other in found]
-            mined.scores[table.keys[row]] = scores.tolist()
-        mined.positives.extend(own_Q.tolist())
-        for rule, number in kept.dropped.items():
-            mined.dropped[rule] += number
+    keys = reader.index.column("key")
+    if len(keys.unique()) < len(keys):
+        raise DataError(f"{reader!r}: two records have the same key, so a list could not name one; build it again")
+    sides = SIDES[direction]
+    query, target = (
+        embed_side(model, reader, side, work, prompt=prompt if place == 0 else None, chunk=chunk, progress=progress)
+        for place, side in enumerate(sides)
+    )
+    pool = Pool.of(reader, query, target, sides, match)
+    folder, paths = find_candidates(reader, pool, options, search, work, match, progress)
+    judges = list(teachers(reader, pool, sides)) if teachers else []
+    opinions = [_opinions(judge, reader.task, folder, paths, work, progress) for judge in judges]
+    mined = _selected(reader.task, direction, options, paths, judges, opinions, seed)
+    mined.skipped = list(dict.fromkeys([*query.failures, *target.failures]))
+    sample = np.random.default_rng(seed).permutation(mined.asked)[:_SAMPLE]
+    mined.recall = recall_of_graphs(pool, search, options.depth, sample)
     return mined
 
 
+def _opinions(
+    judge: Teacher, task: str, candidates: Path, paths: Sequence[Path], work: Path, progress: bool
+) -> list[Path]:
+    """A teacher's scores of positives and candidates, in parts as the candidates are."""
+    folder = job_folder(work, "scores", candidates=candidates.name, teacher=judge.fingerprint)
+    scored = part_paths(folder, len(paths))
+
+    def make(number: int) -> None:
+        part = read_part(paths[number], "asked", "counts", "rows")
+        asked_M = np.repeat(part["asked"], part["counts"])
+        arrays = {
+            "positives": judge.scores(part["asked"], part["asked"]),
+            "scores": judge.scores(asked_M, part["rows"]),
+        }
+        write_part(scored[number], arrays)
+
+    make_parts(scored, make, f"{judge.name} on {task}", progress=progress)
+    if all(np.isnan(read_part(path, "scores")["scores"]).all() for path in scored):
+        raise DataError(f"teacher {judge.name}: has no score for any candidate of {task}; leave the task out, or it")
+    return scored
+
+
+def _selected(
+    task: str,
+    direction: str,
+    options: MiningOptions,
+    paths: Sequence[Path],
+    judges: Sequence[Teacher],
+    opinions: Sequence[Sequence[Path]],
+    seed: int,
+) -> Mined:
+    columns: dict[str, list[np.ndarray]] = {}
+    taken = dict.fromkeys(OF_TEACHERS, 0)
+    fates = np.zeros((len(RULES) + 2, len(EDGES) - 1), dtype=np.int64)
+    for number, path in enumerate(paths):
+        part = read_part(path)
+        fates += part["fates"]
+        scored = [read_part(opinion[number]) for opinion in opinions]
+        for name, values in _select_part(part, scored, options, seed, taken).items():
+            columns.setdefault(name, []).append(values)
+    joined = {name: np.concatenate(values, axis=-1) for name, values in columns.items()}
+    dropped = {rule: int(fates[number + 2].sum()) for number, rule in enumerate(RULES)} | taken
+    names = tuple(judge.name for judge in judges)
+    return Mined(task, direction, options, **joined, teachers=names, dropped=dropped, fates=fates)
+
+
+def _select_part(
+    part: dict[str, np.ndarray],
+    scored: Sequence[dict[str, np.ndarray]],
+    options: MiningOptions,
+    seed: int,
+    taken: dict[str, int],
+) -> dict[str, np.ndarray]:
+    teachers, queries = len(scored), len(part["asked"])
+    scores_TM = np.array([one["scores"] for one in scored], dtype=np.float32).reshape(teachers, len(part["rows"]))
+    positive_TQ = np.array([one["positives"] for one in scored], dtype=np.float32).reshape(teachers, queries)
+    ends = np.cumsum(part["counts"])
+    chosen: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+    counts = np.zeros(queries, dtype=np.int64)
+    for place, (end, count, row) in enumerate(zip(ends, part["counts"], part["asked"].tolist(), strict=True)):
+        own = slice(end - count, end)
+        arguments = scores_TM[:, own], positive_TQ[:, place], part["ranks"][own]
+        places, out = select(*arguments, options, sample_seed(seed, row))
+        chosen.append(own.start + places)
+        counts[place] = len(places)
+        for rule, number in out.items():
+            taken[rule] += number
+    kept = np.concatenate(chosen)
+    return {
+        **{name: part[name][kept] for name in ("rows", "scores", "ranks")},
+        "asked": part["asked"], "positives": part["positives"], "counts": counts,
+        "teacher_scores": scores_TM[:, kept], "teacher_positives": positive_TQ,
+    }  # fmt: skip
+
+
 def write_mined(folder: Path, reader: ShardReader, mined: Mined) -> Path:
-    """`<folder>/<task>.parquet`, for the loader."""
-    path = folder / f"{reader.task}.parquet"
-    write_negatives(path, reader, mined.negatives, mined.scores)
+    """`<folder>/<task>.parquet`, for the loader; of the reverse direction `<task>.reverse.parquet`."""
+    path = folder / list_file(mined.task, mined.direction)
+    write_rows(path, reader, mined.asked, mined.counts, mined.rows, mined.scores)
     return path
-
-
-def concept_of(match: str) -> Callable[[Record], str]:
-    """What counts as one concept, as evaluation matches: see `evaluation.relevance.labels_of`."""
-    if match == "concept":
-        return lambda record: record.concept
-    if match == "pair":
-        return lambda record: f"{record.source}\0{record.key}"
-    if match == "relation":
-        return lambda record: f"{record.concept}\0{normalise(_words(record.queries[0].content))}"
-    raise DataError(f"match={match!r}: use concept, pair or relation")
-
-
-def _words(content: Content) -> str:
-    return " ".join(part.text for part in content.parts if isinstance(part, Text))
-
-
-class _Table:
-    """Vectors and identities of the records seen so far, without their media."""
-
-    def __init__(self, concept: Callable[[Record], str]) -> None:
-        self.concept = concept
-        self.keys: list[str] = []
-        self._queries: list[np.ndarray] = []
-        self._targets: list[np.ndarray] = []
-        self._identities: list[Identities] = []
-
-    def add(
-        self, records: Sequence[Record], embedder: Embeds, prompt: str | None, batch_tokens: int, skipped: list[str]
-    ) -> None:
-        """Embed both sides of some records; those that cannot be read are named and left out."""
-        role = "query" if prompt else None
-
-        def embed(chosen: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
-            queries = [record.queries[0].content for record in chosen]
-            targets = [record.positives[0].content for record in chosen]
-            return (
-                embedder.embed(queries, task=prompt, role=role, batch_tokens=batch_tokens),
-                embedder.embed(targets, batch_tokens=batch_tokens),
-            )
-
-        try:
-            found = [embed(records)] if records else []
-        except ContentError:  # find out which, one by one
-            records, found = list(records), []
-            for record in list(records):
-                try:
-                    found.append(embed([record]))
-                except ContentError as error:
-                    skipped.append(f"{record.key}: {error}")
-                    records.remove(record)
-        self.keys += [record.key for record in records]
-        self._queries += [query for query, _ in found]
-        self._targets += [target for _, target in found]
-        ids = [(r, r.queries[0].content.digest(), r.positives[0].content.digest()) for r in records]
-        self._identities.append(identities_of(ids, self.concept, name_of))
-
-    def vectors(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Queries and targets, float32 [N, E] each."""
-        return torch.from_numpy(np.concatenate(self._queries)), torch.from_numpy(np.concatenate(self._targets))
-
-    def identities(self) -> Identities:
-        """Of all records."""
-        columns = {item.name: [getattr(part, item.name) for part in self._identities] for item in fields(Identities)}
-        return Identities(**{name: np.concatenate(parts) for name, parts in columns.items()})
-
-
-def _chunks(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    iterator = iter(records)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
