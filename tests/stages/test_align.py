@@ -12,6 +12,7 @@ from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.objectives.nce_options import NCEOptions
 from commonspace.processing.pieces import Piece, Pieces
+from commonspace.stages import align
 from commonspace.stages.align import AlignStage, MeanRows
 from commonspace.stages.objective import Objective
 from commonspace.stages.optimiser import make_optimiser
@@ -66,6 +67,18 @@ def test_the_feed_forward_layer_trains_with_the_head_and_rests_with_it():
         make_stage(embedder, freeze, dropout=0.3).backward_batch(make_batch(embedder, negatives=False))
         assert (embedder.text_layer.contract.weight.grad is not None) == trains
         assert embedder.text_layer.dropout.p == (0.3 if trains else 0.0)
+
+
+def test_a_mediums_output_half_is_the_mean_over_all_processes(monkeypatch):
+    """The mean of this process's own texts alone would train otherwise than one process with the whole batch does."""
+    embedder = tiny_embedder(pooling="input_and_last")
+    stage, batch, seen = make_stage(embedder), make_batch(embedder, negatives=False), []
+    monkeypatch.setattr(align, "gather_rows", lambda rows, group: torch.cat([rows, rows + 2]))
+    media = stage._media_vectors
+    monkeypatch.setattr(stage, "_media_vectors", lambda batch, output: seen.append(output) or media(batch, output))
+    stage.backward_batch(batch)
+    own = embedder.pool(batch.positive)[:, -embedder.backbone.width :].mean(0)
+    torch.testing.assert_close(seen, [own + 1])
 
 
 def test_a_teacher_takes_the_place_of_the_labels_of_its_task(tmp_path):

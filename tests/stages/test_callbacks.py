@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from commonspace.stages.callbacks import SNAPSHOTS, DevScores, WeightAverage, checkpoints, close, trained_tensors
+from commonspace.errors import ConfigError
+from commonspace.stages import callbacks
+from commonspace.stages.callbacks import (
+    SNAPSHOTS,
+    DevScores,
+    SameSteps,
+    WeightAverage,
+    require_same,
+    trained_tensors,
+)
+from commonspace.stages.dev import DevRetrieval
 from commonspace.stages.settings import StageSettings
 from tests.models.tiny import tiny_embedder
 from tests.stages.test_contrastive import make_stage
@@ -18,6 +30,13 @@ def at(step: int) -> SimpleNamespace:
     return SimpleNamespace(global_step=step)
 
 
+def dev_of(scores: Callable[..., dict[str, float]]) -> SimpleNamespace:
+    """Dev whose scores are known, and a space of one figure."""
+    dev = SimpleNamespace(scores=scores, geometry={"hubness": 2.0})
+    dev.logged = partial(DevRetrieval.logged, dev)
+    return dev
+
+
 @pytest.mark.parametrize("every, steps, expected", [(4, 10, [4, 8]), (5, 10, [5]), (20, 7, [])])
 def test_dev_is_scored_at_every_interval_but_the_last_step(every: int, steps: int, expected: list[int]) -> None:
     logged: dict[int, dict[str, float]] = {}
@@ -25,15 +44,60 @@ def test_dev_is_scored_at_every_interval_but_the_last_step(every: int, steps: in
     stage = SimpleNamespace(
         steps=steps,
         bf16=True,
+        pending=0,
+        group=None,
         embedder=None,
         log_now=lambda values: logged.update({now: values}),
         log=lambda *_, **__: None,
     )
-    callback = DevScores(SimpleNamespace(scores=lambda _, bf16: {"mean": 0.5, "speech audio->text gap": 0.1}), every)
+    callback = DevScores(dev_of(lambda _, bf16, group: {"mean": 0.5, "speech audio->text gap": 0.1}), every)
     for now in range(1, steps + 1):
         callback.on_train_batch_end(at(now), stage)
     assert list(logged) == expected
-    assert all(values == {"dev/mean": 0.5, "dev/speech audio->text gap": 0.1} for values in logged.values())
+    found = {"dev/mean": 0.5, "dev/speech audio->text gap": 0.1, "geometry/hubness": 2.0}
+    assert all(values == found for values in logged.values())
+
+
+@pytest.mark.parametrize("first, reached, expected", [(True, 0, [0]), (False, 0, []), (True, 4, [])])
+def test_what_a_stage_starts_from_is_scored_once_where_asked(first: bool, reached: int, expected: list[int]) -> None:
+    stage, scored = SimpleNamespace(steps=10, bf16=False, group=None, embedder=None, log_now=lambda values: None), []
+    dev = dev_of(lambda _, bf16, group: scored.append(reached) or {"mean": 0.25})
+    DevScores(dev, 0, first).on_train_start(at(reached), stage)
+    assert scored == expected
+    assert not expected or stage.dev_scored == (0, 0.25)
+
+
+def test_without_intervals_no_step_is_scored() -> None:
+    callback = DevScores(SimpleNamespace(scores=lambda *_, **__: pytest.fail("scored")), 0)
+    for step in range(1, 11):
+        callback.on_train_batch_end(at(step), SimpleNamespace(steps=10))
+
+
+def compare(monkeypatch: pytest.MonkeyPatch, first: dict, second: dict) -> None:
+    """What the first of two processes finds."""
+    theirs: list[torch.Tensor] = []
+    monkeypatch.setattr(callbacks, "gather_rows", lambda rows, group: theirs.append(rows) or rows)
+    require_same(second, None)
+    monkeypatch.setattr(callbacks, "gather_rows", lambda rows, group: torch.cat([rows, theirs.pop(0)]))
+    require_same(first, None)
+
+
+def test_processes_that_would_part_are_told_before_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {"steps": 10, "done": 4, "tasks.speech": "48 records"}
+    compare(monkeypatch, plan, dict(plan))
+    with pytest.raises(ConfigError, match=r"processes \[1\] .*: steps: 10, tasks.speech: 48 records; give all"):
+        compare(monkeypatch, plan, {**plan, "steps": 9, "tasks.speech": "47 records"})
+    with pytest.raises(ConfigError, match="done, steps, tasks.speech"):
+        compare(monkeypatch, plan, {"steps": 10, "done": 4})
+
+
+def test_what_is_compared_is_all_that_decides_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict] = []
+    monkeypatch.setattr(callbacks, "require_same", lambda values, *_: told.append(values))
+    data = SimpleNamespace(state_dict=lambda: {"step": 4, "mixture": {"seed": 1, "tasks.speech": "48 records"}})
+    stage = SimpleNamespace(steps=10, bf16=False, group=None, device=None)
+    SameSteps().on_train_start(SimpleNamespace(datamodule=data), stage)
+    assert told == [{"steps": 10, "bf16": False, "done": 4, "seed": 1, "tasks.speech": "48 records"}]
 
 
 def run(average: WeightAverage, stage, steps: int) -> None:
@@ -72,15 +136,3 @@ def test_only_what_trains_is_averaged() -> None:
     stage = make_stage(tiny_embedder(), freeze=("words", "text"))
     names = set(trained_tensors(stage))
     assert "head.weight" in names and not any(name.startswith("backbone.text.") for name in names)
-
-
-def test_checkpoints_keep_the_latest_and_a_last(tmp_path) -> None:
-    made = checkpoints(tmp_path, every=3, keep=2)
-    assert (made.save_top_k, made.monitor, made.mode, made.save_last) == (2, "step", "max", True)
-    assert made.dirpath == str(tmp_path)
-
-
-def test_logs_are_ended_one_by_one() -> None:
-    ended: list[str] = []
-    close([SimpleNamespace(finalize=ended.append), SimpleNamespace(finalize=ended.append)])
-    assert ended == ["success", "success"]

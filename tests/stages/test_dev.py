@@ -46,3 +46,20 @@ def test_queries_alone_take_the_prefix_as_in_training(tier):
 def test_held_out_data_chooses_nothing(tier):
     with pytest.raises(DataError, match="held-out"):
         DevRetrieval(build_suite(tier, "heldout"), tiny_embedder().processor)
+
+
+def test_the_shape_of_the_space_is_taken_beside_the_scores(tier):
+    """As evaluation finds it for the same vectors, where no query has a prefix."""
+    from dataclasses import replace
+
+    from commonspace.evaluation.geometry import geometry, summary
+
+    embedder, suite = tiny_embedder(), build_suite(tier, "dev")
+    bare = replace(suite, tasks=tuple(replace(task, prompt=None) for task in suite.tasks))
+    dev = DevRetrieval(bare, embedder.processor)
+    logged = dev.logged(dev.scores(embedder))
+    expected = summary(geometry(embedder, bare))
+    found = {name.removeprefix("geometry/"): value for name, value in logged.items() if name.startswith("geometry/")}
+    assert found.keys() == expected.keys() and "alignment" in found
+    assert all(found[name] == pytest.approx(value, abs=1e-5) for name, value in expected.items())
+    assert logged["dev/mean"] == dev.scores(embedder)["mean"]

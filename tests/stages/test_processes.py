@@ -1,66 +1,138 @@
-"""Two processes that share a batch take the step of one process that has it all."""
+"""One, two and four processes on the same global batches end with the same weights, replicated or sharded."""
+
+from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 
-from commonspace.data.batch import Batch
-from commonspace.objectives.gather import average_gradients
-from tests.models.tiny import tiny_embedder
-from tests.stages.test_contrastive import make_batch, make_stage
+from commonspace.stages.sharded_strategy import to_whole
+from tests.stages import ranks
+from tests.stages.processes import PARTED, STEPS, TAIL, Case, model, train
 
-WORLD = 2
-
-
-def share_of(batch: Batch, rank: int) -> Batch:
-    rows = slice(rank * len(batch) // WORLD, (rank + 1) * len(batch) // WORLD)
-    sliced = ("query", "positive", "negatives", "query_ids", "positive_ids", "sources")
-    return replace(batch, **{name: getattr(batch, name)[rows] for name in sliced})
-
-
-def gradients(stage) -> dict[str, torch.Tensor]:
-    return {name: p.grad for name, p in stage.named_parameters() if p.grad is not None}
-
-
-def one_rank(rank: int, folder: str, mixed: bool) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
-    embedder = tiny_embedder()
-    if mixed:  # ranks whose batches use different towers
-        batch = make_batch(embedder, kind=("image", "audio")[rank], size=4, negatives=False)
-    else:
-        batch = share_of(make_batch(embedder, size=6), rank)
-    stage = make_stage(embedder, cache_tokens=40)
-    stage.backward_batch(batch)
-    average_gradients(stage.parameters(), stage.group)
-    torch.save(gradients(stage), Path(folder) / f"rank{rank}.pt")
-    dist.destroy_process_group()
+pytestmark = pytest.mark.slow
+# What one process, without any strategy, is asked for; all others are held to it.
+ALONE = {
+    "mixed": Case(settings={"average": "ema", "average_decay": 0.5, "learn_temperature": True}, looks=True),
+    "parted": Case(PARTED, looks=True),
+    "frozen text": Case(PARTED, settings={**TAIL, "freeze": ("text",)}, pooling="input_and_last"),
+}
+FEW = 40  # tokens: several passes a step, on some processes more than on others
+CASES = {
+    "mixed": replace(ALONE["mixed"]),
+    "mixed, sharded": replace(ALONE["mixed"], strategy="fsdp"),
+    "parted, cached": replace(ALONE["parted"], cache_tokens=FEW),
+    "parted, cached, sharded": replace(ALONE["parted"], cache_tokens=FEW, strategy="fsdp"),
+    "frozen text, recomputed, cached, sharded": replace(
+        ALONE["frozen text"], cache_tokens=FEW, strategy="fsdp",
+        settings={**ALONE["frozen text"].settings, "gradient_checkpointing": True},
+    ),
+}  # fmt: skip
 
 
-def run(folder: Path, *, mixed: bool) -> list[dict[str, torch.Tensor]]:
-    multiprocessing.spawn(one_rank, (str(folder), mixed), nprocs=WORLD)
-    return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(WORLD)]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("processes")
 
 
-def test_two_processes_have_the_gradient_of_one(tmp_path):
-    first, second = run(tmp_path, mixed=False)
-    embedder = tiny_embedder()
-    stage = make_stage(embedder)
-    stage.backward_batch(make_batch(embedder, size=6))
-    expected = gradients(stage)
-    for name, gradient in expected.items():
-        torch.testing.assert_close(
-            first[name], gradient, atol=5e-5, rtol=1e-3, msg=lambda said, name=name: f"{name}: {said}"
-        )
-        assert torch.equal(first[name], second[name]), name
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {name: train(replace(case, save=str(folder / "alone" / name))) for name, case in ALONE.items()}
 
 
-def test_ranks_with_different_modalities_neither_hang_nor_part(tmp_path):
-    first, second = run(tmp_path, mixed=True)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    for connector in ("image_connector", "audio_connector"):
-        assert first[f"embedder.backbone.{connector}.expand.weight"].abs().sum() > 0
+@pytest.fixture(scope="module")
+def two(folder: Path) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """What two processes make of all cases; beside them, runs that go on from checkpoints of those before."""
+    mixed, sharded = CASES["mixed"], CASES["mixed, sharded"]
+    first, whole, shares = (folder / name for name in ("replicated", "whole", "shares"))
+    cases = {
+        **CASES,
+        "mixed": replace(mixed, save=str(first)),
+        "mixed, again": replace(mixed, start=1, resume=str(first / "step=1.ckpt")),
+        "mixed, sharded": replace(sharded, save=str(whole)),
+        "as shares": replace(
+            sharded, start=1, stop=2, resume=str(whole / "step=1.ckpt"), save=str(shares), save_shares=True
+        ),
+        "mixed, sharded, again": replace(sharded, start=2, resume=str(shares / "step=2.ckpt")),
+    }
+    return ranks.run(train, cases, 2, folder / "two")
+
+
+@pytest.fixture(scope="module")
+def four(folder: Path, two: list[dict]) -> list[dict[str, dict[str, torch.Tensor]]]:
+    """What four processes make of two cases, and of the shares that two wrote."""
+    cases = {name: CASES[name] for name in ("mixed", "parted, cached, sharded")}
+    cases["mixed, sharded"] = replace(CASES["mixed, sharded"], start=2, resume=str(folder / "shares/step=2.ckpt"))
+    return ranks.run(train, cases, 4, folder / "four")
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], within: float = 1e-6) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        error = float((found[name].double() - tensor.double()).abs().max())
+        assert error <= within, f"{name} differs by {error}"
+
+
+def still(weights: dict[str, torch.Tensor], parts: tuple[str, ...]) -> set[str]:
+    """The parts of which nothing has moved."""
+    start = model().state_dict()
+    moved = [name for name, tensor in start.items() if not torch.equal(weights[name], tensor)]
+    return {part for part in parts if not any(name.startswith(part) for name in moved)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_end_where_one_does(case: str, alone: dict, two: list[dict]) -> None:
+    for weights in two:
+        assert_same(weights[case], alone[case.partition(",")[0]])
+
+
+@pytest.mark.parametrize("case", ["mixed", "parted, cached, sharded", "mixed, sharded"])
+def test_four_processes_end_where_one_does(case: str, alone: dict, four: list[dict]) -> None:
+    for weights in four:
+        assert_same(weights[case], alone[case.partition(",")[0]])
+
+
+def test_every_tower_that_is_needed_has_moved_and_no_other(alone: dict) -> None:
+    """Guards the comparison: weights that never change would agree whatever the gradients."""
+    towers = ("backbone.vision.trunk", "backbone.audio.encoder")
+    others = ("backbone.image_connector", "backbone.audio_connector", "backbone.marks", "text_layer", "head")
+    words = "backbone.text.embeddings.word_embeddings"
+    assert still(alone["mixed"], (*towers, *others, words, "backbone.text.encoder")) == set()
+    assert still(alone["parted"], (*towers, *others, words)) == {"backbone.audio.encoder", "backbone.audio_connector"}
+
+
+@pytest.mark.parametrize("case", ["mixed", "mixed, sharded"])
+def test_two_processes_that_stopped_go_on_bit_for_bit(case: str, two: list[dict]) -> None:
+    """The sharded run went on twice: from a whole file, writing shares, and from those."""
+    for weights in two:
+        again = weights[f"{case}, again"]
+        assert again.keys() == weights[case].keys()
+        assert [name for name, tensor in weights[case].items() if not torch.equal(again[name], tensor)] == []
+
+
+def test_a_sharded_run_saves_what_one_process_saves(two: list[dict], alone: dict, folder: Path) -> None:
+    """State dict, optimiser and average alike, name for name: as a file at once, or as shares made into one."""
+    one = torch.load(folder / "alone/mixed/step=2.ckpt", weights_only=True)
+    made = to_whole(folder / "shares/step=2.ckpt", folder / "made.ckpt")
+    for file in (folder / "whole/step=2.ckpt", made):
+        found = torch.load(file, weights_only=True)
+        assert_same(found["state_dict"], one["state_dict"])
+        (mine,), (theirs,) = found["optimizer_states"], one["optimizer_states"]
+        assert [g["params"] for g in mine["param_groups"]] == [g["params"] for g in theirs["param_groups"]]
+        assert mine["state"].keys() == theirs["state"].keys()
+        for number, state in theirs["state"].items():
+            assert_same(mine["state"][number], state)
+        averages = [next(v for k, v in c["callbacks"].items() if "WeightAverage" in k) for c in (found, one)]
+        assert averages[0]["updates"] == averages[1]["updates"] == 2
+        for held, expected in zip(*(average["held"] for average in averages), strict=True):
+            assert_same(held, expected)
+        assert found["global_step"] == one["global_step"] == 2
+    assert (folder / "shares/last.ckpt/.metadata").is_file() and not list(folder.rglob("*.partial"))
+
+
+def test_one_process_goes_on_from_what_a_sharded_run_saved(two: list[dict], alone: dict, folder: Path) -> None:
+    file = to_whole(folder / "shares/step=2.ckpt", folder / "for one.ckpt")
+    assert_same(train(replace(ALONE["mixed"], start=2, resume=str(file))), alone["mixed"])
+    assert STEPS > 2

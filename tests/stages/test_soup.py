@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from commonspace.errors import ConfigError, WeightsError
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import check_golden
-from commonspace.stages.soup import SoupStage, check_ingredients, soup
+from commonspace.stages.soup import soup
 from tests.models.tiny import tiny_embedder
 from tests.stages.training import settings, start_model, write_pairs
 
@@ -35,7 +34,9 @@ def place(tmp_path: Path) -> Path:
 
 def cook(place: Path, *more: str) -> float:
     named = f"ingredients=[{place / 'near'},{place / 'beside'},{place / 'far'}]"
-    return soup(settings(place, named, "data.tier=made", "data.features=false", "logger=csv", *more, root="soup"))
+    uniform = f"uniform_output={place / 'models/made/soup_uniform'}"
+    given = (named, uniform, "data.tier=made", "data.features=false", "logger=csv")
+    return soup(settings(place, *given, *more, root="soup"))
 
 
 def test_every_candidate_is_a_step_of_its_own(place: Path) -> None:
@@ -60,32 +61,3 @@ def test_the_greedy_soup_is_at_least_its_best_ingredient_and_both_load(place: Pa
         assert recipe["kind"] == kind and {len(entry["sha256"]) for entry in recipe["ingredients"]} == {64}
     singles = [t["score"] for t in recipe["trials"] if len(t["members"]) == 1]
     assert score >= max(singles) and len(recipe["ingredients"]) == 3
-
-
-class Dev:
-    """Stands in for dev retrieval."""
-
-    def scores(self, embedder: Embedder, *, batch_tokens: int) -> dict[str, float]:
-        return {"mean": float(embedder.head.weight.mean()), "batch_tokens": float(batch_tokens)}
-
-
-def test_a_candidate_is_the_uniform_average(place: Path, tmp_path: Path) -> None:
-    stage = SoupStage(Embedder.load(place / "near"), [place / "near", place / "far"], Dev(), 64)
-    weights = [load_file(place / name / "model.safetensors") for name in ("near", "far")]
-    stage.put((0, 1), tmp_path / "scratch.safetensors")
-    for name, value in stage.embedder.state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, (weights[0][name] + weights[1][name]) / 2)
-    stage.put((1,), tmp_path / "scratch.safetensors")
-    assert torch.equal(stage.embedder.head.weight, weights[1]["head.weight"]) and stage.members == {1}
-
-
-def test_ingredients_that_do_not_go_together_are_named(place: Path) -> None:
-    with pytest.raises(ConfigError, match="1 given"):
-        check_ingredients([place / "near"])
-    start_model(place / "other", pooling="input_and_last")
-    with pytest.raises(ConfigError, match="other/config.json differs from .*near's in .*pooling"):
-        check_ingredients([place / "near", place / "other"])
-    (place / "far/model.safetensors").unlink()
-    with pytest.raises(WeightsError, match="far: has no model.safetensors"):
-        check_ingredients([place / "near", place / "far"])

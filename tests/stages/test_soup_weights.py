@@ -35,6 +35,7 @@ def place(tmp_path: Path) -> Path:
 def made(place: Path, *overrides: str) -> None:
     paths = [f"paths.{name}={place}/{name}" for name in ("data", "runs", "models", "cache")]
     given = [f"ingredients=[{place}/models/1,{place}/models/2]", "data.features=false", "logger=csv"]
+    given += [f"uniform_output={place}/models/mini/soup_uniform"]
     soup(compose("soup", [*paths, *given, *overrides]))
 
 

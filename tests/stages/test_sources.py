@@ -7,12 +7,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from commonspace import Content
+from commonspace import Content, Embedder
 from commonspace.configuration import compose
 from commonspace.data.sample import Record, Variant
 from commonspace.stages.describe import model_card
 from commonspace.stages.sources import Source, card_sources, drawn_sources, merged, sources_section
 from tests.evaluation.made import write
+from tests.models.tiny import tiny_embedder
 
 
 def rows(task: str, **sources: int) -> list[Record]:
@@ -60,3 +61,19 @@ def test_a_folder_without_a_table_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# someone else's\n\n| source | rows |\n| -- | -- |\n| a | 1 |\n")
     assert card_sources(tmp_path) == card_sources(tmp_path / "absent") == merged([{}]) == {}
     assert "No sources are known." in sources_section({})
+
+
+def test_pretrained_parts_are_those_of_the_model(tmp_path: Path) -> None:
+    embedder = tiny_embedder()
+    embedder.weights, embedder.backbone.vision.weights = "Qwen/Qwen3-0.6B", "efficientnet-lite0"
+    embedder.save(tmp_path / "first")
+    card = (tmp_path / "first/README.md").read_text()
+    named = "Pretrained parts: Qwen/Qwen3-0.6B (licence: see Qwen/Qwen3-0.6B), efficientnet-lite0 (Apache-2.0).\n"
+    assert card.endswith(named) and "whisper" not in card and "e5" not in card
+    sources = card_sources(tmp_path / "first")
+    assert sources["efficientnet-lite0"] == Source("Apache-2.0", 0) and len(sources) == 2
+    section = sources_section(merged([sources, {"code": Source("BSD-3-Clause", 3, "here")}]))
+    assert section.endswith(named) and "| code | BSD" in section and "| Qwen" not in section
+    Embedder.load(tmp_path / "first").save(tmp_path / "second", card=f"# second\n\n{section}")
+    assert (tmp_path / "second/README.md").read_text() == f"# second\n\n{section}", "named once"
+    assert card_sources(tmp_path / "second") == {**sources, "code": Source("BSD-3-Clause", 3, "here")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,9 +18,12 @@ from safetensors.torch import load_file
 from commonspace.errors import ConfigError, DataError
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import check_golden
+from commonspace.stages.sharded_strategy import to_whole
 from commonspace.stages.train import chosen_tasks, task_modalities, train
+from commonspace.stages.trainer import resumed_from
 from commonspace.tracking.reader import read_runs
-from tests.stages.training import MODEL, settings, start_model, write_pairs
+from tests.stages import ranks
+from tests.stages.training import MODEL, settings, start_model, trained, write_pairs
 
 ROOT = Path(__file__).parents[2]
 STEPS = 8
@@ -63,6 +67,7 @@ def test_everything_a_run_is_judged_by_is_logged(place: Path) -> None:
     assert {"train/temperature", "train/gradient_norm", "train/learning_rate", "train/loss"} <= keys
     assert {"train/tokens_per_second", "train/samples_per_second"} <= keys
     assert {"train/wait_seconds", "train/wait_share", "train/skipped"} <= keys
+    assert {f"train/epochs/{task}" for task in ("image_caption", "summary")} <= keys
     assert {"dev/mean", "dev/image_caption image->text", "dev/image_caption text->image"} <= keys
     assert {"dev/image_caption image->text gap", "dev/summary text->text"} <= keys
     by_task = [values(rows, f"train/loss/{task}") for task in ("image_caption", "summary")]
@@ -111,6 +116,55 @@ def test_skipped_samples_are_logged_and_told_at_the_end(
     assert f"{skipped} samples skipped (image_caption {skipped})" in said
 
 
+def test_dev_chooses_among_the_weights_of_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dev is best in the middle: that is where `best` points, and what the model folder gets."""
+    from commonspace.stages.dev import DevRetrieval
+
+    means = iter((0.2, 0.9, 0.5, 0.9))  # as it came, after four steps, after eight, and once more when it is saved
+    monkeypatch.setattr(DevRetrieval, "scores_of", lambda *_: {"mean": next(means)})
+    chosen = ["stage.dev_first=true", "stage.keep_best=true", "logger=csv"]
+    assert train(settings(place, *overrides(place, *chosen))) == 0.9
+    rows = logged(place / "runs")
+    assert [(int(row["step"]), float(row["dev/mean"])) for row in rows if row.get("dev/mean")] == [
+        (0, 0.2), (3, 0.9), (8, 0.9)
+    ]  # fmt: skip
+    (folder,) = (place / "runs").rglob("checkpoints")
+    best = torch.load(folder / "best.ckpt", weights_only=True)
+    assert best["global_step"] == 4 and (folder / "last.ckpt").resolve().name == f"step={STEPS}.ckpt"
+    saved = load_file(place / "models/made/first/model.safetensors")
+    assert all(torch.equal(saved[n.removeprefix("embedder.")], t) for n, t in best["state_dict"].items())
+
+
+def test_tasks_meet_in_a_batch_and_the_schedule_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = ["data.sub_batches=2", "objective.reverse=false", "stage.dev_every=0.0", "logger=csv"]
+    train(settings(place, *overrides(place, *both)))
+    said, rows = capsys.readouterr().out, logged(place / "runs")
+    assert len(values(rows, "train/loss/mixed")) == STEPS
+    for task, batches in (("image_caption", 12), ("summary", 12)):  # of 48 records in sub-batches of 4
+        epochs = values(rows, f"train/epochs/{task}")
+        assert epochs == sorted(epochs) and epochs[-1] * batches == pytest.approx(round(epochs[-1] * batches))
+        assert re.search(rf"{task}\W+48\W+8\W+[\d.]+\W+{epochs[-1]:.2f}", said), "records, batch, steps, epochs"
+    spent = sum(12 * values(rows, f"train/epochs/{task}")[-1] for task in ("image_caption", "summary"))
+    assert spent == pytest.approx(2 * STEPS), "the two tasks' sub-batches are all there were"
+
+
+def test_training_reads_shards_that_lie_elsewhere(place: Path) -> None:
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    for path in (place / "data").rglob("*.*"):
+        system.pipe(f"/shards/{path.relative_to(place / 'data')}", path.read_bytes())
+    few = ["stage.steps=2", "logger=csv"]
+    train(settings(place, *overrides(place, *few, "name=here")))
+    train(settings(place, *overrides(place, *few, "name=far", "paths.data=memory://shards")))
+    here, far = (place / "models/made" / name for name in ("here", "far"))
+    weights = [load_file(folder / "model.safetensors") for folder in (here, far)]
+    assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
+    table = "| source | licence |"
+    assert (far / "README.md").read_text().split(table)[1] == (here / "README.md").read_text().split(table)[1]
+    system.rm("/shards", recursive=True)
+
+
 KILLED = """
 import os, signal, sys
 from commonspace.cli import main
@@ -118,11 +172,37 @@ from commonspace.stages.contrastive import ContrastiveStage
 
 def die(stage, *_):
     if stage.trainer.global_step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), int(os.environ["KILLED_BY"]))
 
 ContrastiveStage.on_train_batch_end = die
-main(["train", *sys.argv[1:]])
+sys.exit(main(["train", *sys.argv[1:]]))
 """
+# Draws of the training process itself, and an average of what went before: a resumed run must have the same.
+DROPOUT = ["stage.dropout=0.1", "stage.average=ema"]
+
+
+def killed(place: Path, number: signal.Signals) -> None:
+    """`commonspace train` in a process that gets a signal after its fifth step."""
+    folders = [f"paths.{name}={place / name}" for name in ("data", "cache", "runs", "models", "docs")]
+    command = [sys.executable, "-c", KILLED, *overrides(place, *DROPOUT), *folders]
+    own = {**{k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}, "KILLED_BY": str(int(number))}
+    died = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True)
+    expected = -number if number is signal.SIGKILL else 128 + number
+    assert died.returncode == expected, died.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_run_that_is_told_to_end_loses_no_step(place: Path, number: signal.Signals) -> None:
+    """The checkpoint before was after four steps; the one that the signal asks for is after six."""
+    killed(place, number)
+    train(settings(place, *overrides(place, *DROPOUT)))
+    steps = [int(row["step"]) for row in logged(place / "runs") if row.get("train/loss")]
+    assert sorted(steps) == list(range(STEPS)), "nothing was trained twice"
+    train(settings(place, *overrides(place, *DROPOUT, f"paths.runs={place / 'others'}", f"output={place / 'whole'}")))
+    folders = (place / "models/made/first", place / "whole")
+    resumed, whole = (load_file(folder / "model.safetensors") for folder in folders)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
 @pytest.mark.slow
@@ -130,12 +210,8 @@ def test_a_killed_run_goes_on_and_its_soup_loads(place: Path) -> None:
     """Train, kill without warning, resume under the same id to the weights of a run nobody killed, average two."""
     from commonspace.stages.soup import soup
 
-    config = settings(place, *overrides(place))
-    folders = [f"paths.{name}={place / name}" for name in ("data", "cache", "runs", "models", "docs")]
-    command = [sys.executable, "-c", KILLED, *overrides(place), *folders]
-    own_service = {key: value for key, value in os.environ.items() if key != "WANDB_SERVICE"}
-    died = subprocess.run(command, cwd=ROOT, env=own_service, capture_output=True, text=True)
-    assert died.returncode == -signal.SIGKILL, died.stderr[-2000:]
+    config = settings(place, *overrides(place, *DROPOUT))
+    killed(place, signal.SIGKILL)
     (identity,) = (place / "runs/made/first").glob("identity-*.json")
     run_id = json.loads(identity.read_text())["run_id"]
     assert not (place / "models/made/first").exists()
@@ -148,18 +224,63 @@ def test_a_killed_run_goes_on_and_its_soup_loads(place: Path) -> None:
     steps = [int(row["step"]) for row in logged(place / "runs") if row.get("train/loss")]
     assert sorted(steps) == [0, 1, 2, 3, 4, 4, 5, 6, 7], "on from the checkpoint after four steps; the fifth was lost"
 
-    train(settings(place, *overrides(place, f"paths.runs={place / 'others'}", f"output={place / 'whole'}")))
+    train(settings(place, *overrides(place, *DROPOUT, f"paths.runs={place / 'others'}", f"output={place / 'whole'}")))
     resumed, whole = (load_file(folder / "model.safetensors") for folder in (model, place / "whole"))
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
     train(settings(place, *overrides(place, "name=second", "seed=2")))
     both = f"ingredients=[{model},{place / 'models/made/second'}]"
-    score = soup(settings(place, both, "data.tier=made", "data.features=false", root="soup"))
+    uniform = f"uniform_output={place / 'models/made/soup_uniform'}"
+    score = soup(settings(place, both, uniform, "data.tier=made", "data.features=false", root="soup"))
     for name in ("soup", "soup_uniform"):
         folder = place / f"models/made/{name}"
         check_golden(Embedder.load(folder), folder)
     recipe = json.loads((place / "models/made/soup/soup.json").read_text())
     assert recipe["dev"]["mean"] == pytest.approx(score) and recipe["kind"] == "greedy"
+
+
+def test_a_step_of_two_batches_is_one_step_in_the_log(place: Path) -> None:
+    train(settings(place, *overrides(place, "stage.accumulate=2", "stage.steps=4", "logger=csv")))
+    rows = logged(place / "runs")
+    assert len(values(rows, "train/loss")) == 8 and len(values(rows, "train/gradient_norm")) == 4
+    steps = [int(row["step"]) for row in rows if row.get("train/loss")]
+    assert steps == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(values(rows, "dev/mean")) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["objective=sigmoid", "stage.learn_temperature=true", "stage.temperature=0.1"],
+        ["objective.spread=0.5", "objective.matryoshka_weights=[1,1,2]", "+stage.modality_temperatures.image=0.05"],
+    ],
+    ids=["sigmoid", "spread, weights, modalities"],
+)
+def test_other_objectives_train_and_save(place: Path, options: list[str]) -> None:
+    train(settings(place, *overrides(place, *options, "stage.steps=2", "stage.dev_every=0.0", "logger=csv")))
+    keys = {key for row in logged(place / "runs") for key, value in row.items() if value}
+    assert ("train/spread/image_caption" in keys or "train/spread/summary" in keys) == ("sigmoid" not in options[0])
+    check_golden(Embedder.load(place / "models/made/first"), place / "models/made/first")
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_command_learn_as_one_and_save_a_whole_model(place: Path) -> None:
+    """Replicated and sharded; in float32, so no closer than rounding lets them be."""
+    plain = overrides(place, "logger=csv", "stage.steps=4", "stage.average=ema", "stage.average_decay=0.9")
+    alone = train(settings(place, *plain, "name=alone"))
+    expected = values(logged(place / "runs/made/alone"), "train/loss")
+    two = ["trainer.accelerator=cpu", "trainer.devices=2"]
+    kinds = {"ddp": ["trainer=ddp"], "fsdp": ["trainer=fsdp", "trainer.save_shares=true"]}
+    cases = {name: [str(place), *plain, *kind, *two, f"name={name}"] for name, kind in kinds.items()}
+    for found in ranks.run(trained, cases, 2, place / "ranks"):
+        assert [float(found[name]["dev"]) for name in kinds] == pytest.approx([alone, alone], abs=0.1)
+    for name in kinds:
+        rows = logged(place / "runs/made" / name)
+        assert values(rows, "train/loss") == pytest.approx(expected, abs=2e-3), "each once, of the whole batch"
+        check_golden(Embedder.load(place / "models/made" / name), place / "models/made" / name)
+        (last,) = (place / "runs/made" / name).rglob("last.ckpt")
+        file = last if last.is_file() else to_whole(last, place / "whole.ckpt")
+        assert last.is_file() == (name == "ddp") and torch.load(file, weights_only=True)["global_step"] == 4
 
 
 @pytest.mark.slow
@@ -183,6 +304,19 @@ def test_few_pairs_make_small_batches_and_say_so(place: Path, capsys: pytest.Cap
     assert "task image_caption: 48 records to train on, so batches of 48 where 64 were asked for" in said
     with pytest.raises(DataError, match="image_caption: 1 record to train on"):
         train(settings(place, *overrides(place, *only, "data.shrink=true", "data.limit=1")))
+
+
+def test_a_checkpoint_in_shares_is_for_sharded_training(tmp_path: Path) -> None:
+    assert resumed_from(tmp_path, "fsdp") is None
+    state = tmp_path / "step=2.ckpt"
+    (tmp_path / "last.ckpt").symlink_to(state.name)
+    state.mkdir()
+    assert resumed_from(tmp_path, "fsdp") == str(state)
+    with pytest.raises(ConfigError, match=r"step=2.ckpt: was saved in shares, .* `commonspace checkpoint .*=2.ckpt -o"):
+        resumed_from(tmp_path, "ddp")
+    state.rmdir()
+    state.touch()
+    assert resumed_from(tmp_path, "auto") == resumed_from(tmp_path, "fsdp") == str(state)
 
 
 def test_the_first_task_alone() -> None:

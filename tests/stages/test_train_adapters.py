@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from commonspace import Embedder
 from commonspace.errors import ConfigError
 from commonspace.models.folder import check_golden
-from commonspace.stages.soup import check_ingredients
 from commonspace.stages.train import train
 from tests.models.tiny import contents
 from tests.stages.test_train import RUN
@@ -54,5 +53,3 @@ def test_an_adapter_alone_is_the_merged_model_and_checkpoints_change_nothing(pla
 
     with pytest.raises(ConfigError, match=r"init: .*alone holds an adapter alone"):
         fit(place, "next", f"init={folder}")
-    with pytest.raises(ConfigError, match=r"ingredients: .*alone holds an adapter alone"):
-        check_ingredients([place / "start", folder])

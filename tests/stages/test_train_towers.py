@@ -27,7 +27,10 @@ def test_a_preset_trains_and_its_folder_is_the_model(preset: str, tmp_path: Path
     folder = tmp_path / "models/made/first"
     assert check_golden(Embedder.load(folder), folder) < 1e-5
     again = [*run, f"init={folder}", "stage.steps=2", "name=second"]
-    train(settings(tmp_path, *again))
-    assert Embedder.load(tmp_path / "models/made/second").backbone.vision.weights
+    towers = ["stage.vision_trainable_stages=1", "stage.audio_trainable=true", "stage.freeze=[words]"]
+    train(settings(tmp_path, *again, *towers))
+    first, second = (Embedder.load(tmp_path / "models/made" / name).backbone for name in ("first", "second"))
+    assert second.vision.weights == first.vision.weights and second.vision.frozen
+    assert second.vision.fingerprint != first.vision.fingerprint
     with pytest.raises(ConfigError, match="model.vision=another has no effect with init"):
         train(settings(tmp_path, *again, "model.vision=another", "name=third"))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import DictConfig
 
 from commonspace import Content
 from commonspace.configuration import compose
 from commonspace.content import Image
+from commonspace.stages.train import train
 from tests.evaluation.made import record, write
 from tests.media import picture_bytes
 from tests.models.tiny import WORDS, tiny_embedder
@@ -51,6 +54,12 @@ def settings(folder: Path, *overrides: str, root: str = "train") -> DictConfig:
     """The config of a run whose folders all lie in `folder`."""
     places = [f"paths.{name}={folder / name}" for name in ("data", "cache", "runs", "models", "docs")]
     return compose(root, [*places, *overrides])
+
+
+def trained(words: Sequence[str]) -> dict[str, torch.Tensor]:
+    """`commonspace train` in this process: a folder and overrides, for `tests.stages.ranks`."""
+    folder, *overrides = words
+    return {"dev": torch.tensor(train(settings(Path(folder), *overrides)))}
 
 
 def start_model(folder: Path, pooling: str = "mean") -> Path:

@@ -25,6 +25,15 @@ def test_a_changed_config_is_another_run_and_where_it_lies_is_not(tmp_path: Path
     assert run_identity(tmp_path, {**CONFIG, "paths": {"runs": "elsewhere"}}).run_id == first.run_id
 
 
+def test_the_same_run_goes_on_with_other_processes(tmp_path: Path) -> None:
+    config = {**CONFIG, "trainer": {"strategy": "auto", "devices": 1, "precision": "auto"}, "data": {"workers": 1}}
+    first = run_identity(tmp_path, config)
+    shared = {**config, "trainer": {"strategy": "fsdp", "devices": 2, "precision": "auto", "save_shares": True}}
+    assert run_identity(tmp_path, {**shared, "data": {"workers": 1, "stall_seconds": 9}}).run_id == first.run_id
+    rounded = {**config, "trainer": {**config["trainer"], "precision": "bf16-mixed"}}
+    assert run_identity(tmp_path, rounded).run_id != first.run_id
+
+
 def test_fresh_puts_the_old_one_aside(tmp_path: Path) -> None:
     first = run_identity(tmp_path, CONFIG)
     second = run_identity(tmp_path, CONFIG, fresh=True)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
 from commonspace.errors import ConfigError
 from commonspace.tracking.identity import Identity
-from commonspace.tracking.logger import make_loggers
+from commonspace.tracking.logger import close, make_loggers
+from commonspace.tracking.reader import read_runs
 
 IDENTITY = Identity("abcd-1", "abcd", "1", 0.0)
 OFFLINE = {"mode": "offline", "project": "commonspace", "group": "tiny"}
@@ -51,3 +53,22 @@ def test_a_second_job_in_one_process_logs_a_run_of_its_own(tmp_path: Path) -> No
         ids.append(logger.experiment.id)
     logger.experiment.finish()
     assert ids == ["first", "second"]
+
+
+@pytest.mark.slow
+def test_logs_are_ended_one_by_one() -> None:
+    ended: list[str] = []
+    logs = [SimpleNamespace(finalize=ended.append), SimpleNamespace(finalize=ended.append)]
+    close(logs)
+    close(logs, status=143)
+    assert ended == ["success", "success", "failed", "failed"]
+
+
+def test_the_log_of_an_interrupted_run_is_whole_before_its_process_ends(tmp_path: Path) -> None:
+    config = {"name": "x", "tags": [], "stage": {"name": "pretrain"}, "logger": {"csv": True, "wandb": OFFLINE}}
+    loggers = make_loggers(tmp_path, config, IDENTITY)
+    for logger in loggers:
+        logger.log_metrics({"train/loss": 0.5}, step=1)
+    close(loggers, status=138)
+    (run,) = read_runs(tmp_path)
+    assert run.state == "interrupted" and run.history["train/loss"].tolist() == [0.5]

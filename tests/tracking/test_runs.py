@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from commonspace.errors import ConfigError
 from commonspace.tracking.reader import Run
-from commonspace.tracking.runs import lookup, main, matches
+from commonspace.tracking.runs import curves, differences, lookup, main, matches
 
 RUN = Run(
     run_id="a1",
@@ -67,3 +68,32 @@ def test_listing(offline_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main([str(tmp_path)]) == 0
     table = capsys.readouterr().out
     assert "alpha" in table and "beta" in table
+
+
+def other(**changes: object) -> Run:
+    return replace(RUN, **changes)
+
+
+def test_comparison_shows_what_differs_and_no_more() -> None:
+    warm = other(
+        run_id="b2", name="warm", config={"stage": {"temperature": 0.04, "learn_temperature": False}, "run": 1}
+    )
+    rows = differences([RUN, warm], ["train/loss"])
+    assert rows == [
+        {"key": "stage.temperature", "finetune_base": 0.02, "warm": 0.04},
+        {"key": "train/loss", "finetune_base": 2.0, "warm": 2.0},
+    ]
+    again = differences([RUN, other(run_id="c3")], [])
+    assert again == [], "two runs of one name and one config differ in nothing"
+    assert list(differences([RUN, other(run_id="c3")], ["final"])[0]) == ["key", "a1", "c3"]
+
+
+def test_curves_leave_out_what_was_not_logged() -> None:
+    silent = other(history=pd.DataFrame({"trainer/global_step": [0]}))
+    (curve,) = curves([RUN, silent], "train/loss")
+    assert (curve.label, curve.xs, curve.ys) == ("finetune_base (a1)", [0, 1], [3.0, 2.0])
+
+
+def test_a_lineage_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--lineage: .*nowhere is not there"):
+        main(["--lineage", str(tmp_path / "nowhere")])

@@ -20,13 +20,15 @@ from commonspace.content import Content
 from commonspace.data.datamodule import Batch
 from commonspace.data.encoding import Processing
 from commonspace.data.loader import TaskData
+from commonspace.data.teacher import Teacher
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.models.dropout import dropout
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.pooling import summary_pool
+from commonspace.objectives.distill import InBatchTeacher
+from commonspace.objectives.gather import gather_rows
 from commonspace.processing.pieces import Piece, Pieces
 from commonspace.stages.contrastive import ContrastiveStage
-from commonspace.stages.teacher import Teacher
 
 _AHEAD = 2048  # texts processed and encoded at a time, sorted by length
 
@@ -89,6 +91,8 @@ class AlignStage(ContrastiveStage):
         """
         self._check_teacher()
         data = self.trainer.datamodule
+        if data.sub_batches > 1:
+            raise ConfigError("data.sub_batches: alignment takes media or texts, a batch of one task; leave it at 1")
         for drawn in data.schedule():
             texts = _texts(data.data[drawn["task"]])
             if drawn["samples"] >= len(texts):
@@ -117,13 +121,15 @@ class AlignStage(ContrastiveStage):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             positive_BP = self._text_vectors(batch.task, batch.positive_ids, batch.positive)
             if _has_media(batch):
-                query_BP = self._media_vectors(batch, positive_BP[:, -self.embedder.backbone.width :].mean(0))
+                mean_1D = positive_BP[:, -self.embedder.backbone.width :].mean(0, keepdim=True)
+                # Of the whole batch, not of this process's share: one process would have no other.
+                query_BP = self._media_vectors(batch, gather_rows(mean_1D, self.group).mean(0))
             else:
                 query_BP = self._text_vectors(batch.task, batch.query_ids, batch.query)
                 query_BP = self._dropped(batch.task, query_BP)
             pooled_NP = torch.cat([query_BP, self._dropped(batch.task, positive_BP)])
-            is_text_N = [pieces.is_text for pieces in (*batch.query, *batch.positive)]
-            vectors_NE = self.embedder.project(pooled_NP, is_text_N).float()
+            text_share_N = [pieces.text_share for pieces in (*batch.query, *batch.positive)]
+            vectors_NE = self.embedder.project(pooled_NP, text_share_N).float()
         loss, report = self.loss_of(batch, vectors_NE)
         loss.backward()
         return loss.detach(), report
@@ -132,14 +138,13 @@ class AlignStage(ContrastiveStage):
         """The objective, or for a task that the teacher has, how far the batch's scores are from the teacher's."""
         if self.teacher is None or batch.task not in self.teacher.tasks:
             return super().loss_of(batch, vectors_NE)
-        return self.objective.distil(
-            *vectors_NE.chunk(2),
-            teacher_BB=self.teacher.scores(batch.task, batch.query_ids, batch.positive_ids, batch.sources),
-            temperature=self.temperature(batch.task),
-            teacher_temperature=self.settings.teacher_temperature,
-            query_ids=batch.query_ids.to(vectors_NE.device),
-            positive_ids=batch.positive_ids.to(vectors_NE.device),
+        teacher = InBatchTeacher.of(
+            self.teacher.scores(batch.task, batch.query_ids, batch.positive_ids, batch.sources).to(vectors_NE.device),
+            self.settings.teacher_temperature,
+            batch.query_ids.to(vectors_NE.device),
+            batch.positive_ids.to(vectors_NE.device),
         )
+        return self.objective.distil(*vectors_NE.chunk(2), teacher=teacher, temperature=self.temperature_of(batch))
 
     def _dropped(self, task: str, text_BP: torch.Tensor) -> torch.Tensor:
         """Texts [B, P] with some coordinates at their means: connectors drop what they read, the head what it does."""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commonspace.data.datamodule import CommonspaceDataModule
+from commonspace.data.storage import place
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.sources import card_sources, drawn_sources, merged, sources_section
 
@@ -26,7 +27,8 @@ def batch_arithmetic(
     sizes = sorted({row["batch_size"] for row in schedule if row["steps"]})
     span = [str(sizes[0])] if len(sizes) == 1 else [str(sizes[0]), str(sizes[-1])]
     return {
-        "steps": datamodule.steps,
+        "steps": datamodule.steps // stage.settings.accumulate,
+        "accumulate": stage.settings.accumulate,
         "batch": "..".join(span),
         "negatives_per_query": "..".join(str(int(size) - 1) for size in span),
         "token_budget": stage.settings.token_budget,
@@ -51,14 +53,15 @@ def expected_memory(stage: ContrastiveStage) -> int:
 
 def print_arithmetic(arithmetic: Mapping[str, Any], console: Console) -> None:
     """One line, and the schedule of tasks as a table."""
+    several = f"{arithmetic['accumulate']} batches of " if arithmetic["accumulate"] > 1 else ""
     console.print(
-        f"{arithmetic['steps']} steps of {arithmetic['batch']} pairs, {arithmetic['negatives_per_query']} wrong "
-        f"targets a query, graphs of at most {arithmetic['cache_tokens']} tokens, up to about "
+        f"{arithmetic['steps']} steps of {several}{arithmetic['batch']} pairs, {arithmetic['negatives_per_query']} "
+        f"wrong targets a query, graphs of at most {arithmetic['cache_tokens']} tokens, up to about "
         f"{arithmetic['memory_gb']} GB, {arithmetic['precision']}"
     )
     table = Table("task", "records", "batch", "steps", "epochs")
     for row in arithmetic["schedule"]:
-        numbers = (row["records"], row["batch_size"], row["steps"], f"{row['epochs']:.2f}")
+        numbers = (row["records"], row["batch_size"], round(row["steps"], 2), f"{row['epochs']:.2f}")
         table.add_row(row["task"], *map(str, numbers))
     console.print(table)
 
@@ -87,7 +90,7 @@ def model_card(plain: Mapping[str, Any], run_id: str, scores: Mapping[str, float
     rows = "\n".join(f"| {name} | {value:.3f} |" for name, value in scores.items() if not name.endswith(" gap"))
     drawn = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0]
     before = card_sources(Path(plain["init"])) if plain["init"] else {}
-    sources = merged([before, drawn_sources(Path(plain["paths"]["data"]) / plain["data"]["tier"], drawn)])
+    sources = merged([before, drawn_sources(place(plain["paths"]["data"]) / plain["data"]["tier"], drawn)])
     return f"""# {plain["name"]}
 
 A commonspace embedder after stage `{plain["stage"]["name"]}` on tier `{plain["data"]["tier"]}`: text, images, audio,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import nn
+from transformers import get_scheduler
 
+from commonspace.errors import ConfigError
 from commonspace.models.embedder import Embedder
 from commonspace.stages.settings import StageSettings
 
@@ -17,8 +19,24 @@ _TABLES = (
 )
 
 
+def unfreeze_towers(embedder: Embedder, vision_stages: int, audio: bool) -> None:
+    """Let joined towers train: the image tower's last stages, the audio tower whole. They come frozen.
+
+    Raises ConfigError for a tower that is not there, or that a whole multimodal backbone brings: `freeze` is for those.
+    """
+    backbone, towers = embedder.backbone, embedder.backbone.towers()
+    asked = {"vision_trainable_stages": (vision_stages, "image"), "audio_trainable": (audio, "audio")}
+    for option, (value, tower) in asked.items():
+        if value and (tower not in towers or backbone.own_towers):
+            raise ConfigError(f"stage.{option}={value}: {backbone.name} has no joined {tower} tower; leave it out")
+    if vision_stages:
+        towers["image"].train_last(vision_stages)
+    if audio:
+        towers["audio"].train_whole()
+
+
 def freeze(embedder: Embedder, parts: Iterable[str]) -> None:
-    """Stop gradients for the named parts; towers additionally keep whatever their own configuration froze."""
+    """Stop gradients for the named parts."""
     backbone = embedder.backbone
     modules = {
         "words": backbone.text.get_input_embeddings(),
@@ -72,21 +90,28 @@ def make_optimiser(
     groups = parameter_groups(embedder, settings, extra)
     waits = [group.pop("settles") for group in groups]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
-    settled, risen = math.ceil(settings.settle * steps), math.ceil(settings.warmup * steps)
+    settled = math.ceil(settings.settle * steps)
+    at_once, later = _rise_and_fall(settings, steps, 0), _rise_and_fall(settings, steps, settled)
+    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, [later if wait else at_once for wait in waits])
 
-    def shape(wait: bool):
-        start = settled if wait else 0
 
-        def factor(step: int) -> float:
-            if step < start:
-                return 0.0
-            if step < start + risen:
-                return (step - start + 1) / (risen + 1)
-            progress = min(1.0, (step - start - risen) / max(1, steps - start - risen))
-            return {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[
-                settings.schedule
-            ]
+def _rise_and_fall(settings: StageSettings, steps: int, start: int) -> Callable[[int], float]:
+    """What a rate is multiplied with at each step: 0 until `start`, then transformers' schedule of that name.
 
-        return factor
-
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, [shape(wait) for wait in waits])
+    Theirs begins with a step at rate 0, which would be lost; here its second is the first.
+    """
+    names = {"constant": "constant_with_warmup"}
+    options: dict[str, float | int] = {}
+    if settings.schedule == "cosine" and settings.schedule_floor:
+        names, options = {"cosine": "cosine_with_min_lr"}, {"min_lr_rate": settings.schedule_floor}
+    if settings.schedule == "warmup_stable_decay":
+        decay = math.ceil(settings.schedule_decay * steps)
+        options = {"num_decay_steps": decay, "min_lr_ratio": settings.schedule_floor}
+    factor = get_scheduler(
+        names.get(settings.schedule, settings.schedule),
+        torch.optim.SGD([nn.Parameter(torch.zeros(()))]),  # which it is made for, not what it is used on
+        num_warmup_steps=math.ceil(settings.warmup * steps) + 1,
+        num_training_steps=steps - start + 1,
+        scheduler_specific_kwargs=options,
+    ).lr_lambdas[0]
+    return lambda step: factor(step - start + 1) if step >= start else 0.0

@@ -15,27 +15,29 @@ from pathlib import Path
 import numpy as np
 
 from commonspace.data.shards import ShardReader
+from commonspace.data.storage import RemoteFolder
 from commonspace.evaluation.tables import markdown
+from commonspace.models.folder import read_json
+from commonspace.models.parts import parts_line, pretrained_parts
 
 _HEADER = ("source", "licence", "training rows", "origin")
 _ABOUT = """
 Rows are those of the tasks a stage draws from, the most that one stage had. The licences ask for different things, GPL
 and CC-BY-SA among them, and whether weights are adapted material of their data is not settled: docs/data.md of the
-project says what that means, and has the hashes of the files. Pretrained parts: multilingual-e5-small (MIT),
-whisper-tiny.en (MIT), EfficientNet-Lite0 (Apache-2.0).
+project says what that means, and has the hashes of the files.
 """
 
 
 @dataclass(frozen=True)
 class Source:
-    """One line of the table; `origin` is empty where the tier has no manifest."""
+    """One line of the table; `origin` is empty where the tier has no manifest. A pretrained part has no rows here."""
 
     licence: str
     rows: int
     origin: str = ""
 
 
-def drawn_sources(tier: Path, tasks: Iterable[str]) -> dict[str, Source]:
+def drawn_sources(tier: Path | RemoteFolder, tasks: Iterable[str]) -> dict[str, Source]:
     """Sources of the training rows of some tasks, read off their shards' indexes; a task without any adds nothing."""
     licences: dict[str, str] = {}
     rows: dict[str, int] = {}
@@ -52,7 +54,7 @@ def drawn_sources(tier: Path, tasks: Iterable[str]) -> dict[str, Source]:
 
 
 def card_sources(folder: Path) -> dict[str, Source]:
-    """Sources that a model folder's card lists; none where it has no such table."""
+    """Sources that a model folder's card lists, if it has such a table, and the parts that its config.json names."""
     card = folder / "README.md"
     lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
     head = markdown(_HEADER, []).splitlines()[0]
@@ -62,7 +64,8 @@ def card_sources(folder: Path) -> dict[str, Source]:
             break
         name, licence, rows, origin = _cells(line)
         found[name] = Source(licence, int(rows.replace(",", "")), origin)
-    return found
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return found | {name: Source(licence, 0) for name, licence in pretrained_parts(config).items()}
 
 
 def merged(tables: Sequence[Mapping[str, Source]]) -> dict[str, Source]:
@@ -76,16 +79,18 @@ def merged(tables: Sequence[Mapping[str, Source]]) -> dict[str, Source]:
 
 
 def sources_section(sources: Mapping[str, Source]) -> str:
-    """The card's section on data and licences."""
-    lines = [[name, one.licence, f"{one.rows:,}", one.origin] for name, one in sources.items()]
-    return "## Trained on\n\n" + (markdown(_HEADER, lines) if lines else "No sources are known.\n") + _ABOUT
+    """The card's section on data and licences, and the pretrained parts among the sources."""
+    lines = [[name, one.licence, f"{one.rows:,}", one.origin] for name, one in sources.items() if one.rows]
+    parts = parts_line({name: one.licence for name, one in sources.items() if not one.rows})
+    table = markdown(_HEADER, lines) if lines else "No sources are known.\n"
+    return "## Trained on\n\n" + table + _ABOUT + (f"\n{parts}" if parts else "")
 
 
 def _cells(line: str) -> list[str]:
     return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def _origins(tier: Path) -> dict[str, str]:
+def _origins(tier: Path | RemoteFolder) -> dict[str, str]:
     path = tier / "manifest.json"
     if not path.is_file():
         return {}

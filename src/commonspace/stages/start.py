@@ -18,7 +18,8 @@ from commonspace.models.folder import describe
 _UNTRAINED = r"head\..*|text_layer\..*|media_gate|backbone\.(image_connector|audio_connector|marks)\..*"
 
 # Options that only building a model reads; the defaults say nothing.
-_SET_WHEN_BUILT = ("backbone", "head_init", "vision_trainable_stages")
+_SET_WHEN_BUILT = ("backbone", "head_init")
+_LENGTHS = ("positions", "max_positions", "merge_beyond", "window", "global_every")  # of `set_lengths`
 
 
 def starting_model(plain: Mapping[str, Any]) -> Embedder:
@@ -41,11 +42,15 @@ def starting_model(plain: Mapping[str, Any]) -> Embedder:
     embedder.processor = embedder.processor.renewed(model["on_limit"])
     if plain["data"]["features"]:
         attach_features(embedder, Path(plain["paths"]["cache"]))
-    if model["lora"]["rank"]:
-        lora = model["lora"]
+    adapt(embedder, model["lora"])
+    return embedder
+
+
+def adapt(embedder: Embedder, lora: Mapping[str, Any]) -> None:
+    """Put the adapters of a `model.lora` config in place; nothing at rank 0."""
+    if lora["rank"]:
         adapted = rf"backbone\.{embedder.backbone.text_name}\.{embedder.backbone.linear_maps}"
         attach(embedder, Lora(adapted, lora["rank"], lora["alpha"], lora["dropout"], train=_UNTRAINED))
-    return embedder
 
 
 def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: str, weights: str) -> None:
@@ -70,7 +75,7 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
         "pooling": (embedder.pooling, model["pooling"]),
         "text_hidden": (built["text_hidden"], model["text_hidden"]),
         "connector_hidden": (built.get("connector_hidden"), model.get("connector_hidden") if towers else None),
-        **{name: (built.get(name), model.get(name)) for name in ("positions", "max_positions", "merge_beyond")},
+        **{name: (built.get(name), model.get(name)) for name in _LENGTHS},
         "preprocessing": (embedder.processor.preprocessing.to_json(), preprocessing_of(model).to_json()),
     }
     for name, (have, want) in pairs.items():

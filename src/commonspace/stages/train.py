@@ -6,16 +6,21 @@ import math
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
 from commonspace.data.datamodule import CommonspaceDataModule
+from commonspace.data.rates import mixed
 from commonspace.data.shards import ShardReader
+from commonspace.data.staging import stage_shards
+from commonspace.data.storage import place
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.suite import build_suite
 from commonspace.models.adapter_folder import save_adapter_folder
@@ -23,19 +28,26 @@ from commonspace.models.adapters import adapted_layers, merge
 from commonspace.models.build import standardise
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import resolve_precision
-from commonspace.objectives.nce_options import NCEOptions
 from commonspace.stages.align import AlignStage
-from commonspace.stages.callbacks import DevScores, WeightAverage, checkpoints, close, progress_bar
+from commonspace.stages.callbacks import DevScores, SameSteps, WeightAverage
+from commonspace.stages.checkpoints import BEST, Checkpoints, pointed
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.describe import batch_arithmetic, closing_line, model_card, print_arithmetic, shrunk_batches
 from commonspace.stages.dev import DevRetrieval
+from commonspace.stages.examples import dev_examples
 from commonspace.stages.finetune import FinetuneStage
 from commonspace.stages.objective import Objective
 from commonspace.stages.pretrain import PretrainStage
 from commonspace.stages.settings import StageSettings
+from commonspace.stages.sharding import gathered
 from commonspace.stages.start import starting_model
+from commonspace.stages.trainer import make_trainer, resumed_from
+from commonspace.tracking.artifacts import log_lineage
 from commonspace.tracking.identity import run_identity
-from commonspace.tracking.logger import make_loggers
+from commonspace.tracking.lineage import Lineage, Node, last, read_lineage, shards_node, write_model_lineage
+from commonspace.tracking.logger import close, make_loggers
+from commonspace.tracking.media import log_examples
+from commonspace.tracking.state import data_state
 
 STAGES: dict[str, type[ContrastiveStage]] = {
     "align": AlignStage,
@@ -56,11 +68,14 @@ for _message in (
 def train(config: DictConfig) -> float:
     """Train one stage and save its model folder; returns the mean dev MRR@10, which a sweeper can maximise."""
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain["data"], plain["stage"] = mixed(plain["data"], plain["stage"])
     plain["data"]["tasks"] = chosen_tasks(plain["data"])
     settings = StageSettings.from_config(plain["stage"])
     STAGES[settings.name].check_tasks(settings.name, task_modalities(plain["data"]["tasks"]))
     folder = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
     identity = run_identity(folder, plain, fresh=plain["resume"] == "never")
+    if plain["paths"]["local"] is not None:
+        plain["paths"]["data"] = str(staged_data(plain))
     pl.seed_everything(plain["seed"], workers=False)
 
     embedder = starting_model(plain)
@@ -69,9 +84,8 @@ def train(config: DictConfig) -> float:
     precision = resolve_precision(
         plain["trainer"]["precision"], "cpu" if plain["trainer"]["accelerator"] == "cpu" else None
     )
-    stage = STAGES[settings.name](
-        embedder, settings, make_objective(plain), datamodule.steps, bf16=precision.startswith("bf16")
-    )
+    steps = optimiser_steps(datamodule.steps, settings)
+    stage = STAGES[settings.name](embedder, settings, make_objective(plain), steps, bf16=precision.startswith("bf16"))
     if plain["init"] is None and plain["model"]["head_init"] == "identity":
         standardise(embedder, some_texts(datamodule))
     arithmetic = {**batch_arithmetic(stage, datamodule, plain), "precision": precision}
@@ -80,17 +94,39 @@ def train(config: DictConfig) -> float:
         console.print(line)
 
     dev = dev_retrieval(plain, embedder)
-    average = WeightAverage(settings, datamodule.steps) if settings.average != "none" else None
+    if dev is None and settings.keep_best:
+        raise ConfigError("stage.keep_best: no task that is drawn has dev pairs to choose by; set it to false")
+    average = WeightAverage(settings, steps) if settings.average != "none" else None
     run = folder / identity.run_id
-    callbacks: list[pl.Callback] = [average] if average else []
-    if dev and settings.dev_every:
-        callbacks.append(DevScores(dev, max(1, math.ceil(settings.dev_every * datamodule.steps))))
-    loggers = make_loggers(run, plain, identity, arithmetic=arithmetic)
-    trainer = make_trainer(plain, datamodule.steps, run, callbacks, loggers)
+    callbacks: list[pl.Callback] = [SameSteps(), *([average] if average else [])]
+    if dev and (settings.dev_every or settings.dev_first):
+        callbacks.append(DevScores(dev, math.ceil(settings.dev_every * steps), settings.dev_first))
+    drawn = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0]
+    shards = data_state(place(plain["paths"]["data"]) / plain["data"]["tier"], drawn)
+    origin = Origin(
+        shards_node(plain["data"]["tier"], shards), read_lineage(Path(plain["init"])) if plain["init"] else {}
+    )
+    loggers = make_loggers(run, plain, identity, arithmetic=arithmetic, data=shards, record=True)
+    trainer = make_trainer(plain, steps, run, callbacks, loggers)
     embedder.train()
-    last = run / "checkpoints" / "last.ckpt"
-    trainer.fit(stage, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    return finish(stage, average, dev, plain, identity.run_id, trainer, datamodule.skipped)
+    state = resumed_from(run / "checkpoints", plain["trainer"]["strategy"])
+    trainer.fit(stage, datamodule=datamodule, ckpt_path=state, weights_only=True)
+    return finish(stage, average, dev, plain, identity.run_id, trainer, datamodule.skipped, origin)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run starts from, as it was at its start: shards, and the lineage of the model, empty without one."""
+
+    shards: Node
+    init: Lineage
+
+
+def staged_data(plain: Mapping[str, Any]) -> Path:
+    """The folder with the shards that a composed config draws from, on this node's own disk."""
+    paths, data = plain["paths"], plain["data"]
+    drawn = [name for name, task in data["tasks"].items() if task["rate"] > 0]
+    return stage_shards(Path(paths["data"]), data["tier"], drawn, Path(paths["local"]))
 
 
 def finish(
@@ -101,22 +137,26 @@ def finish(
     run_id: str,
     trainer: pl.Trainer,
     skipped: Mapping[str, int],
+    origin: Origin,
 ) -> float:
     """Average, merge adapters unless they are to be saved alone, score on dev, save; only the first process writes."""
     if trainer.interrupted:
         raise KeyboardInterrupt
     if average is not None:
         average.apply(stage)
+    embedder = gathered(stage.embedder, starting_model(plain)) if stage.sharded else stage.embedder
+    if dev and stage.settings.keep_best:
+        take_best(stage, dev, trainer.checkpoint_callback)
     alone = plain["model"]["lora"]["rank"] and plain["model"]["lora"]["save"] == "adapter"
-    if adapted_layers(stage.embedder) and not alone:
-        merge(stage.embedder)
-    stage.embedder.eval()
-    scores = dev.scores(stage.embedder, bf16=stage.bf16) if dev else {}
+    if adapted_layers(embedder) and not alone:
+        merge(embedder)
+    embedder.eval()
+    vectors_NE = dev.vectors(embedder, bf16=stage.bf16, group=stage.group) if dev else None
+    scores = dev.scores_of(vectors_NE) if dev else {}
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             for kind in ("dev", "final"):  # the last point of the curve, and a name of its own for tables of runs
-                logger.log_metrics({f"{kind}/{name}": value for name, value in scores.items()}, step=stage.steps)
-        close(trainer.loggers)
+                logger.log_metrics(dev.logged(scores, kind) if dev else {}, step=stage.steps)
         training = {
             "stage": plain["stage"]["name"],
             "seed": plain["seed"],
@@ -126,11 +166,35 @@ def finish(
         }
         card = model_card(plain, run_id, scores)
         if alone:
-            save_adapter_folder(stage.embedder, Path(plain["output"]), Path(plain["init"]), card, training)
+            save_adapter_folder(embedder, Path(plain["output"]), Path(plain["init"]), card, training)
         else:
-            stage.embedder.save(plain["output"], card=card, training=training)
+            embedder.save(plain["output"], card=card, training=training)
+        trace(plain, run_id, origin, trainer.loggers)
+        if dev and plain["logger"]["wandb"]:
+            examples = dev_examples(dev, vectors_NE, plain["logger"]["wandb"]["examples"])
+            log_examples(trainer.loggers, "dev/examples", examples)
+        close(trainer.loggers)
         console.print(closing_line(plain["output"], scores, run_id, skipped))
     return scores.get("mean", float("nan"))
+
+
+def trace(plain: Mapping[str, Any], run_id: str, origin: Origin, loggers: list[Logger]) -> None:
+    """lineage.json of the model that was saved, and the same as W&B artifacts."""
+    output, detail = Path(plain["output"]), {"stage": plain["stage"]["name"]}
+    before = [origin.init] if origin.init else []
+    lineage = write_model_lineage(output, before, origin.shards, run_id=run_id, detail=detail)
+    used = [(origin.shards, str(place(plain["paths"]["data"]) / plain["data"]["tier"] / "manifest.json"))]
+    used += [(last(origin.init), plain["init"])] if origin.init else []
+    log_lineage(loggers, last(lineage), output, used)
+
+
+def take_best(stage: ContrastiveStage, dev: DevRetrieval, checkpoints: Checkpoints) -> None:
+    """Put the weights that scored best within the run back into the stage, unless the last ones score as well."""
+    best = pointed(checkpoints.folder, BEST)
+    if best is None or dev.scores(stage.embedder, bf16=stage.bf16, group=stage.group)["mean"] >= checkpoints.best_score:
+        return
+    stage.load_state_dict(torch.load(best, map_location=stage.device, weights_only=True)["state_dict"])
+    console.print(f"dev was best after step {checkpoints.best_step}: {best} is what is saved")
 
 
 def chosen_tasks(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -150,36 +214,44 @@ def make_datamodule(plain: Mapping[str, Any], embedder: Embedder, settings: Stag
     """The datamodule of a composed config, around the model's own processor as the stage takes it."""
     data = plain["data"]
     return CommonspaceDataModule(
-        Path(plain["paths"]["data"]) / data["tier"],
+        place(plain["paths"]["data"]) / data["tier"],
         data["tasks"],
         STAGES[settings.name].processing(embedder.processor),
         seed=plain["seed"],
-        steps=settings.steps,
+        steps=None if settings.steps is None else settings.steps * settings.accumulate,
         token_budget=settings.token_budget,
         workers=data["workers"],
         bucket=data["bucket"],
         prefix_dropout=data["prefix_dropout"],
+        soundtrack=data["soundtrack"],
         canonical=data["canonical"],
         negatives=data["negatives"],
         negative_count=data["negative_count"],
+        reverse_negatives=data["reverse_negatives"],
         skip_budget=data["skip_budget"],
         memory=data["memory"],
+        stall_seconds=data["stall_seconds"],
         limit=data["limit"],
         shrink=data["shrink"],
+        temperature=data["temperature"],
+        sub_batches=data["sub_batches"],
     )
 
 
 def make_objective(plain: Mapping[str, Any]) -> Objective:
     """The objective of a composed config."""
-    options = {k: v for k, v in plain["objective"].items() if k not in ("name", "matryoshka", "reverse")}
-    tasks = plain["data"]["tasks"]
-    return Objective(
-        plain["model"]["matryoshka_sizes"] if plain["objective"]["matryoshka"] else None,
-        [name for name, task in tasks.items() if task["reverse"] and task["rate"] > 0]
-        if plain["objective"]["reverse"]
-        else [],
-        NCEOptions.from_config(options),
-    )
+    drawn = [name for name, task in plain["data"]["tasks"].items() if task["reverse"] and task["rate"] > 0]
+    return Objective.of(plain["objective"], plain["model"]["matryoshka_sizes"], drawn)
+
+
+def optimiser_steps(batches: int, settings: StageSettings) -> int:
+    """Steps of `accumulate` batches each that a run's batches make; ConfigError where they make none."""
+    if batches < settings.accumulate:
+        raise ConfigError(
+            f"stage.accumulate: a step takes {settings.accumulate} batches, and stage.token_budget buys {batches}; "
+            "raise the budget or lower it"
+        )
+    return batches // settings.accumulate
 
 
 def some_texts(datamodule: CommonspaceDataModule, count: int = 256) -> list[str]:
@@ -196,7 +268,7 @@ def some_texts(datamodule: CommonspaceDataModule, count: int = 256) -> list[str]
 
 def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval | None:
     """Dev retrieval over the tasks in training that have a dev split; None where none has."""
-    root = Path(plain["paths"]["data"]) / plain["data"]["tier"]
+    root = place(plain["paths"]["data"]) / plain["data"]["tier"]
     names = [n for n, t in plain["data"]["tasks"].items() if t["rate"] > 0 and (root / n / "dev.json").is_file()]
     if not names:
         return None
@@ -205,25 +277,3 @@ def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval 
     except DataError as error:
         console.print(f"no dev retrieval: {error}")
         return None
-
-
-def make_trainer(
-    plain: Mapping[str, Any], steps: int, run: Path, callbacks: list[pl.Callback], loggers: list[Logger]
-) -> pl.Trainer:
-    """Lightning's trainer; precision is handled by the stage, where encoding is, so the loss stays in float32."""
-    options, extra = dict(plain["trainer"]), plain["callbacks"]
-    options.pop("precision")
-    every = max(1, math.ceil(extra["checkpoint_every"] * steps))
-    if extra["learning_rate"]:
-        callbacks = [*callbacks, pl.callbacks.LearningRateMonitor("step")]
-    if extra["progress"] == "rich" and options["enable_progress_bar"]:
-        callbacks = [*callbacks, progress_bar()]
-    return pl.Trainer(
-        **{**options, "enable_progress_bar": extra["progress"] == "rich" and options["enable_progress_bar"]},
-        max_steps=steps,
-        callbacks=[*callbacks, checkpoints(run / "checkpoints", every, extra["keep"])],
-        logger=loggers,
-        default_root_dir=run,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )

@@ -21,6 +21,11 @@ from commonspace.errors import DataError
 
 # Where a run lies and how it is watched does not change what it computes.
 UNRELATED = ("paths", "logger", "tags", "callbacks", "resume", "output", "hydra")
+# Nor do how many processes share it out, in which way, and how patient they are: it may go on otherwise than it began.
+UNRELATED_WITHIN = {
+    "data": ("stall_seconds",),
+    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "save_shares"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,13 @@ class Identity:
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """16 hex digits over everything in a resolved config that changes what a run computes."""
-    kept = {key: value for key, value in config.items() if key not in UNRELATED}
+    kept = {
+        key: {name: v for name, v in value.items() if name not in UNRELATED_WITHIN[key]}
+        if key in UNRELATED_WITHIN and isinstance(value, Mapping)
+        else value
+        for key, value in config.items()
+        if key not in UNRELATED
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -47,7 +58,7 @@ def run_identity(folder: str | Path, config: Mapping[str, Any], *, fresh: bool =
     """
     folder, digest = Path(folder), config_hash(config)
     file = folder / f"identity-{digest}.json"
-    if fresh and _rank() == 0 and file.is_file():
+    if fresh and rank() == 0 and file.is_file():
         file.replace(file.with_suffix(f".{int(time.time())}.old"))
     if not file.is_file():
         job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID") or secrets.token_hex(4)
@@ -57,7 +68,18 @@ def run_identity(folder: str | Path, config: Mapping[str, Any], *, fresh: bool =
     return _read(file)
 
 
-def _rank() -> int:
+def sweep_name() -> str | None:
+    """The sweep that this job is part of, for W&B's group: hydra's multirun, or a SLURM array; None for a lone run."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return f"sweep-{Path(HydraConfig.get().sweep.dir).name}"
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"array-{array}" if array else None
+
+
+def rank() -> int:
     """Rank of this process among those of its run, as launchers tell it before any process group exists."""
     for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
         if os.environ.get(name, "").isdigit():

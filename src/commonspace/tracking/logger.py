@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +11,34 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from commonspace.errors import ConfigError
 from commonspace.tracking.identity import Identity
-from commonspace.tracking.state import code_state, hardware_state, lock_state
+from commonspace.tracking.record import record_start, run_facts
 
 
 def make_loggers(
-    folder: str | Path, config: Mapping[str, Any], identity: Identity, *, arithmetic: Mapping[str, Any] | None = None
+    folder: str | Path,
+    config: Mapping[str, Any],
+    identity: Identity,
+    *,
+    arithmetic: Mapping[str, Any] | None = None,
+    data: Mapping[str, str] | None = None,
+    record: bool = False,
 ) -> list[Logger]:
     """Loggers that the `logger` group of a resolved config asks for, writing below the run's folder.
 
     The run's W&B config is the resolved config, and beside it the state of code, lock and hardware, and `arithmetic`:
-    what a step amounts to (global batch, negatives per query, tokens, steps). A restarted run adds a log under the
-    same id; `tracking.reader` joins them.
+    what a step amounts to (global batch, negatives per query, tokens, steps), and `data`: fingerprints of the shards.
+    `record` writes all that to the run's folder too (`tracking.record`). A restarted run adds a log under the same id;
+    `tracking.reader` joins them. W&B's job type is the stage, its group the sweep that the run is part of.
     """
     folder, chosen = Path(folder), config["logger"]
     if not chosen["csv"] and not chosen["wandb"]:
         raise ConfigError(
             "logger: neither csv nor wandb; a run that leaves no trace cannot be compared, use logger=csv"
         )
-    facts = {**config, "run": run_facts(identity), "arithmetic": dict(arithmetic or {})}
+    told = {"run": run_facts(identity), "arithmetic": dict(arithmetic or {}), "data_fingerprints": dict(data or {})}
+    facts = {**config, **told}
+    if record:
+        record_start(folder, config, told)
     loggers: list[Logger] = []
     if chosen["csv"]:
         loggers.append(CSVLogger(save_dir=str(folder), name="csv"))
@@ -36,16 +47,27 @@ def make_loggers(
     return loggers
 
 
-def run_facts(identity: Identity) -> dict[str, Any]:
-    """What a figure of this run is traced to: id, config hash, job, code, lock, hardware."""
-    return {
-        "id": identity.run_id,
-        "config_hash": identity.config_hash,
-        "job": identity.job,
-        "code": code_state(),
-        "packages": lock_state(),
-        "hardware": hardware_state(),
-    }
+def close(loggers: Iterable[Logger], status: int = 0) -> None:
+    """End the logs. W&B's run must end with the stage: a sweep's next job, in the same process, would log into it.
+
+    With a status that is not 0 the run was interrupted and its process is about to leave, so W&B's service ends with
+    it: only then is a log on disk to its last record.
+    """
+    for logger in loggers:
+        logger.finalize("failed" if status else "success")
+        if isinstance(logger, WandbLogger):
+            if status:
+                logger.experiment.mark_preempting()
+            logger.experiment.finish(exit_code=status)
+            if status:
+                import wandb
+
+                wandb.teardown()
+
+
+def _wandb_id(identity: Identity) -> str:
+    """The run's own id; under `wandb agent` the one that the agent waits for."""
+    return os.environ.get("WANDB_RUN_ID") or identity.run_id if "WANDB_SWEEP_ID" in os.environ else identity.run_id
 
 
 def _wandb_logger(
@@ -58,7 +80,8 @@ def _wandb_logger(
     offline = options["mode"] == "offline"
     return WandbLogger(
         save_dir=str(folder),
-        id=identity.run_id,
+        id=_wandb_id(identity),
+        job_type=config["stage"]["name"] if "stage" in config else config.get("name"),
         name=config.get("name"),
         project=options["project"],
         group=options["group"],
@@ -67,5 +90,7 @@ def _wandb_logger(
         config=dict(facts),
         # Offline there is nothing to resume from: a second log with the same id is joined by the reader, or on sync.
         resume=None if offline else "allow",
-        settings=wandb.Settings(silent=True, console="off", disable_git=True, x_save_requirements=False),
+        settings=wandb.Settings(
+            mode=options["mode"], silent=True, console="off", disable_git=True, x_save_requirements=False
+        ),
     )

@@ -35,7 +35,8 @@ class EmptyLogError(DataError):
 class Run:
     """One run. `history` has a row per logged step, its columns are the metrics' names; `_step`, `_timestamp` first.
 
-    state is "finished", "failed" (it ended with another exit status) or "open" (no end on disk: running or killed).
+    state is "finished", "interrupted" (a signal ended it after it was saved), "failed" (it ended with another exit
+    status) or "open" (no end on disk: running or killed).
     """
 
     run_id: str
@@ -109,7 +110,9 @@ def read_log(path: str | Path) -> Run:
             history.append({_key(item): json.loads(item.value_json) for item in record.history.item})
         elif kind == "summary":
             _update(summary, record.summary.update)
-        elif kind == "exit":
+        elif kind == "preempting":
+            state = "interrupted"
+        elif kind == "exit" and state != "interrupted":
             state = "finished" if record.exit.exit_code == 0 else "failed"
     if about is None:
         raise EmptyLogError(f"{path}: holds no run; it was cut before its first record, or is still being started")

@@ -3,25 +3,58 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from commonspace.data.storage import RemoteFolder
+
+SNAPSHOT = "snapshot.json"
 
 
 def code_state(folder: str | Path | None = None) -> dict[str, Any]:
     """Commit, whether tracked files differ from it, and the hash of that difference; all None outside a checkout.
 
-    docs/ is left out: a recipe's own steps write the tables there, and no figure comes from them.
+    docs/ is left out: a recipe's own steps write the tables there, and no figure comes from them. A snapshot
+    (`commonspace launch`) says what it was taken of, wherever it lies.
     """
     root = Path(folder) if folder else Path(__file__).resolve().parents[3]
+    if (taken := snapshot_state(root)) is not None:
+        return {name: taken[name] for name in ("commit", "dirty", "diff_sha256")}
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None, "diff_sha256": None}
-    difference = _git(root, "diff", "HEAD", "--", ":(top,exclude)docs") or ""
+    difference = code_difference(root) or ""
     digest = hashlib.sha256(difference.encode()).hexdigest() if difference else None
     return {"commit": commit, "dirty": bool(difference), "diff_sha256": digest}
+
+
+def code_difference(folder: str | Path | None = None) -> str | None:
+    """What tracked files have beyond their commit, docs/ left out; None outside a checkout."""
+    root = Path(folder) if folder else Path(__file__).resolve().parents[3]
+    return _git(root, "diff", "HEAD", "--", ":(top,exclude)docs")
+
+
+def data_state(
+    tier: Path | RemoteFolder, tasks: Iterable[str], splits: Sequence[str] = ("train", "dev")
+) -> dict[str, str]:
+    """{"task/split": sha256 of its index}: an index holds the hashes of its shards, so it stands for their bytes.
+
+    Tasks without such a split are left out.
+    """
+    files = {f"{task}/{split}": tier / task / f"{split}.json" for task in tasks for split in splits}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.exists()}
+
+
+def snapshot_state(root: Path) -> dict[str, Any] | None:
+    """What a snapshot of the code says of itself; None for a folder that is none."""
+    file = root / SNAPSHOT
+    return json.loads(file.read_text()) if file.is_file() else None
 
 
 def lock_state(folder: str | Path | None = None) -> dict[str, Any]:
