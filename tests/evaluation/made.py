@@ -10,7 +10,7 @@ import numpy as np
 
 from commonspace.content import Audio, Content, Image, Text, Video
 from commonspace.data.sample import Record, Variant
-from commonspace.data.shards import ShardWriter
+from commonspace.data.shard_writer import ShardWriter
 
 FRUITS = [f"fruit {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
 

@@ -86,3 +86,11 @@ def test_a_content_without_the_part_is_refused(features: FrozenFeatures) -> None
 
 def test_texts_of_documents_come_in_order() -> None:
     assert texts_of(Content("a", Document("b", picture(0), "c"), "d")) == ["a", "b", "c", "d"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", ["text", "image", "audio", "video"])
+def test_a_gpu_gives_the_same(features: FrozenFeatures, kind: str) -> None:
+    content = {"text": "a red fox", "image": picture(0), "audio": sound(), "video": clip()}[kind]
+    found = FrozenFeatures(tiny_embedder().to("cuda")).vectors([Content(content)], kind)
+    np.testing.assert_allclose(found, features.vectors([Content(content)], kind), rtol=1e-3, atol=1e-4)

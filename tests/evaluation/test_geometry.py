@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from commonspace.evaluation.geometry import alignment, effective_rank, geometry, hubness, modality_gap, uniformity
+from commonspace.evaluation.geometry import (
+    alignment,
+    effective_rank,
+    geometry,
+    hubness,
+    modality_gap,
+    summary,
+    uniformity,
+)
 from commonspace.evaluation.ranking import truncate
 from commonspace.evaluation.suite import build_suite
 from tests.evaluation.made import HashModel
@@ -52,3 +60,30 @@ def test_figures_of_a_suite(tier: Path, blind: HashModel) -> None:
     assert all(np.isfinite(value) for some in figures.values() for value in some.values())
     known = HashModel(lambda content: "one point")
     assert geometry(known, suite)["modality_gap"]["image | text"] == pytest.approx(0, abs=1e-6)
+
+
+def test_asymmetry_is_the_difference_of_two_reciprocal_ranks(tier: Path, blind: HashModel) -> None:
+    """Against ranks counted by hand: every item that scores at least as well as the best right one stands before it."""
+    suite = build_suite(tier)
+    ways = {task.direction: task for task in suite.tasks if task.name == "image_caption" and not task.grouped}
+    means = {}
+    for way, task in ways.items():
+        scores_QG = blind.embed(task.queries).astype(float) @ blind.embed(task.gallery).astype(float).T
+        places = []
+        for query, row in enumerate(scores_QG):
+            right = set(task.relevance.of(query).tolist())
+            best = max(row[item] for item in right)
+            places.append(1 + sum(row[item] >= best - 1e-9 for item in range(len(row)) if item not in right))
+        means[way] = np.mean(1 / np.array(places))
+    found = geometry(blind, suite)["direction_asymmetry"]["image_caption image->text - text->image"]
+    assert found == pytest.approx(means["image->text"] - means["text->image"], abs=1e-6) and abs(found) > 1e-3
+
+
+def test_a_summary_has_few_figures_and_means_of_tasks(tier: Path, blind: HashModel) -> None:
+    figures = geometry(blind, build_suite(tier))
+    short = summary(figures)
+    assert short["hubness"] == pytest.approx(np.mean(list(figures["hubness"].values())))
+    assert short["direction_asymmetry"] == pytest.approx(np.mean(np.abs(list(figures["direction_asymmetry"].values()))))
+    assert short["modality_gap image | text"] == figures["modality_gap"]["image | text"]
+    assert all(np.isfinite(value) for value in short.values())
+    assert summary({**figures, "direction_asymmetry": {}}).keys() == short.keys() - {"direction_asymmetry"}

@@ -9,12 +9,16 @@ import pytest
 
 from commonspace.configuration import compose
 from commonspace.content import Content, Document, Image
+from commonspace.errors import ConfigError
 from commonspace.evaluation import pages_run
 from commonspace.evaluation.comparison import read_comparisons
 from commonspace.evaluation.long_report import blocks
 from commonspace.evaluation.results import read_rows
+from commonspace.models.embedder import Embedder
 from tests.evaluation.made import record, write
 from tests.media import picture_bytes
+from tests.models.native import built_native
+from tests.models.pretrained import built
 from tests.models.tiny import WORDS, tiny_embedder
 
 
@@ -32,6 +36,34 @@ def test_a_folder_is_scored_and_held_out_is_shown(split: str, tmp_path: Path) ->
     assert len(read_comparisons(tmp_path / "out/pages")) == 8
     text = "".join(text for _, text, _ in blocks(tmp_path / "out"))
     assert ("model, page->captions: a page is" in text) == (split == "heldout")
+
+
+def test_positions_that_would_cut_a_page_are_refused() -> None:
+    with pytest.raises(ConfigError, match="positions: 'limit' is none of interpolate, restart"):
+        compose("evaluate_pages", ["embedder=models/x", "positions=limit"])
+
+
+@pytest.mark.parametrize(
+    "family, message",
+    [
+        ("qwen3", "positions=restart: a causal_lm cannot take pages of 8192 tokens whole, .* no table of learned"),
+        ("blind", "model: has no image tower, and pages hold figures"),
+        ("native", "model: a qwen3_vl lays pages out by itself"),
+    ],
+)
+def test_models_that_cannot_be_asked_are_refused_first(
+    family: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if family == "native":
+        model = built_native(tmp_path / "weights", "qwen3_vl")
+    else:
+        model = tiny_embedder(towers=("audio",)) if family == "blind" else built(tmp_path / "weights", family)
+    model.save(tmp_path / "model")
+    for name in ("embed", "embed_pieces"):
+        monkeypatch.setattr(Embedder, name, lambda *given, **options: pytest.fail("something was embedded"))
+    options = [f"embedder={tmp_path / 'model'}", f"paths.data={tmp_path / 'data'}", "data.features=false"]
+    with pytest.raises(ConfigError, match=message):
+        pages_run.main(compose("evaluate_pages", options))
 
 
 def made_pages(root: Path, split: str, seed: int) -> None:

@@ -19,6 +19,7 @@ from commonspace.evaluation.engine import evaluate, over_seeds, save
 from commonspace.evaluation.geometry import geometry
 from commonspace.evaluation.page import render
 from commonspace.evaluation.results import Scored, ranks_path, read_all, read_ranks, write_geometry
+from commonspace.evaluation.results_index import write_index
 from commonspace.evaluation.specs import COMPOSED
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.tables import Rows, figure, markdown, ordered, retention_table
@@ -78,10 +79,11 @@ def test_every_figure_is_in_a_row_and_pages_stand_alone(folder: Path) -> None:
 
 
 def test_the_index_links_each_tier_and_answers_for_the_main_one(folder: Path) -> None:
-    report.write(folder)
+    docs = folder.parents[1]
+    report.write(folder, docs)
     shutil.copytree(folder, folder.parent / "mini")
-    report.write(folder.parent / "mini")
-    index = (folder.parents[1] / "results.md").read_text()
+    report.write(folder.parent / "mini", docs)
+    index = (docs / "results.md").read_text()
     links = re.findall(r"\]\(([^)]+)\)", index)
     assert set(links) == {
         f"results/{t}{file}" for t in ("mini", "made") for file in ("/results.md", "/report.html", "/")
@@ -95,11 +97,20 @@ def test_tiers_that_git_ignores_are_not_in_the_index(folder: Path) -> None:
     root = folder.parents[1]
     subprocess.run(["git", "init", "-q", str(root)], check=True)
     (root / ".gitignore").write_text("/results/quick/\n")
-    report.write(folder)
+    report.write(folder, root)
     shutil.copytree(folder, folder.parent / "quick")
-    report.write(folder.parent / "quick")
+    report.write(folder.parent / "quick", root)
     index = (root / "results.md").read_text()
     assert "results/made/results.md" in index and "quick" not in index
+
+
+def test_the_index_quotes_what_benchmarks_measured(folder: Path) -> None:
+    table = "device cpu; cores 2\n\n| pairs | ratio |\n|---|---|\n| 64 | 1.50 |\n"
+    (folder.parent / "benchmarks").mkdir()
+    (folder.parent / "benchmarks/training.md").write_text(table)
+    (folder.parent / "exactness.md").write_text("# Is it exact?\n")
+    index = write_index(folder.parent).read_text()
+    assert f"### training\n\n{table}" in index and "(results/exactness.md)" in index
 
 
 def test_the_committed_index_is_of_the_committed_rows(tmp_path: Path) -> None:
@@ -112,7 +123,12 @@ def test_the_committed_index_is_of_the_committed_rows(tmp_path: Path) -> None:
     (tmp_path / "results/mini").mkdir(parents=True)
     for path in committed:
         shutil.copy(path, tmp_path / "results/mini")
-    assert report.write_index(tmp_path / "results").read_text() == (docs / "results.md").read_text()
+    for other in ("benchmarks", "exactness.md"):
+        if (docs / "results" / other).is_dir():
+            shutil.copytree(docs / "results" / other, tmp_path / "results" / other)
+        elif (docs / "results" / other).exists():
+            shutil.copy(docs / "results" / other, tmp_path / "results")
+    assert write_index(tmp_path / "results").read_text() == (docs / "results.md").read_text()
 
 
 def test_models_of_a_whole_recipe_keep_their_colours_apart() -> None:
@@ -136,6 +152,16 @@ def test_a_second_report_is_the_same_and_needs_no_ranks(folder: Path) -> None:
     for name, data in before.items():
         if name not in ("results.md", "report.html"):  # which say, from ranks, why queries count as seen
             assert (folder / name).read_bytes() == data, name
+
+
+def test_only_its_own_files_are_written_and_taken_away(folder: Path) -> None:
+    """A folder of the user's own: pictures that lie there stay, and nothing is written above it."""
+    for name in ("holiday.png", "geometry.png", "long.png"):
+        (folder / name).write_bytes(b"mine")
+    report.write(folder, folder / "docs")
+    assert (folder / "holiday.png").read_bytes() == b"mine"
+    assert (folder / "geometry.png").read_bytes() != b"mine" and not (folder / "long.png").exists()
+    assert not (folder.parents[1] / "results.md").exists() and not (folder.parent / "results.md").exists()
 
 
 def test_no_rows_no_report(tmp_path: Path) -> None:
@@ -229,6 +255,7 @@ def test_stages_have_a_panel_a_task_and_leave_specialists_out() -> None:
     drawn = plots.stages(Rows.of([*mini, *aligned, *of_speech]), "MRR@10", "no_near_duplicates")
     shown = [axis for axis in drawn.axes if axis.get_visible()]
     assert len(shown) == len({axis.get_title() for axis in shown} - {""}) and len(drawn.axes) % 3 == 0
+    assert all(line.has_yerr for axis in shown for line in axis.containers) and all(axis.containers for axis in shown)
     models = [tick.get_text() for tick in shown[0].get_xticklabels()]
     assert models[:2] == ["align", "pretrain"] and not any(model.startswith("specialist") for model in models)
 

@@ -12,9 +12,10 @@ import pytest
 
 from commonspace.content import Audio, Content, Image
 from commonspace.errors import ContentError, DataError
-from commonspace.evaluation import near_duplicates, report
+from commonspace.evaluation import near_duplicates, report, surroundings
 from commonspace.evaluation.results import read_geometry, read_ranks, read_rows
-from commonspace.evaluation.run import Place, evaluate_baseline, evaluate_folder, training_of
+from commonspace.evaluation.run import evaluate_baseline, evaluate_folder, training_of
+from commonspace.evaluation.surroundings import Surroundings
 from tests.evaluation.made import record, write
 from tests.media import picture_bytes, sound_bytes, tone
 from tests.models.tiny import tiny_embedder
@@ -23,7 +24,7 @@ WORDS = ["red fox", "blue bird", "snow", "a fox in the snow", "bird runs", "the 
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> Surroundings:
     """Images and sounds with captions, some of them of training."""
     rng = np.random.default_rng(0)
     for split, shift in (("train", 0), ("heldout", 5)):
@@ -35,10 +36,10 @@ def place(tmp_path: Path) -> Place:
             sounds.append(record(f"s{number}", "speech", words, Content(Audio(wave)), ("en", Content(words))))
         write(tmp_path / "data", "image_caption", images[: 8 - shift // 5], split)
         write(tmp_path / "data", "speech", sounds, split)
-    return Place(tmp_path / "data", tmp_path / "cache", tmp_path / "results" / "made", features=False, draws=50)
+    return Surroundings(tmp_path / "data", tmp_path / "cache", tmp_path / "results" / "made", features=False, draws=50)
 
 
-def test_a_folder_is_scored_at_its_sizes(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_scored_at_its_sizes(place: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     object.__setattr__(place, "near_duplicates", {})
     monkeypatch.setattr(sys, "argv", ["prog", "evaluate", "embedder=x y", "paths.data=somewhere"])
     folder = tmp_path / "models" / "random"
@@ -55,7 +56,7 @@ def test_a_folder_is_scored_at_its_sizes(place: Place, tmp_path: Path, monkeypat
     assert "Quantised" not in (place.output / "results.md").read_text()
 
 
-def test_quantised_rows_stand_in_a_table_of_their_own(place: Place, tmp_path: Path) -> None:
+def test_quantised_rows_stand_in_a_table_of_their_own(place: Surroundings, tmp_path: Path) -> None:
     object.__setattr__(place, "near_duplicates", {})
     tiny_embedder().save(tmp_path / "models" / "m")
     evaluate_folder(place, tmp_path / "models" / "m")
@@ -71,14 +72,14 @@ def test_quantised_rows_stand_in_a_table_of_their_own(place: Place, tmp_path: Pa
     assert after[start:end].count("| m | mean |") == 1
 
 
-def test_a_second_evaluation_replaces_the_first_and_is_equal(place: Place, tmp_path: Path) -> None:
+def test_a_second_evaluation_replaces_the_first_and_is_equal(place: Surroundings, tmp_path: Path) -> None:
     object.__setattr__(place, "near_duplicates", {})
     tiny_embedder().save(tmp_path / "models" / "m")
     first = evaluate_folder(place, tmp_path / "models" / "m").read_bytes()
     assert evaluate_folder(place, tmp_path / "models" / "m").read_bytes() == first
 
 
-def test_chance_needs_no_weights(place: Place) -> None:
+def test_chance_needs_no_weights(place: Surroundings) -> None:
     object.__setattr__(place, "near_duplicates", {})
     evaluate_baseline(place, "chance")
     rows = read_rows(place.output / "chance.jsonl")
@@ -95,10 +96,10 @@ def test_whose_model_a_folder_is(tmp_path: Path) -> None:
 
 def test_no_shards_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="commonspace data build"):
-        _ = Place(tmp_path, tmp_path, tmp_path).suite
+        _ = Surroundings(tmp_path, tmp_path, tmp_path).suite
 
 
-def test_a_file_that_cannot_be_read_ends_the_evaluation_with_its_name(place: Place, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_ends_the_evaluation_with_its_name(place: Surroundings, tmp_path: Path) -> None:
     """Training skips and counts bad samples; a figure over fewer queries than it names would be another figure."""
     object.__setattr__(place, "near_duplicates", {})
     whole = picture_bytes(np.random.default_rng(9).integers(0, 255, (64, 64, 3), dtype=np.uint8))
@@ -111,7 +112,7 @@ def test_a_file_that_cannot_be_read_ends_the_evaluation_with_its_name(place: Pla
     assert not list(place.output.glob("*.jsonl"))
 
 
-def test_near_duplicates_are_of_the_frozen_model_in_use(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_near_duplicates_are_of_the_frozen_model_in_use(place: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict] = []
     monkeypatch.setattr(near_duplicates, "mark", lambda root, **options: asked.append(options) or {})
     for model in ({}, {"vision": "another", "image_size": 64}, {"vision": None}):
@@ -119,3 +120,9 @@ def test_near_duplicates_are_of_the_frozen_model_in_use(place: Place, monkeypatc
     names = [options["features_name"] for options in asked]
     assert len(set(names)) == 3 and names[1] == "another at 64 pixels from package"
     assert [options["image_vectors"] is None for options in asked] == [False, False, True]
+
+
+def test_frozen_parts_run_where_models_do(place: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "build_model", lambda *options, **places: tiny_embedder())
+    monkeypatch.setattr(surroundings, "best_device", lambda: "meta")
+    assert place.frozen.embedder.device.type == "meta"

@@ -140,3 +140,9 @@ def test_own_pairs_are_asked_both_ways_and_missed_in_no_other_tier(tmp_path: Pat
     assert [task.direction for task in suite.tasks] == ["query->positive", "positive->query"]
     assert [len(task.gallery) for task in suite.tasks] == [3, 3]
     assert "own" not in build_suite(tier).absent
+
+
+@pytest.mark.parametrize("tier, command", [("mini", "data build"), ("own", "data build own PAIRS.jsonl")])
+def test_a_tier_without_shards_is_told_how_to_build_them(tmp_path: Path, tier: str, command: str) -> None:
+    with pytest.raises(DataError, match=f"run `commonspace {command}` first"):
+        build_suite(tmp_path / tier)

@@ -72,19 +72,24 @@ def audio_matches(queries: list[np.ndarray], train: list[np.ndarray]) -> np.ndar
 
     Only shifts where at least 60% of the bits of the longer of the two lie against bits of the other count.
     """
-    query_QX, best = _padded(queries, 0), torch.zeros(len(queries))
-    known_Q = query_QX.abs().sum(1)
+    best = torch.zeros(len(queries))
     for start in range(0, len(train), _BLOCK):
-        block = train[start : start + _BLOCK]
-        sizes_N = _padded(block, 0).abs().sum(1)
-        needed_QN = 0.6 * torch.maximum(known_Q[:, None], sizes_N[None])
-        for shift in _SHIFTS:
-            train_NX = _padded(block, shift)
-            overlap_QN = query_QX.abs() @ train_NX.abs().T
-            agree_QN = (query_QX @ train_NX.T / overlap_QN.clamp(min=1) + 1) / 2
-            agree_QN[(overlap_QN < needed_QN) | (overlap_QN == 0)] = 0
-            best = torch.maximum(best, agree_QN.amax(dim=1))
+        best = torch.maximum(best, audio_agreement(queries, train[start : start + _BLOCK]).amax(dim=1))
     return best.numpy()
+
+
+def audio_agreement(queries: list[np.ndarray], train: list[np.ndarray]) -> torch.Tensor:
+    """Share of agreeing bits of each of a few sounds with each of a few others, best shift, float32 [Q, N]."""
+    query_QX, best_QN = _padded(queries, 0), torch.zeros(len(queries), len(train))
+    sizes_N = _padded(train, 0).abs().sum(1)
+    needed_QN = 0.6 * torch.maximum(query_QX.abs().sum(1)[:, None], sizes_N[None])
+    for shift in _SHIFTS:
+        train_NX = _padded(train, shift)
+        overlap_QN = query_QX.abs() @ train_NX.abs().T
+        agree_QN = (query_QX @ train_NX.T / overlap_QN.clamp(min=1) + 1) / 2
+        agree_QN[(overlap_QN < needed_QN) | (overlap_QN == 0)] = 0
+        best_QN = torch.maximum(best_QN, agree_QN)
+    return best_QN
 
 
 def _padded(prints: list[np.ndarray], shift: int) -> torch.Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,6 +18,7 @@ from rich.progress import track
 
 from commonspace.content import Audio, Content, Document, Image, Text, Video
 from commonspace.errors import ContentError
+from commonspace.files import replaced
 from commonspace.models.embedder import Embedder, token_batches
 from commonspace.models.towers.fingerprint import weights_fingerprint
 from commonspace.processing.pieces import Piece, Pieces
@@ -90,7 +90,7 @@ class FrozenFeatures:
 
     def _encode(self, texts: list[Pieces]) -> np.ndarray:
         out_ND = torch.empty(len(texts), self.embedder.backbone.width)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+        with torch.autocast(self.embedder.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
             for rows in token_batches([item.tokens for item in texts], _BATCH_TOKENS):
                 out_ND[rows] = self.embedder.pool([texts[row] for row in rows]).float().cpu()
         return out_ND.numpy()
@@ -137,12 +137,9 @@ class FrozenFeatures:
         path = self._path(kind)
         if path is None:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         known = self._vectors[kind]
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
+        with replaced(path) as partial, partial.open("wb") as file:
             np.savez(file, digests=np.array(list(known), dtype=np.int64), vectors=np.stack(list(known.values())))
-        os.replace(partial, path)
 
 
 def _only(content: Content, kind: Kind) -> Content:
@@ -169,9 +166,9 @@ def _rows(features: FrozenFeatures, pieces: list[Piece]):
             alike += 1
         batch = torch.stack([piece.value for piece in pieces[position:alike]])
         if not first.is_feature:
-            tower = towers[first.kind]
+            tower, batch = towers[first.kind], batch.to(features.embedder.device)
             batch = tower(batch, first.grid or first.tokens) if first.kind == "image" else tower(batch)
-        yield from batch.float()
+        yield from batch.float().cpu()
         position = alike
 
 

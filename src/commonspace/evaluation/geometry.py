@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,8 @@ from commonspace.evaluation.suite import EvalTask, Suite
 
 _SAMPLE = 2000  # vectors of a modality that pairwise distances are taken over
 _NEIGHBOURS = 10
+Vectors = dict[int, tuple[Content, torch.Tensor]]  # by digest
+Figures = dict[str, dict[str, float]]  # {measure: {modality, pair of modalities, or task: value}}
 
 
 def modality_gap(first_NE: torch.Tensor, second_NE: torch.Tensor) -> float:
@@ -58,19 +59,24 @@ def hubness(query_QE: torch.Tensor, item_GE: torch.Tensor, neighbours: int = _NE
     return float(skew(counts)) if counts.std() > 0 else 0.0
 
 
-def geometry(model: Embeds, suite: Suite) -> dict[str, Any]:
-    """Every figure of this file for one model: {measure: {modality, pair of modalities, or task: value}}.
+def geometry(model: Embeds, suite: Suite) -> Figures:
+    """Every figure of this file for one model, see `shape`."""
+    tasks = [task for task in suite.tasks if not task.grouped]
+    return shape(tasks, _vectors(model, tasks))
+
+
+def shape(tasks: Sequence[EvalTask], vectors: Vectors) -> Figures:
+    """Every figure of this file for unit vectors of the contents of ungrouped tasks.
 
     The mixed corpus puts the items of all tasks in one pool: `mixed_recall_at_1`, and `mixed_wrong_modality`, the
-    share of first places that go to an item of another modality than the correct one.
+    share of first places that go to an item of another modality than the correct one. `direction_asymmetry` is of
+    tasks that are asked both ways, each in its own pool: the first way's mean reciprocal rank less the second's.
     """
-    tasks = [task for task in suite.tasks if not task.grouped]
-    vectors = _vectors(model, tasks)
     by_modality: dict[str, list[int]] = {}
     for digest, (content, _) in vectors.items():
         by_modality.setdefault(modality(content), []).append(digest)
     stacked = {name: _stack(vectors, digests) for name, digests in sorted(by_modality.items()) if len(digests) > 2}
-    figures: dict[str, Any] = {
+    figures: Figures = {
         "modality_gap": {f"{a} | {b}": modality_gap(stacked[a], stacked[b]) for a, b in combinations(stacked, 2)},
         "uniformity": {name: uniformity(values) for name, values in stacked.items()},
         "effective_rank": {name: effective_rank(values) for name, values in stacked.items()},
@@ -81,15 +87,45 @@ def geometry(model: Embeds, suite: Suite) -> dict[str, Any]:
         queries, items = _stack(vectors, task.query_digests), _stack(vectors, task.gallery_digests)
         figures["alignment"][task.label] = alignment(queries, _stack(vectors, task.targets))
         figures["hubness"][task.label] = hubness(queries, items)
-    return figures | _mixed(tasks, vectors)
+    return figures | {"direction_asymmetry": _asymmetry(tasks, vectors)} | _mixed(tasks, vectors)
+
+
+def summary(figures: Figures) -> dict[str, float]:
+    """Few enough for a curve each while a model trains: {"modality_gap image | text": ..., "hubness": ...}.
+
+    Figures of modalities as they are, those of tasks by their mean; of asymmetry the mean of its size.
+    """
+    found = {f"{measure} {name}": value for measure in _OF_SPACE for name, value in figures[measure].items()}
+    for measure in figures.keys() - set(_OF_SPACE):
+        values = list(figures[measure].values())
+        if values:
+            found[measure] = float(np.mean(np.abs(values) if measure == "direction_asymmetry" else values))
+    return dict(sorted(found.items()))
+
+
+_OF_SPACE = ("modality_gap", "uniformity", "effective_rank")  # the others are of tasks
+
+
+def _asymmetry(tasks: Sequence[EvalTask], vectors: Vectors) -> dict[str, float]:
+    found = {}
+    for task, other in combinations(tasks, 2):
+        if task.name == other.name and task.direction.split("->") == other.direction.split("->")[::-1]:
+            first, second = sorted((task, other), key=lambda one: one.direction)
+            found[f"{task.name} {first.direction} - {second.direction}"] = _reciprocal(first, vectors) - _reciprocal(
+                second, vectors
+            )
+    return found
+
+
+def _reciprocal(task: EvalTask, vectors: Vectors) -> float:
+    """Mean reciprocal rank of a task in its own pool."""
+    queries, items = _stack(vectors, task.query_digests), _stack(vectors, task.gallery_digests)
+    return float((1 / rank_relevant(queries, items, task.relevance).first).mean())
 
 
 def modality(content: Content) -> str:
     """Kinds of part in a content, as "image+text"."""
     return "+".join(sorted(content.modalities))
-
-
-Vectors = dict[int, tuple[Content, torch.Tensor]]
 
 
 def _vectors(model: Embeds, tasks: Sequence[EvalTask]) -> Vectors:

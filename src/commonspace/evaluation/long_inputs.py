@@ -14,7 +14,8 @@ from pathlib import Path
 
 from commonspace.content import Content, Document, Image, Text
 from commonspace.data.shards import ShardReader
-from commonspace.errors import DataError
+from commonspace.errors import ConfigError, DataError
+from commonspace.models.embedder import Embedder
 
 Size = Callable[[Text | Image], int]  # tokens of a part
 _AROUND_ALL, _AROUND_PAGE = 2, 2  # special tokens around a content, marks around a document
@@ -38,6 +39,14 @@ class LongContent:
     content: Content
     parts: int
     tokens: int
+
+
+def check_reads_pages(model: Embedder, folder: Path) -> None:
+    """ConfigError for a model that cannot take pages as they are laid out here, before anything is embedded."""
+    if model.backbone.own_towers:
+        raise ConfigError(f"{folder}: a {model.backbone.name} lays pages out by itself; this compares ways of ours")
+    if "image" not in model.backbone.towers():
+        raise ConfigError(f"{folder}: has no image tower, and pages hold figures; take a model that has one")
 
 
 def read_titled(root: Path, split: str, sources: Sequence[str], most: int | None = None) -> list[TitledPage]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from commonspace.errors import DataError
-from commonspace.evaluation.results import Row, rows_path, write_text
+from commonspace.evaluation.results import Row, rows_path
 from commonspace.evaluation.tables import figure, markdown
+from commonspace.files import write_text
 
 FOLDER = "long"  # beside the rows of a tier
 
@@ -20,7 +21,7 @@ class LongRow:
     """One figure of one method at one length.
 
     row              as of any evaluation
-    method           name in the config of `evaluate long`; positions, merge_beyond: what it is
+    method           name in the config of `evaluate long`; what it is: positions, merge_beyond, window, global_every
     axis, asked      "parts" or "tokens", and how many were asked for
     parts, tokens    of the contents, mean, before any limit
     entered          tokens that entered the transformer, mean: after a limit's cut, or after merging
@@ -32,6 +33,8 @@ class LongRow:
     method: str
     positions: str
     merge_beyond: int | None
+    window: int | None
+    global_every: int | None
     axis: str
     asked: int
     parts: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,14 @@ from commonspace.errors import ConfigError
 from commonspace.evaluation import report
 from commonspace.evaluation.engine import ranks_table
 from commonspace.evaluation.intervals import DRAWS, paired_difference
-from commonspace.evaluation.long_inputs import LongContent, Size, TitledPage, long_content, read_titled
+from commonspace.evaluation.long_inputs import (
+    LongContent,
+    Size,
+    TitledPage,
+    check_reads_pages,
+    long_content,
+    read_titled,
+)
 from commonspace.evaluation.long_rows import LongRow, write_long
 from commonspace.evaluation.ranking import rank_relevant
 from commonspace.evaluation.relevance import Relevance, name_of
@@ -50,12 +57,15 @@ class Method:
     name: str
     positions: str = "limit"
     merge_beyond: int | None = None
+    window: int | None = None
+    global_every: int | None = None
 
     def apply(self, model: Embedder, longest: int, images: int, own_limit: int) -> None:
         """Set the model to it, for contents of up to `longest` tokens and `images` images."""
         most = own_limit if (self.positions, self.merge_beyond) == ("limit", None) else longest
         numbers = {"max_tokens": most, "max_text_tokens": most, "max_images": images}
-        model.set_lengths(self.positions, None if self.positions == "limit" else longest, self.merge_beyond, **numbers)
+        positions = None if self.positions == "limit" else longest
+        model.set_lengths(self.positions, positions, self.merge_beyond, self.window, self.global_every, **numbers)
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,7 @@ def main(config: DictConfig) -> None:
     folder, data, output = Path(plain["embedder"]), plain["data"], Path(plain["output"])
     methods = methods_of(plain["methods"], plain["reference"])
     model = Embedder.load(folder).to(best_device())
-    if model.backbone.own_towers:
-        raise ConfigError(f"{folder}: a {model.backbone.name} lays pages out by itself; this compares ways of ours")
+    check_reads_pages(model, folder)
     model.processor = model.processor.renewed("truncate")
     if data["features"]:
         attach_features(model, Path(plain["paths"]["cache"]))
@@ -93,7 +102,7 @@ def main(config: DictConfig) -> None:
     path = write_long(output, rows[0].row.model, rows)
     console.print(f"{path}: {len(rows)} rows", soft_wrap=True)
     if data["split"] == "heldout" and report.models(output):
-        report.write(output)
+        report.write(output, Path(plain["paths"]["docs"]))
 
 
 def methods_of(options: Mapping[str, Mapping[str, Any]], reference: str) -> list[Method]:
@@ -101,9 +110,22 @@ def methods_of(options: Mapping[str, Mapping[str, Any]], reference: str) -> list
     if reference not in options:
         raise ConfigError(f"reference={reference!r} is none of the methods {', '.join(options)}")
     for name, given in options.items():
-        if unknown := set(given) - {"positions", "merge_beyond"}:
-            raise ConfigError(f"methods.{name}: {', '.join(sorted(unknown))} is no option; use positions, merge_beyond")
+        known = [field.name for field in fields(Method) if field.name != "name"]
+        if unknown := set(given) - set(known):
+            raise ConfigError(f"methods.{name}: {', '.join(sorted(unknown))} is no option; use {', '.join(known)}")
     return [Method(name, **given) for name, given in options.items()]
+
+
+def check_methods(model: Embedder, methods: Sequence[Method], longest: int, own_limit: int) -> None:
+    """ConfigError names a method that the model's backbone cannot run; all are tried, and nothing is embedded."""
+    for method in methods:
+        try:
+            method.apply(model, longest, 1, own_limit)
+        except ConfigError as error:
+            raise ConfigError(
+                f"methods.{method.name}: a {model.backbone.name} cannot run it; leave it out by ~methods.{method.name} "
+                f"({error})"
+            ) from error
 
 
 def evaluate_long(
@@ -122,6 +144,7 @@ def evaluate_long(
     embedder = model.model
     size, own_limit = size_of(embedder), embedder.processor.preprocessing.max_tokens
     longest = max(embedder.backbone.max_tokens + 1, *lengths["tokens"], *(_ROOM * most for most in lengths["parts"]))
+    check_methods(embedder, methods, longest, own_limit)
     query_QE = torch.as_tensor(model.embed([page.title for page in pages], task=PROMPT, role="query"))
     for axis in ("parts", "tokens"):
         for asked in lengths[axis]:
@@ -210,7 +233,7 @@ def _rows(
             first, second = (one[row.metric].to_numpy(np.float64)[None] for one in (table, base))
             gap = paired_difference(first, second, table["concept"].tolist(), draws)
             yield LongRow(
-                row, name, method.positions, method.merge_beyond, axis, asked,
+                row, name, method.positions, method.merge_beyond, method.window, method.global_every, axis, asked,
                 parts=float(np.mean([one.parts for one in made])), tokens=float(np.mean([one.tokens for one in made])),
                 entered=float(np.mean(taken.entered)), seconds=float(np.median(taken.seconds)),
                 reference=reference, difference=(gap.value, gap.low, gap.high),

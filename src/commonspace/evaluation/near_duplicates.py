@@ -9,7 +9,6 @@ headings recur by design), nor do videos, whose mesh families are kept apart. A 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from commonspace.evaluation.fingerprints import (
     image_hash,
 )
 from commonspace.evaluation.relevance import name_of
+from commonspace.files import replaced
 from commonspace.processing.preprocessing import Preprocessing
 
 HASH_DISTANCE = 6
@@ -196,6 +196,5 @@ def _read(path: Path, inputs: bytes) -> dict[int, str] | None:
 def _write(path: Path, marked: Mapping[int, str], inputs: bytes) -> None:
     columns = {"digest": pa.array(list(marked), pa.int64()), "reason": pa.array(list(marked.values()), pa.string())}
     table = pa.table(columns).replace_schema_metadata({_META: inputs})
-    partial = path.with_name(f".{path.name}.partial")
-    pq.write_table(table, partial)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        pq.write_table(table, partial)

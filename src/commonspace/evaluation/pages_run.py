@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from commonspace.data.features import attach_features
+from commonspace.errors import ConfigError
 from commonspace.evaluation import report
 from commonspace.evaluation.comparison import Compared, read_comparisons, write_comparisons
 from commonspace.evaluation.engine import save
+from commonspace.evaluation.long_inputs import check_reads_pages
 from commonspace.evaluation.long_report import said
 from commonspace.evaluation.manual_pages import FOLDER, evaluate_pages, read_pages
 from commonspace.evaluation.run import scored_folder
@@ -35,9 +37,10 @@ def main(config: DictConfig) -> None:
     folder, data = Path(plain["embedder"]), plain["data"]
     output = Path(plain["output"])
     model = Embedder.load(folder).to(best_device())
+    check_reads_pages(model, folder)
     if data["features"]:
         attach_features(model, Path(plain["paths"]["cache"]))
-    model.set_lengths(plain["positions"], _MOST, max_tokens=_MOST, max_text_tokens=_MOST, max_images=_IMAGES)
+    take_whole_pages(model, plain["positions"])
     root = Path(plain["paths"]["data"]) / data["tier"]
     pages = read_pages(root, data["split"])
     others = read_pages(root, plain["distractors"]) if plain["distractors"] else []
@@ -52,7 +55,18 @@ def main(config: DictConfig) -> None:
     for one in found:
         console.print(said(one), soft_wrap=True)
     if data["split"] == "heldout" and report.models(output):
-        report.write(output)
+        report.write(output, Path(plain["paths"]["docs"]))
+
+
+def take_whole_pages(model: Embedder, positions: str) -> None:
+    """Set a model to pages beyond its backbone's positions; ConfigError where it has no table to go beyond."""
+    try:
+        model.set_lengths(positions, _MOST, max_tokens=_MOST, max_text_tokens=_MOST, max_images=_IMAGES)
+    except ConfigError as error:
+        raise ConfigError(
+            f"positions={positions}: a {model.backbone.name} cannot take pages of {_MOST} tokens whole, as this "
+            f"evaluation asks; take a model with a table of learned positions, as model=compact ({error})"
+        ) from error
 
 
 def _of_others(folder: Path, model: str) -> Iterator[Compared]:

@@ -78,12 +78,19 @@ def tasks(rows: Rows, metric: str, subset: str) -> Figure | None:
 
 
 def _dots(axis, points: Sequence[tuple[float, Row]], colour: str, label: str) -> None:
-    heights = [height for height, _ in points]
-    values = [row.value for _, row in points]
-    spans = [row.ci95 or (row.value, row.value) for _, row in points]
-    errors = [[max(0.0, v - s[0]) for v, s in zip(values, spans, strict=True)],
-              [max(0.0, s[1] - v) for v, s in zip(values, spans, strict=True)]]  # fmt: skip
-    axis.errorbar(values, heights, xerr=errors, fmt="o", ms=3.5, lw=1, color=colour, label=label)
+    heights, rows = zip(*points, strict=True)
+    axis.errorbar(
+        [row.value for row in rows], heights, xerr=_errors(rows), fmt="o", ms=3.5, lw=1, color=colour, label=label
+    )
+
+
+def _errors(rows: Sequence[Row]) -> list[list[float]]:
+    """How far each value's interval reaches below and above it."""
+    spans = [row.ci95 or (row.value, row.value) for row in rows]
+    return [
+        [max(0.0, row.value - low) for row, (low, _) in zip(rows, spans, strict=True)],
+        [max(0.0, high - row.value) for row, (_, high) in zip(rows, spans, strict=True)],
+    ]
 
 
 def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
@@ -119,7 +126,7 @@ def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
 
 def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     """From alignment over pretraining and fine-tuning to the soup: a panel a task that several of these models were
-    asked, a line a direction, each panel with a scale of its own.
+    asked, a line a direction with its intervals, each panel with a scale of its own.
 
     Specialists, aligned on one task and asked that and its languages both ways, are no stage of the recipe's line.
     """
@@ -128,7 +135,7 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     asked = {m: sum(m in cell for cell in cells.values()) for m in rows.models}
     models = [m for m in rows.models if stage_of[m] != "baseline" and (stage_of[m] != "align" or asked[m] > 4)]
     lines = {
-        name: [(x, cell[m].value) for x, m in enumerate(models) if m in cell]
+        name: [(x, cell[m]) for x, m in enumerate(models) if m in cell]
         for name, cell in sorted(cells.items())
         if sum(m in cell for m in models) > 1
     }
@@ -139,9 +146,14 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
         figure = Figure(figsize=(10, 1.2 + 1.9 * -(-len(names) // 3)), layout="constrained")
         panels = list(figure.subplots(-(-len(names) // 3), 3, squeeze=False, sharex=True).flat)
         for panel, name in zip(panels, names, strict=False):
-            for (task, direction), points in lines.items():
-                if task == name:
-                    panel.plot(*zip(*points, strict=True), marker="o", ms=3, lw=1.2, label=direction)
+            ways = {way: points for (task, way), points in lines.items() if task == name}
+            for place, (direction, points) in enumerate(ways.items()):
+                xs, scored = zip(*points, strict=True)
+                panel.errorbar(
+                    [x + 0.15 * (place - (len(ways) - 1) / 2) for x in xs],  # intervals side by side
+                    [row.value for row in scored],
+                    yerr=_errors(scored), fmt="o-", ms=3, lw=1.2, elinewidth=0.8, label=direction,
+                )  # fmt: skip
             panel.set_title(name, fontsize=9)
             panel.legend(fontsize=7)
             panel.margins(y=0.25)
@@ -203,28 +215,48 @@ def languages(rows: Rows, task: str, directions: Sequence[str], models: Sequence
     return figure
 
 
-def gaps(figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure | None:
-    """Modality gap and effective rank by model."""
-    panels = [("modality_gap", "distance of centroids"), ("effective_rank", "directions in use")]
+# Of the geometry: each measure's axis, and what a value means.
+_SHAPES = {
+    "modality_gap": "distance of centroids",
+    "effective_rank": "directions in use",
+    "uniformity": "log mean exp(-2 d^2), below 0 where spread",
+    "alignment": "squared distance of a pair",
+    "hubness": "skewness of the nearest",
+    "mixed_recall_at_1": "R@1, all modalities in one pool",
+    "mixed_wrong_modality": "share of first places",
+    "direction_asymmetry": "difference of MRR",
+}
+
+
+def geometry(figures: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure | None:
+    """Every measure of the space by model, a panel each: dots by modality, pair of modalities, or task."""
     models = ordered(figures)
-    if not models:
+    panels = [name for name in _SHAPES if any(figures[model].get(name) for model in models)]
+    if not panels:
         return None
     palette = colours(models)
+    keys = {
+        name: sorted({key for model in models for key in figures[model].get(name, {})}, reverse=True) for name in panels
+    }
+    heights = [0.7 + 0.17 * max(len(keys[name]) for name in panels[row : row + 2]) for row in range(0, len(panels), 2)]
     with matplotlib.rc_context(STYLE):
-        longest = max(len(figures[model][name]) for model in models for name, _ in panels)
-        figure, axes = _figure(10, 1.6 + 0.3 * longest, 2)
-        for axis, (name, words) in zip(axes, panels, strict=True):
-            keys = sorted({key for model in models for key in figures[model][name]}, reverse=True)
+        figure = Figure(figsize=(11, 0.6 + sum(heights)), layout="constrained")
+        axes = figure.subplots(len(heights), 2, squeeze=False, height_ratios=heights).flat
+        for axis, name in zip(axes, panels, strict=False):
+            rows = {key: row for row, key in enumerate(keys[name])}
             for model in models:
-                values = [
-                    (figures[model][name][key], row) for row, key in enumerate(keys) if key in figures[model][name]
-                ]
-                axis.plot(*zip(*values, strict=True), "o", ms=4, color=palette[model], label=model)
-            axis.set_yticks(range(len(keys)), keys, fontsize=7)
-            axis.set_xlim(left=0)
-            axis.set_xlabel(words)
+                values = figures[model].get(name, {})
+                axis.plot(
+                    list(values.values()), [rows[key] for key in values], "o", ms=3.5, color=palette[model], label=model
+                )
+            axis.set_yticks(range(len(rows)), list(rows), fontsize=7)
+            axis.set_ylim(-0.7, len(rows) - 0.3)
+            axis.axvline(0, color="black", lw=0.6)
+            axis.set_xlabel(_SHAPES[name])
             axis.set_title(name.replace("_", " "))
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        for axis in list(figure.axes)[len(panels) :]:
+            axis.set_visible(False)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 

@@ -5,8 +5,6 @@ Paired differences need ranks, which git ignores; they are computed where ranks 
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,18 @@ from commonspace.evaluation.comparison import (
     read_comparisons,
     write_comparisons,
 )
+from commonspace.evaluation.explanations import (
+    COMPOSED_QUERIES,
+    EVERY_QUERY,
+    GEOMETRY,
+    LANGUAGES,
+    PRIMARY_MEASURE,
+    QUANTISED,
+    verdict,
+)
 from commonspace.evaluation.page import render
 from commonspace.evaluation.results import ranks_path, read_all, read_geometry, read_ranks
+from commonspace.evaluation.results_index import FINAL, write_index
 from commonspace.evaluation.specs import COMPOSED, PRIMARY
 from commonspace.evaluation.tables import (
     Rows,
@@ -36,9 +44,8 @@ from commonspace.evaluation.tables import (
     retention_table,
     task_table,
 )
+from commonspace.files import replaced
 
-FINAL = "soup"
-MAIN_TIER = "mini"
 _LANGUAGE_TASKS = (
     ("image_caption_languages", ("text->image", "image->text")),
     ("speech_languages", ("text->speech", "speech->text")),
@@ -51,27 +58,30 @@ def models(folder: Path) -> list[str]:
     return ordered(row.model for row in read_all(folder))
 
 
-def write(folder: Path) -> Path:
-    """Write `results.md`, its plots and `report.html` into the folder that holds the rows, and the index of all tiers,
-    `results.md` beside that folder's parent. Returns the path of the report.
+def write(folder: Path, docs: Path | None = None) -> Path:
+    """Write `results.md`, its plots and `report.html` into the folder that holds the rows. Returns the report's path.
 
-    Raises DataError where there are no rows.
+    Where that folder is one of `docs`/results, the index of all tiers, `docs`/results.md, is made anew too. Nothing
+    else in the folder is touched but plots of an earlier report that this one lacks. Raises DataError where there are
+    no rows.
     """
     rows = Rows.of(read_all(folder))
     if not rows.rows:
         raise DataError(f"{folder}: no result rows; run `commonspace evaluate` first")
     found = comparisons(folder, rows.models)
     blocks = list(_blocks(folder, rows, found))
-    pictures = {name: plots.png(figure) for name, figure in _figures(folder, rows, found) if figure is not None}
-    for stale in folder.glob("*.png"):
-        if stale.stem not in pictures:
-            stale.unlink()
-    for name, data in pictures.items():
-        _write(folder / f"{name}.png", data)
+    pictures = {}
+    for name, figure in _figures(folder, rows, found):
+        if figure is None:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+        else:
+            pictures[name] = plots.png(figure)
+            _write(folder / f"{name}.png", pictures[name])
     text = _document(folder.name, blocks, pictures)
     _write(folder / "results.md", text.encode())
     _write(folder / "report.html", render(text, pictures).encode())
-    write_index(folder.parent)
+    if docs is not None and folder.resolve().parent == (docs / "results").resolve():
+        write_index(folder.parent)
     return folder / "report.html"
 
 
@@ -111,14 +121,14 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
             plot = f"tasks_{subset}" if metric == "MRR@10" else ""
             yield f"{metric}, one query a concept, {words}", task_table(rows, metric, subset), plot
     yield "NDCG@10, one query a concept, all queries", task_table(rows, "NDCG@10", "all"), ""
-    yield "MRR@10, every query", _EVERY + task_table(rows, "MRR@10", "all", every_query=True), ""
+    yield "MRR@10, every query", EVERY_QUERY + task_table(rows, "MRR@10", "all", every_query=True), ""
     composed = [one for one in found if one.task in COMPOSED]
-    yield "Composed queries", _COMPOSED + comparison_table(composed), "composed"
+    yield "Composed queries", COMPOSED_QUERIES + comparison_table(composed), "composed"
     yield "The soup against its ingredients, earlier stages and specialists", _soup_text(found), "stages"
     sized = _shown(rows)
     yield f"Matryoshka sizes of {sized}", "Share of NDCG@10 at full size.\n\n" + retention_table(rows, sized), "sizes"
     if quantised := precision_table(read_all(folder)):
-        yield "Quantised vectors", _QUANTISED + quantised, ""
+        yield "Quantised vectors", QUANTISED + quantised, ""
     for task, ways in _LANGUAGE_TASKS:
         tables = [
             f"{way}\n\n{language_table(rows, task, way)}"
@@ -126,7 +136,7 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
             if rows.by_language(task, way, "MRR@10", "all")
         ]
         if tables:
-            yield f"By language: {task.removesuffix('_languages')}", _LANGUAGES + "\n".join(tables), task
+            yield f"By language: {task.removesuffix('_languages')}", LANGUAGES + "\n".join(tables), task
     yield "Near-duplicates", _near_text(folder, rows), ""
     yield from long_report.blocks(folder)
     shapes = read_geometry(folder)
@@ -150,46 +160,16 @@ def _figures(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tu
     shown = [name for name in ("e5", "late_fusion", "pretrain", _shown(rows)) if name in rows.models]
     for task, ways in _LANGUAGE_TASKS:
         yield task, plots.languages(rows, task, ways, shown, "MRR@10")
-    yield "geometry", plots.gaps(read_geometry(folder))
+    yield "geometry", plots.geometry(read_geometry(folder))
     yield from long_report.figures(folder)
 
 
-_EVERY = (
-    "Tasks whose concepts hold several queries (a page's paragraphs, a module's functions, a thing in many languages); "
-    "intervals resample concepts, not queries.\n\n"
-)
-_COMPOSED = (
-    "An image and a word together ask for one thing: a stamp and a language's name for its caption in that language, "
-    "an emoji's drawing and a language's name for its name in that language, a food and a kind of name for that name. "
-    "`late_fusion_sum` adds the parts' vectors, `late_fusion_mlp` reads both parts' features at once; both were "
-    "trained on the composed rows. Food comes from no training source. All relations of a concept count, intervals "
-    "resample concepts, and p values are adjusted by Holm over these tasks.\n\n"
-)
-_QUANTISED = (
-    "Share of float32's NDCG@10 at full size, queries in float32: int8 items, signs alone, and the first so many by "
-    "sign (@) put in order by float32 or int8; a pool of so few is put in order whole.\n\n"
-)
-_LANGUAGES = "Each language is a pool of its own: voices and scripts cannot give an answer away.\n\n"
-
-
-_PRIMARY = (
-    "Mean MRR@10 of both directions, one query a concept, queries without near-duplicates in training, full "
-    "gallery, against late fusion (frozen encoders and small heads on the same rows, tuned on dev, several seeds). "
-    "Intervals resample concepts and the baseline's seeds; p values are adjusted by Holm over image-text and "
-    "speech-text; `detectable` is the smallest difference this set shows four times in five. R@1 beside it.\n\n"
-)
-
-
 def _primary_text(found: Sequence[Compared]) -> str:
-    return _PRIMARY + comparison_table(found) + "\n" + "".join(_verdict(one) for one in found if one.metric == "MRR@10")
-
-
-def _verdict(one: Compared) -> str:
-    gap = one.difference
-    place = "above" if gap.low > 0 else "below" if gap.high < 0 else "not told apart from"
     return (
-        f"- {one.model} is {place} {one.baseline} on {one.task}: {gap.value:+.3f} "
-        f"[{gap.low:+.3f}, {gap.high:+.3f}], {gap.queries} queries of {gap.units} concepts.\n"
+        PRIMARY_MEASURE
+        + comparison_table(found)
+        + "\n"
+        + "".join(verdict(one) for one in found if one.metric == "MRR@10")
     )
 
 
@@ -232,11 +212,12 @@ def _geometry_text(shapes: Mapping[str, Mapping[str, Mapping[str, float]]]) -> s
     names = ordered(shapes)
     parts = []
     for measure in ("modality_gap", "uniformity", "effective_rank", "alignment", "hubness", "mixed_recall_at_1",
-                    "mixed_wrong_modality"):  # fmt: skip
+                    "mixed_wrong_modality", "direction_asymmetry"):  # fmt: skip
         keys = sorted({key for name in names for key in shapes[name].get(measure, {})})
         lines = [[key, *(_number(shapes[name].get(measure, {}).get(key)) for name in names)] for key in keys]
-        parts.append(markdown([measure.replace("_", " "), *names], lines))
-    return "\n".join(parts)
+        if lines:
+            parts.append(markdown([measure.replace("_", " "), *names], lines))
+    return GEOMETRY + "\n".join(parts)
 
 
 def _number(value: float | None) -> str:
@@ -269,40 +250,6 @@ def _document(tier: str, blocks: Sequence[tuple[str, str, str]], pictures: Mappi
     return "\n".join(parts)
 
 
-def write_index(folder: Path) -> Path:
-    """`results.md` beside the folder of results: where each tier's tables and plots are, and the main tier's answer.
-
-    Tiers that git ignores (quick runs, made again by anyone) are left out: a clone does not have them.
-    """
-    tiers = [path for path in sorted(folder.glob("*/results.md")) if not ignored(path)]
-    tiers.sort(key=lambda path: (path.parent.name != MAIN_TIER, path.parent.name))
-    parts = ["# Results\n\nGenerated by `commonspace evaluate` from the rows of each tier; nothing here is typed.\n"]
-    for path in tiers:
-        place, rows = f"{folder.name}/{path.parent.name}", Rows.of(read_all(path.parent))
-        parts.append(
-            f"- **{path.parent.name}**: [tables]({place}/results.md), [one page with the plots]({place}/report.html), "
-            f"rows of {len(rows.models)} models in [{place}/]({place}/)"
-        )
-    found = [one for one in read_comparisons(folder / MAIN_TIER) if one.baseline == "late_fusion"]
-    if found and any(path.parent.name == MAIN_TIER for path in tiers):
-        final = [one for one in found if one.model == FINAL and one.metric == "MRR@10"]
-        parts.append(f"\n## Primary measure, tier {MAIN_TIER}\n\n{_PRIMARY}{comparison_table(found)}")
-        parts.append("".join(_verdict(one) for one in final).rstrip())
-    _write(folder.parent / "results.md", ("\n".join(parts).rstrip() + "\n").encode())
-    return folder.parent / "results.md"
-
-
-def ignored(path: Path) -> bool:
-    """Whether git ignores a path; False outside git."""
-    command = ["git", "-C", str(path.parent), "check-ignore", "-q", path.name]
-    try:
-        return subprocess.run(command, capture_output=True).returncode == 0
-    except OSError:  # no git on this machine
-        return False
-
-
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        partial.write_bytes(data)

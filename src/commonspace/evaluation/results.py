@@ -7,7 +7,6 @@ query, size and seed. Both are replaced whole, never appended to: a second evalu
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from commonspace.errors import DataError
+from commonspace.files import replaced, write_text
+from commonspace.tracking.state import snapshot_state
 
 FLOAT = "float32"  # of the vectors that headlines, tables and comparisons are of
 
@@ -102,7 +103,7 @@ def write_rows(folder: Path, model: str, rows: Iterable[Row]) -> Path:
         value["ci95"] = [round(end, 6) for end in row.ci95] if row.ci95 is not None else None
         lines.append(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
     path = rows_path(folder, model)
-    _replace(path, "".join(line + "\n" for line in lines).encode())
+    write_text(path, "".join(line + "\n" for line in lines))
     return path
 
 
@@ -130,10 +131,8 @@ def read_all(folder: Path) -> list[Row]:
 def write_ranks(folder: Path, model: str, table: pd.DataFrame) -> Path:
     """Replace a model's ranks per query."""
     path = ranks_path(folder, model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    table.to_parquet(partial, index=False)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        table.to_parquet(partial, index=False)
     return path
 
 
@@ -149,7 +148,7 @@ def write_geometry(folder: Path, model: str, figures: Mapping[str, Mapping[str, 
     """Replace a model's figures of geometry, {measure: {modality, pair or task: value}}."""
     path = folder / f"{model}.geometry.json"
     rounded = {measure: {name: round(value, 5) for name, value in some.items()} for measure, some in figures.items()}
-    _replace(path, (json.dumps(rounded, indent=1, ensure_ascii=False) + "\n").encode())
+    write_text(path, json.dumps(rounded, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
@@ -159,18 +158,6 @@ def read_geometry(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     return {path.name.removesuffix(".geometry.json"): json.loads(path.read_text()) for path in paths}
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file of results whole."""
-    _replace(path, text.encode())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
-
-
 # What decides a figure; not the results and notes that a recipe's own run changes.
 DECIDES = tuple(f":(top){name}" for name in ("src", "configs", "data_prep", "pyproject.toml", "requirements.lock"))
 
@@ -178,6 +165,8 @@ DECIDES = tuple(f":(top){name}" for name in ("src", "configs", "data_prep", "pyp
 def current_commit(folder: Path | None = None) -> str | None:
     """Short commit of the working tree, with "+" where what decides a figure has changes; None outside git."""
     where = folder or Path(__file__).parent
+    if folder is None and (taken := snapshot_state(Path(__file__).resolve().parents[3])) is not None:
+        return taken["short"]
     try:
         sha = _git(where, "rev-parse", "--short=12", "HEAD").strip()
         changed = _git(where, "status", "--porcelain", "--untracked-files=no", "--", *DECIDES).strip()

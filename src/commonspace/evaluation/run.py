@@ -5,37 +5,35 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
 from commonspace.content import Content
-from commonspace.data.features import attach_features
 from commonspace.data.shards import ShardReader
-from commonspace.evaluation import baselines, near_duplicates, report
-from commonspace.evaluation.engine import Evaluated, evaluate, over_seeds, save
-from commonspace.evaluation.frozen import FrozenFeatures
+from commonspace.evaluation import baselines, report
+from commonspace.evaluation.engine import Embeds, Evaluated, evaluate, over_seeds, save
 from commonspace.evaluation.geometry import geometry
 from commonspace.evaluation.late_fusion_grid import GRID
+from commonspace.evaluation.places import check_tasks_kept, models_of
 from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
+from commonspace.evaluation.shares import InShares, process_group, same_precision
 from commonspace.evaluation.suite import Suite, build_suite
+from commonspace.evaluation.surroundings import Surroundings, console
 from commonspace.evaluation.teachers import TASKS, write_teacher
-from commonspace.models.build import ModelOptions, build_model
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import read_json
-from commonspace.models.precision import InPrecision, resolve_precision
-from commonspace.processing.preprocessing import Preprocessing
+from commonspace.models.precision import InPrecision
+from commonspace.objectives.gather import Group, rank_and_size
+from commonspace.tracking.lineage import write_evaluation_lineage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 BASELINES = ("chance", "bm25", "e5", "late_fusion")
-console = Console()
 
 
 def main(config: DictConfig) -> None:
@@ -43,7 +41,7 @@ def main(config: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
-    place = Place(
+    place = Surroundings(
         data=Path(plain["paths"]["data"]) / plain["data"]["tier"],
         cache=Path(plain["paths"]["cache"]),
         output=Path(plain["output"]),
@@ -55,7 +53,13 @@ def main(config: DictConfig) -> None:
         limit=plain["data"]["limit"],
         model=plain["model"],
     )
+    group = process_group()
+    first = rank_and_size(group)[0] == 0
+    if place.tasks is not None:
+        check_tasks_kept(place.output, models_of(plain["embedder"], plain["name"]), place.tasks)
     if plain["embedder"] in (*BASELINES, "baselines"):
+        if not first:
+            return  # a baseline is not shared out
         names = BASELINES if plain["embedder"] == "baselines" else (plain["embedder"],)
         for name in names:
             evaluate_baseline(
@@ -74,88 +78,15 @@ def main(config: DictConfig) -> None:
             precision=plain["precision"],
             quantised=plain["quantised"] or (),
             rescored=plain["rescored"],
+            group=group,
         )
-    if place.split == "heldout":
-        written = report.write(place.output)
+    if place.split == "heldout" and first:
+        written = report.write(place.output, Path(plain["paths"]["docs"]))
         console.print(f"{written}: report of {len(report.models(place.output))} models", soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an evaluation reads and writes, and how.
-
-    data      shards of one tier       cache  features and weights        output  result rows
-    split     heldout or dev           tasks  shards to use, None for all
-    features  take frozen towers' outputs from the cache
-    weights   where pretrained parts come from: package, hub or a folder
-    draws     resamples behind each interval
-    limit     at most so many records a task, for quick looks; None for headlines
-    model     options and preprocessing of the model the baselines share parts and pixels with (configs/model)
-    """
-
-    data: Path
-    cache: Path
-    output: Path
-    split: str = "heldout"
-    tasks: Sequence[str] | None = None
-    features: bool = True
-    weights: str = "package"
-    draws: int = 1000
-    limit: int | None = None
-    model: Mapping[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def suite(self) -> Suite:
-        """The tasks of the split; which were left out for want of shards is said, not hidden."""
-        suite = build_suite(self.data, self.split, self.tasks, self.limit)
-        if suite.absent:
-            console.print(f"{self.data}: has no {', '.join(suite.absent)}; their rows will be missing")
-        dropped = {task.label: count for task in suite.tasks for count in task.dropped.values() if count}
-        if dropped:
-            console.print(f"queries that lie in their own pool, dropped: {dropped}")
-        return suite
-
-    @cached_property
-    def frozen(self) -> FrozenFeatures:
-        """The untrained pretrained parts, read once and only where something asks for them."""
-        options, numbers = ModelOptions.of(self.model), Preprocessing.of(self.model)
-        embedder = build_model(options, numbers, weights=self.weights, cache=self.cache)
-        return FrozenFeatures(self.prepare(embedder), self.cache / "features")
-
-    @cached_property
-    def late_fusion_precision(self) -> str:
-        """Of late fusion's training and the captions it reads: whichever this machine is faster in."""
-        return resolve_precision("auto", "cpu")
-
-    @cached_property
-    def fusion_features(self) -> FrozenFeatures:
-        """What late fusion reads: `frozen`, its captions encoded in `late_fusion_precision`."""
-        return FrozenFeatures(self.frozen.embedder, self.frozen.folder, self.late_fusion_precision)
-
-    @cached_property
-    def near_duplicates(self) -> dict[int, str]:
-        """Held-out contents training has all but seen; computed once a tier and frozen model.
-
-        A model without a vision tower has no features of images; their hashes still count.
-        """
-        vision, size = ModelOptions.of(self.model).vision, Preprocessing.of(self.model).image_size
-        return near_duplicates.mark(
-            self.data,
-            image_vectors=(lambda contents: self.frozen.vectors(contents, "image", progress=True)) if vision else None,
-            features_name=f"{vision} at {size} pixels from {self.weights}",
-            progress=True,
-        )
-
-    def prepare(self, model: Embedder) -> Embedder:
-        """A model as evaluation uses it: long contents cut as in training, cached features where they are wanted."""
-        model.processor = model.processor.renewed("truncate")
-        if self.features:
-            attach_features(model, self.cache)
-        return model.eval()
-
-
 def evaluate_folder(
-    place: Place,
+    place: Surroundings,
     folder: Path,
     *,
     name: str | None = None,
@@ -165,23 +96,35 @@ def evaluate_folder(
     precision: str = "32-true",
     quantised: Sequence[str] = (),
     rescored: int = 40,
-) -> Path:
-    """Score a model folder at its Matryoshka sizes; returns the path of its rows."""
+    group: Group | None = None,
+) -> Path | None:
+    """Score a model folder at its Matryoshka sizes; returns the path of its rows.
+
+    The processes of a `group` embed a share each; the first alone looks for near-duplicates and writes.
+    """
+    first = rank_and_size(group)[0] == 0
     model = place.prepare(Embedder.load(folder).to(best_device()))
     scored = scored_folder(folder, name, prefix_policy)
-    embedded = _Batched(InPrecision(model, precision), batch_tokens)
+    exact = InPrecision(model, same_precision(precision, model.device, group))
+    embedded = _Batched(exact if group is None else InShares(exact, group), batch_tokens)
     done = evaluate(
         embedded, place.suite, scored, dims=dims or model.matryoshka_sizes,
-        near_duplicates=place.near_duplicates, draws=place.draws, quantised=quantised, rescored=rescored, progress=True,
+        near_duplicates=place.near_duplicates if first else None, draws=place.draws, quantised=quantised,
+        rescored=rescored, progress=first,
     )  # fmt: skip
-    write_geometry(place.output, scored.model, geometry(embedded, place.suite))
-    return _saved(place, [done])
+    shape = geometry(embedded, place.suite)
+    if not first:
+        return None
+    write_geometry(place.output, scored.model, shape)
+    rows = _saved(place, [done])
+    write_evaluation_lineage(rows, folder, detail={"split": place.split, "suite": place.suite.name})
+    return rows
 
 
 def scored_folder(folder: Path, name: str | None = None, prefix_policy: str = "query") -> Scored:
     """Who a model folder is in its rows, and the command that makes them."""
     return Scored(
-        model=name or folder.name, prefix_policy=prefix_policy, commit=current_commit(), command=_command(),
+        model=name or folder.name, prefix_policy=prefix_policy, commit=current_commit(), command=command_line(),
         **training_of(folder),
     )  # fmt: skip
 
@@ -189,7 +132,7 @@ def scored_folder(folder: Path, name: str | None = None, prefix_policy: str = "q
 class _Batched:
     """An embedder with its batch size, remembering vectors: geometry asks again for what evaluation embedded."""
 
-    def __init__(self, model: InPrecision, batch_tokens: int) -> None:
+    def __init__(self, model: Embeds, batch_tokens: int) -> None:
         self.model, self.batch_tokens = model, batch_tokens
         self.known: dict[tuple[str | None, str | None, int], np.ndarray] = {}
 
@@ -216,7 +159,7 @@ def training_of(folder: Path) -> dict[str, Any]:
 
 
 def evaluate_baseline(
-    place: Place,
+    place: Surroundings,
     name: str,
     *,
     seed: int = 1,
@@ -242,7 +185,11 @@ def evaluate_baseline(
 
 
 def _late_fusion(
-    place: Place, seeds: Sequence[int], tries: int, tuned: Mapping[str, Mapping[str, Any]] | None, teachers: Path | None
+    place: Surroundings,
+    seeds: Sequence[int],
+    tries: int,
+    tuned: Mapping[str, Mapping[str, Any]] | None,
+    teachers: Path | None,
 ) -> None:
     log = place.output / "tries" / "late_fusion.jsonl"
     known = baselines.tuned_settings(tuned or {})
@@ -274,14 +221,14 @@ def _late_fusion(
         _write(place, parts, pooled[name])
 
 
-def _dev(place: Place, shards: Sequence[str]) -> Suite:
+def _dev(place: Surroundings, shards: Sequence[str]) -> Suite:
     present = [shard for shard in shards if (place.data / shard / "dev.json").exists()]
     return build_suite(place.data, "dev", present, place.limit) if present else Suite("dev", "dev", ())
 
 
-def _write(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> None:
+def _write(place: Surroundings, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> None:
     """Save a baseline's parts under the command that made them; nothing where the tier has none of its tasks."""
-    command = _command()
+    command = command_line()
     marked = [
         Evaluated([replace(row, command=command) for row in part.rows], part.ranks) for part in parts if part.rows
     ]
@@ -289,13 +236,13 @@ def _write(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ())
         _saved(place, marked, [replace(row, command=command) for row in pooled])
 
 
-def _saved(place: Place, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> Path:
+def _saved(place: Surroundings, parts: Sequence[Evaluated], pooled: Sequence[Row] = ()) -> Path:
     path = save(place.output, parts, pooled)
     rows = len(pooled) + sum(len(part.rows) for part in parts)
     console.print(f"{path}: {rows} rows", soft_wrap=True)
     return path
 
 
-def _command() -> str:
+def command_line() -> str:
     """The command line as it was typed, without the folders of this machine."""
     return shlex.join(["commonspace", *(word for word in sys.argv[1:] if not word.startswith("paths."))])

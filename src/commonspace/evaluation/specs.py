@@ -80,6 +80,11 @@ SPECS: tuple[TaskSpec, ...] = (
     TaskSpec("food", "food", "image+text->text", match="relation", most=800, zero_shot=True),
     *_both("painting", "painting", "image", "text", zero_shot=True),
     *_both("fish", "fish", "image", "text", zero_shot=True),
+    *_both("astronomy", "astronomy", "image", "text", zero_shot=True),
+    *_both("constellation", "constellation", "image", "text", zero_shot=True),
+    *_both("term", "term", "en", "xx", group="language", most=100, prompt="sentence similarity"),
+    TaskSpec("definition", "definition", "text->text", most=500, prompt="search result"),
+    TaskSpec("manual", "manual", "text->text", most=300, prompt="search result"),
     *_both("own", "own", "query", "positive", own=True),
 )
 # Tasks with a row for each language among several.

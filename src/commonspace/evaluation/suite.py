@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from commonspace.content import Content, Video
+from commonspace.content import Content
+from commonspace.data.encoding import muted
 from commonspace.data.sample import Record
 from commonspace.data.shards import ShardReader
+from commonspace.data.storage import RemoteFolder
 from commonspace.errors import DataError
 from commonspace.evaluation.relevance import Relevance, labels_of
 from commonspace.evaluation.specs import SPECS, TaskSpec
@@ -92,7 +94,7 @@ class _Pair:
 
 
 def build_suite(
-    root: Path, split: str = "heldout", tasks: Sequence[str] | None = None, limit: int | None = None
+    root: Path | RemoteFolder, split: str = "heldout", tasks: Sequence[str] | None = None, limit: int | None = None
 ) -> Suite:
     """Read the shards under `root` (<data>/<tier>) into tasks.
 
@@ -115,7 +117,8 @@ def build_suite(
                 task = build_task(spec, records, split)
                 built += [task] if task else []
     if not built:
-        raise DataError(f"{root}: no {split} split to evaluate on; run `commonspace data build` first")
+        own = " own PAIRS.jsonl" if root.name == "own" else ""
+        raise DataError(f"{root}: no {split} split to evaluate on; run `commonspace data build{own}` first")
     return Suite(split, split, tuple(built), tuple(absent))
 
 
@@ -163,17 +166,8 @@ def _pairs(spec: TaskSpec, record: Record) -> Iterator[_Pair]:
                 group = language if every else ""
             contents = (query.content, positive.content)
             if spec.mute:
-                contents = tuple(_muted(content) for content in contents)
+                contents = tuple(muted(content) for content in contents)
             yield _Pair(record, *contents, language, group)
-
-
-def _muted(content: Content) -> Content:
-    return Content(
-        *(
-            Video(part.source, name=part.name, fps=part.fps, sound=False) if isinstance(part, Video) else part
-            for part in content.parts
-        )
-    )
 
 
 def _capped(pairs: list[_Pair], most: int | None) -> list[_Pair]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from commonspace.content import Content
 from commonspace.data.sample import Record
 from commonspace.errors import DataError
 from commonspace.evaluation.late_fusion import LateFusion
+from commonspace.files import replaced
 
 TASKS = {"image": "image_caption", "speech": "speech"}  # families that teach, by the task they teach
 
@@ -32,10 +32,8 @@ def write_teacher(path: Path, models: Sequence[LateFusion], records: Sequence[Re
     vectors = np.empty((len(contents), len(models) * size), dtype=np.float16)
     for number, model in enumerate(models):
         vectors[:, number * size : (number + 1) * size] = model.embed(some) / len(models) ** 0.5
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file({"ids": np.array(list(contents), dtype=np.int64), "vectors": vectors}, partial)
-    os.replace(partial, path)
+    with replaced(path) as partial:
+        save_file({"ids": np.array(list(contents), dtype=np.int64), "vectors": vectors}, partial)
     return len(contents)
 
 

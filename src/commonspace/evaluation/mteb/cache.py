@@ -1,0 +1,45 @@
+"""mteb's cache of results, shared by jobs that write at the same time."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def shared_cache(folder: Path) -> Any:
+    """An mteb `ResultCache` in `folder`, FOLDER/results/MODEL/REVISION/TASK.json, whose writers wait for one another.
+
+    mteb rewrites the model's metadata and settings beside every result: two jobs at once would tear them. Its method
+    `alone()` is a context in which no other job reads or writes; results of a task are written after each subset.
+    """
+    from mteb import ResultCache
+
+    class SharedCache(ResultCache):
+        """See `shared_cache`."""
+
+        _inside = 0  # contexts of this process that are open: one may be entered inside another
+
+        @contextmanager
+        def alone(self) -> Iterator[None]:
+            """Wait for other jobs, and let them wait."""
+            with (self.cache_path / ".lock").open("w") as lock:
+                if not self._inside:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                self._inside += 1
+                try:
+                    yield
+                finally:
+                    self._inside -= 1
+
+        def save_to_cache(self, *given: Any, **options: Any) -> None:
+            with self.alone():
+                super().save_to_cache(*given, **options)
+
+        def load_task_result(self, *given: Any, **options: Any) -> Any:
+            with self.alone():
+                return super().load_task_result(*given, **options)
+
+    return SharedCache(folder)

@@ -1,0 +1,66 @@
+"""Other models in a local folder, or of mteb's registry, measured by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from commonspace.errors import ConfigError
+
+_OURS = ("config.json", "preprocessing.json")
+_ADAPTER = "adapter.json"
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is one of our model folders, or of an adapter of ours."""
+    return all((folder / name).is_file() for name in _OURS) or (folder / _ADAPTER).is_file()
+
+
+def load_rival(embedder: str, prompts: Mapping[str, str] | None, device: str) -> Any:
+    """An mteb encoder: of a folder by sentence-transformers' wrapper, else of the model mteb knows by that name.
+
+    prompts  what stands before texts, by mteb's keys ("query", "document", a type or name of task); of a registered
+             model mteb knows them itself. A folder without a `modules.json` is a transformer under mean pooling.
+    Raises ConfigError where neither is there.
+    """
+    folder = Path(embedder)
+    if not folder.is_dir():
+        return _registered(embedder, prompts, device)
+    if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
+        raise ConfigError(f"{folder}: holds neither modules.json nor config.json; give the folder of a model")
+    from mteb.models import SentenceTransformerEncoderWrapper
+    from sentence_transformers import SentenceTransformer
+
+    wrapped = SentenceTransformerEncoderWrapper(
+        SentenceTransformer(str(folder), device=device, local_files_only=True), model_prompts=dict(prompts or {})
+    )
+    wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(
+        update={"name": f"local/{folder.name}", "revision": _revision(folder)}
+    )
+    return wrapped
+
+
+def _revision(folder: Path) -> str:
+    """A fingerprint of the weights: results of other weights under the same name are never taken for these."""
+    import hashlib
+
+    found = hashlib.blake2b(digest_size=8)
+    for path in sorted(folder.rglob("*.safetensors")):
+        found.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            while block := file.read(2**24):
+                found.update(block)
+    return found.hexdigest()
+
+
+def _registered(name: str, prompts: Mapping[str, str] | None, device: str) -> Any:
+    import mteb
+
+    if prompts:
+        raise ConfigError("rival_prompts: are for models in a folder; mteb knows those of its own")
+    try:
+        meta = mteb.get_model_meta(name, fetch_from_hf=False)
+    except KeyError as error:
+        raise ConfigError(f"embedder={name}: no such folder, and mteb knows no model of that name") from error
+    return meta.load_model(device=device)

@@ -1,0 +1,363 @@
+"""The paper's tables on small data sets in their published layouts: pools, figures, pages, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from commonspace.configuration import compose, config_folder
+from commonspace.content import Audio, Content, Image, Text, Video
+from commonspace.errors import ConfigError, DataError
+from commonspace.evaluation.paper import run
+from commonspace.evaluation.paper.layouts import LAYOUTS
+from commonspace.evaluation.paper.models import load_model
+from commonspace.evaluation.paper.pools import Captioned, Pool, score
+from commonspace.evaluation.paper.rows import pool_of, read_table
+from commonspace.models.embedder import Embedder
+from tests.evaluation.paper.published import write_all
+from tests.models.tiny import tiny_embedder
+
+TABLES = ("table1", "table3", "table4", "table6", "figure3")
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_all(tmp_path_factory.mktemp("public"))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_embedder().save(path)
+    return path
+
+
+def table_of(name: str) -> Any:
+    config = OmegaConf.load(config_folder() / "experiment/paper" / f"{name}.yaml")
+    return read_table(name, OmegaConf.to_container(config.sets), OmegaConf.to_container(config.rows))
+
+
+def pool(root: Path, name: str, row: str) -> Pool:
+    table = table_of(name)
+    (wanted,) = (one for one in table.rows if one.row == row)
+    return pool_of(wanted, table.sets[wanted.set], lambda data: root / data.folder, "error")
+
+
+@pytest.mark.parametrize(
+    "table, row, queries, items, right, kinds",
+    [
+        ("table1", "I->I GUIEC", 2, 6, 2, ((Image,), (Image,))),
+        ("table1", "I->I ImageNet", 6, 6, 2, ((Image,), (Image,))),
+        ("table1", "T->I MSCOCO", 15, 3, 1, ((Text,), (Image,))),
+        ("table1", "I->T MSCOCO", 3, 15, 5, ((Image,), (Text,))),
+        ("table1", "I->T Flickr30k", 3, 15, 5, ((Image,), (Text,))),
+        ("table1", "T->I DOCCI", 3, 3, 1, ((Text,), (Image,))),
+        ("table1", "I->T TextCaps", 3, 6, 2, ((Image,), (Text,))),
+        ("table1", "T->V VATEX", 6, 3, 1, ((Text,), (Video,))),
+        ("table1", "T->V MSR-VTT", 3, 3, 1, ((Text,), (Video,))),
+        ("table1", "T->V YouCook2", 2, 2, 1, ((Text,), (Video,))),
+        ("table1", "I+T->T EncyclopedicVQA", 3, 4, 2, ((Image, Text), (Text,))),
+        ("table1", "Doc ESG reports", 2, 4, 2, ((Text,), (Image,))),
+        ("table3", "native in_language", 6, 8, 1, ((Audio,), (Text,))),
+        ("table3", "ASR cascade cross_language", 3, 4, 1, ((Text,), (Text,))),
+        ("table3", "true transcript all", 9, 12, 1, ((Text,), (Text,))),
+        ("table4", "ArtCap", 4, 6, 2, ((Image,), (Text,))),
+        ("table4", "Recipe1M ingredients", 4, 4, 1, ((Image,), (Text,))),
+    ],
+)
+def test_pools_are_those_of_the_published_files(
+    table: str, row: str, queries: int, items: int, right: int, kinds: tuple, root: Path
+) -> None:
+    asked = pool(root, table, row)
+    assert (len(asked.queries), len(asked.items), len(asked.right[0])) == (queries, items, right)
+    sides = (asked.queries, asked.items)
+    assert tuple(tuple(map(type, side[0].parts)) for side in sides) == kinds
+    assert all(0 <= item < items for some in asked.right for item in some) and asked.absent == 0
+
+
+def test_right_answers_are_those_of_the_medium(root: Path) -> None:
+    captions = json.loads((root / "coco/dataset_coco.json").read_text())["images"]
+    asked = pool(root, "table1", "I->T MSCOCO")
+    for row, image in enumerate(captions[:3]):
+        said = [asked.items[item].parts[0].text for item in asked.right[row]]
+        assert said == [one["raw"] for one in image["sentences"]]
+        assert asked.queries[row].parts[0].source.name == image["filename"]
+    spoken = pool(root, "table3", "native all")
+    for content, some, group in zip(spoken.queries, spoken.right, spoken.groups[0], strict=True):
+        assert content.parts[0].source.stem.startswith(group.replace("/", "-"))
+        assert spoken.groups[1][some[0]] == group
+
+
+def test_scores_are_a_plain_count() -> None:
+    """Every metric against loops over a similarity matrix; groups count alike, and a query is no answer to itself."""
+    rng = np.random.default_rng(0)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(12, 8))), dim=-1)
+    labels = [n % 4 for n in range(12)]
+    right = [[m for m in range(12) if labels[m] == labels[n] and m != n] for n in range(12)]
+    one = Pool([Content("x")] * 12, [Content("x")] * 12, right, [str(n) for n in range(12)], itself=range(12))
+    order = []
+    for n in range(12):
+        scores = {m: float(vectors[n] @ vectors[m]) for m in range(12) if m != n}
+        order.append(sorted(scores, key=scores.get, reverse=True))
+    hits = [[m in right[n] for m in order[n]] for n in range(12)]
+    wanted = {
+        "R@1": np.mean([some[0] for some in hits]),
+        "R@5": np.mean([any(some[:5]) for some in hits]),
+        "MRR@10": np.mean([1 / (some.index(True) + 1) if True in some[:10] else 0 for some in hits]),
+        "NDCG@10": np.mean([sum(h / np.log2(k + 2) for k, h in enumerate(some[:10])) for some in hits])
+        / sum(1 / np.log2(k + 2) for k in range(2)),
+    }
+    for metric, value in wanted.items():
+        found = score(one, vectors, vectors, metric, draws=50)
+        assert found.value == pytest.approx(value) and found.ci95[0] <= value <= found.ci95[1] and found.pool == 11
+    groups = ["a"] * 2 + ["b"] * 4
+    two = Pool([Content("x")] * 6, [Content("x")] * 6, [[n] for n in range(6)], list("abcdef"), (groups, groups))
+    items = vectors[:6].clone()
+    items[:2] = items[[1, 0]]  # both of the first group miss, all of the second hit
+    assert score(two, vectors[:6], items, "R@1", draws=20).value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_run_on_the_published_layouts(name: str, root: Path, folder: Path, tmp_path: Path) -> None:
+    options = [
+        f"experiment=paper/{name}",
+        f"embedder={folder}",
+        f"root={root}",
+        f"paths.runs={tmp_path}",
+        "bootstrap=20",
+    ]
+    config = compose("evaluate_paper", options)
+    run.main(config)
+    table = table_of(name)
+    found = json.loads((tmp_path / "paper" / name / "tiny.json").read_text())
+    assert list(found["rows"]) == [row.row for row in table.rows], "every row has its figure"
+    text = (tmp_path / "paper" / name / "README.md").read_text()
+    assert "| **tiny** |" in text and all(f"{model} (paper)" in text for model in table.models)
+    for row in table.rows:
+        assert all(f"{value:.1f}" in text for value in row.published.values())
+        if row.mean:
+            parts = [found["rows"][one]["value"] for one in row.mean]
+            assert found["rows"][row.row]["value"] == pytest.approx(np.mean(parts))
+
+
+def test_figures_are_kept_and_other_options_measure_again(
+    root: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*more: str) -> int:
+        calls: list[int] = []
+        embed = Embedder.embed
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Embedder,
+                "embed",
+                lambda self, given, **options: calls.append(len(given)) or embed(self, given, **options),
+            )
+            options = ["experiment=paper/table6", f"embedder={folder}", f"root={root}", f"paths.runs={tmp_path}"]
+            run.main(compose("evaluate_paper", [*options, "bootstrap=20", *more]))
+        return sum(calls)
+
+    assert measured("only=[MSR-VTT]") == 6
+    assert measured() == 4 + 9, "YouCook2 and VATEX; MSR-VTT is there"
+    assert measured() == 0
+    with pytest.raises(ConfigError, match="only: MSRVTT is no measured row of table6"):
+        measured("only=[MSRVTT]")
+    assert measured("video.max_frames=8") == 19
+
+
+def test_frames_are_those_of_the_table(folder: Path) -> None:
+    model = load_model(
+        str(folder), "cpu", precision="32-true", video={"video_fps": 1.0, "video_max_frames": 32}, cache=None
+    )
+    assert model.model.processor.preprocessing.video_max_frames == 32
+    assert model.model.processor.on_limit == "truncate"
+
+
+def test_published_means_are_means_of_published_rows() -> None:
+    """Table 1's own means and its overall figure follow from its rows, so no digit was lost on the way here."""
+    table = table_of("table1")
+    published = {row.row: row.published for row in table.rows}
+    checked = 0
+    for row in table.rows:
+        for model, value in row.published.items() if row.mean else ():
+            parts = [published[one].get(model) for one in row.mean]
+            if all(part is not None for part in parts):
+                assert value == pytest.approx(np.mean(parts), abs=0.12), (row.row, model)
+                checked += 1
+    assert checked >= 14
+
+
+def test_absent_media_are_an_error_or_counted(root: Path, tmp_path: Path) -> None:
+    from shutil import copytree
+
+    copytree(root / "vatex", tmp_path / "vatex")
+    file = "vatex_public_test_english_v1.1.json"
+    gone = sorted((tmp_path / "vatex/videos").iterdir())[0]
+    gone.unlink()
+    with pytest.raises(DataError, match=f"{gone.name}: the data set names it and it is not there"):
+        LAYOUTS["vatex"](tmp_path / "vatex", file)
+    left = LAYOUTS["vatex"](tmp_path / "vatex", file, absent="skip")
+    assert (len(left.media), left.absent) == (2, 1)
+    with pytest.raises(DataError, match="dataset_coco.json: cannot be read .*docs/paper_tables.md has the layout"):
+        LAYOUTS["karpathy"](tmp_path, "dataset_coco.json")
+
+
+def test_a_copy_of_the_hub_is_read_like_a_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: list[tuple] = []
+
+    def copy(repo: str, *, repo_type: str, revision: str, local_dir: Path) -> str:
+        from shutil import copytree
+
+        asked.append((repo, repo_type, revision))
+        copytree(root / repo, local_dir)
+        return str(local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", copy)
+    table = table_of("table1")
+    (row,) = (one for one in table.rows if one.row == "Doc ESG reports")
+    found = pool_of(row, table.sets[row.set], run._place("hub", tmp_path), "error")
+    assert len(found.queries) == 2 and asked == [
+        ("vidore/esg_reports_v2", "dataset", table.sets[row.set].hub["revision"])
+    ]
+    with pytest.raises(ConfigError, match="root=hub: mscoco is on no hub in this layout"):
+        run._place("hub", tmp_path)(table.sets["mscoco"])
+
+
+@pytest.mark.parametrize(
+    "sets, rows, message",
+    [
+        ([], [], "rows: the table has none"),
+        (
+            [{"name": "a", "layout": "coco", "folder": "a"}],
+            [{"row": "x", "set": "a"}],
+            "layout 'coco' is none of karpathy",
+        ),
+        ([{"name": "a", "layout": "docci"}], [{"row": "x"}], "sets.0.: missing 1 required .*'folder'"),
+        ([], [{"row": "x", "sett": "a"}], "rows.0.: sett is unknown; known are row, set"),
+        ([], [{"row": "x"}], "x: needs a set, or the rows it is the mean of"),
+        ([], [{"row": "x", "mean": ["y"]}], "x: mean of y, which no row before it is"),
+    ],
+)
+def test_tables_that_say_nothing_are_refused(sets: list, rows: list, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_table("t", sets, rows)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"direction": "image->text", "metric": "P@1"}, "metric: 'P@1' is none of R@K"),
+        ({"metric": "R@1"}, "a direction goes with captions"),
+        (
+            {"set": "coco", "direction": "image->text", "metric": "R@1"},
+            "the layout karpathy needs file among its options",
+        ),
+        (
+            {"direction": "image->text", "metric": "R@1", "options": {"splitt": "x"}},
+            "splitt is no option of the layout docci",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_asked_are_refused(row: dict, message: str) -> None:
+    sets = [
+        {"name": name, "layout": layout, "folder": name} for name, layout in (("docci", "docci"), ("coco", "karpathy"))
+    ]
+    with pytest.raises(ConfigError, match=message):
+        read_table("t", sets, [{"row": "x", "set": "docci", **row}])
+    with pytest.raises(ConfigError, match="direction: 'text->audio' is neither image->text nor text->image"):
+        Captioned("image", [], []).asked("text->audio")
+
+
+@pytest.fixture
+def clip_folder(tmp_path: Path) -> Path:
+    """A random small CLIP as open_clip lays it out on the hub."""
+    from open_clip.model import CLIP
+    from safetensors.torch import save_file
+
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    torch.manual_seed(0)
+    save_file(CLIP(**config).state_dict(), tmp_path / "open_clip_model.safetensors")
+    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": pixels}))
+    return tmp_path
+
+
+def test_open_clip_rows_run_by_the_same_code(clip_folder: Path, root: Path, tmp_path: Path) -> None:
+    import open_clip
+
+    embedder = f"open_clip:{clip_folder}"
+    options = ["experiment=paper/table4", f"embedder={embedder}", f"root={root}", f"paths.runs={tmp_path}", "name=clip"]
+    run.main(compose("evaluate_paper", [*options, "bootstrap=20"]))
+    found = json.loads((tmp_path / "paper/table4/clip.json").read_text())["rows"]
+    assert len(found) == 5
+    model, pixels = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
+    asked = pool(root, "table4", "ArtCap")
+    from PIL import Image as pil
+
+    with torch.no_grad():
+        images = torch.stack([pixels(pil.open(one.parts[0].source).convert("RGB")) for one in asked.queries])
+        image_QE = model.encode_image(images, normalize=True)
+        words = open_clip.get_tokenizer(f"local-dir:{clip_folder}")([one.parts[0].text for one in asked.items])
+        text_GE = model.encode_text(words, normalize=True)
+    ours = load_model(embedder, "cpu", precision="32-true", video={}, cache=None).embed([*asked.queries, *asked.items])
+    np.testing.assert_allclose(ours, torch.cat([image_QE, text_GE]).numpy(), atol=1e-5)
+    with pytest.raises(ConfigError, match="two towers read one image or one text, no image.text"):
+        load_model(embedder, "cpu", precision="32-true", video={}, cache=None).embed(
+            pool(root, "table1", "I+T->T EncyclopedicVQA").queries
+        )
+    with pytest.raises(ConfigError, match="is no folder; of a known model name its weights too"):
+        load_model("open_clip:ViT-B-32", "cpu", precision="32-true", video={}, cache=None)
+
+
+def test_align_rows_run_by_the_same_code(root: Path, tmp_path: Path) -> None:
+    from transformers import (
+        AlignConfig,
+        AlignModel,
+        AlignProcessor,
+        AlignVisionConfig,
+        AlignVisionModel,
+        BertTokenizerFast,
+        EfficientNetImageProcessor,
+    )  # fmt: skip
+
+    from tests.models.tiny import WORDS
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    text = {
+        "vocab_size": len(words),
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    vision = {
+        "image_size": 32, "width_coefficient": 0.1, "depth_coefficient": 0.1, "hidden_dim": 64, "in_channels": [32, 16],
+        "out_channels": [16, 24], "kernel_sizes": [3, 3], "strides": [1, 2], "num_block_repeats": [1, 1],
+        "expand_ratios": [1, 6], "depthwise_padding": [],
+    }  # fmt: skip
+    folder = tmp_path / "align"
+    pooled = AlignVisionModel(AlignVisionConfig(**vision))(torch.zeros(1, 3, 32, 32)).pooler_output.shape[1]
+    AlignModel(AlignConfig(text_config=text, vision_config=vision, projection_dim=pooled)).save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    AlignProcessor(
+        EfficientNetImageProcessor(size=size), BertTokenizerFast(str(tmp_path / "vocab.txt"))
+    ).save_pretrained(folder)
+    model = load_model(f"align:{folder}", "cpu", precision="32-true", video={}, cache=None)
+    asked = pool(root, "table4", "ArtCap")
+    vectors = model.embed([*asked.items, *asked.queries])
+    assert vectors.shape[0] == 10 and np.isfinite(vectors).all()
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    one = model.embed([asked.items[2]])
+    np.testing.assert_allclose(one[0], vectors[2], atol=1e-5, err_msg="neighbours in the batch move a vector")
