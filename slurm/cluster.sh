@@ -17,6 +17,7 @@ SlurmctldPort=${SLURM_FIRST_PORT:-17817}
 SlurmUser=$(id -un)
 SlurmdUser=$(id -un)
 AuthType=auth/munge
+AuthInfo=socket=$folder/munge.socket
 SlurmdParameters=config_overrides
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/%n
@@ -37,7 +38,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 ReturnToService=2
 JobRequeue=1
-KillWait=10
+KillWait=2
 MailProg=/bin/true
 NodeName=n[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((${SLURM_FIRST_PORT:-17817} + 1))-$((${SLURM_FIRST_PORT:-17817} + nodes))] CPUs=4 RealMemory=8000 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -49,14 +50,13 @@ up() {
   for program in slurmctld slurmd munged munge; do
     command -v "$program" >/dev/null || { echo "$program is missing: apt-get install slurm-wlm munge" >&2; exit 3; }
   done
-  mkdir -p "$folder/state" /run/munge
+  mkdir -p "$folder/state"
   for node in $(seq "$nodes"); do mkdir -p "$folder/n$node"; done
-  chown munge:munge /run/munge
-  chmod 755 /run/munge
-  if ! munge -n 2>/dev/null | unmunge >/dev/null 2>&1; then
-    su -s /bin/sh munge -c /usr/sbin/munged
-    touch "$folder/own-munge" # this script started it, so this script stops it
-  fi
+  # A munge of its own: two clusters on one machine do not take it from each other. --force: its folder is no system one.
+  head -c 128 /dev/urandom >"$folder/munge.key"
+  chmod 600 "$folder/munge.key"
+  munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
+    --log-file="$folder/munged.log" --seed-file="$folder/munged.seed" 2>/dev/null
   write_settings
   slurmctld -f "$SLURM_CONF"
   for node in $(seq "$nodes"); do slurmd -f "$SLURM_CONF" -N "n$node"; done
@@ -70,11 +70,34 @@ up() {
 
 down() {
   local file
-  [[ -f "$SLURM_CONF" ]] && scancel --quiet --user "$(id -un)" 2>/dev/null || true
-  for file in "$folder"/n*.pid "$folder"/slurmctld.pid; do
+  if [[ -f "$folder/slurmctld.pid" ]]; then
+    timeout 10 scancel --quiet --user "$(id -un)" 2>/dev/null || true
+    for _ in $(seq 40); do # a job that outlives its node's daemon leaves its srun waiting for ever
+      [[ -z "$(timeout 10 squeue -h 2>/dev/null || true)" ]] && break
+      sleep 0.2
+    done
+  fi
+  for file in "$folder"/n*.pid "$folder"/slurmctld.pid "$folder"/munged.pid; do
     [[ -f "$file" ]] && kill "$(cat "$file")" 2>/dev/null || true
   done
-  if [[ -f "$folder/own-munge" ]]; then kill "$(cat /run/munge/munged.pid)" 2>/dev/null || true; fi
+  for _ in $(seq 25); do
+    [[ -z "$(left_behind)" ]] && return
+    sleep 0.2
+  done
+  # shellcheck disable=SC2046
+  kill -9 $(left_behind) 2>/dev/null || true
+}
+
+# Daemons of this cluster and whatever its jobs started, by number.
+left_behind() {
+  local place
+  for place in $(grep -lzxF "SLURM_CONF=$SLURM_CONF" /proc/[0-9]*/environ 2>/dev/null); do
+    place="${place%/environ}"
+    if grep -qxE 'slurmctld|slurmd|slurmstepd|srun|munged' "$place/comm" 2>/dev/null ||
+      grep -qz '^SLURM_JOB_ID=' "$place/environ" 2>/dev/null; then
+      echo "${place#/proc/}"
+    fi
+  done
 }
 
 case "$action" in

@@ -99,3 +99,24 @@ def test_a_stamp_changes_with_the_line_and_with_its_media(tmp_path: Path) -> Non
     os.utime(picture, ns=(1, 1))
     assert len({absent, first, before.stamp(), lines(tmp_path, given.replace("one", "two"))[0].stamp()}) == 4
     assert lines(tmp_path, given)[0].stamp() == before.stamp()
+
+
+@pytest.mark.parametrize("medium", ['{"pdf": "p"}', '{"image": "p"}', '"text"'])
+def test_a_stamp_looks_into_documents(tmp_path: Path, medium: str) -> None:
+    (only,) = lines(tmp_path, f'[{{"document": ["one", {medium}]}}]\n')
+    stamps = [only.stamp()]
+    for data in (b"1", b"another"):
+        (tmp_path / "p").write_bytes(data)
+        stamps.append(only.stamp())
+    assert len(set(stamps)) == (1 if medium == '"text"' else 3)
+
+
+def test_a_stamp_changes_with_the_text_of_a_file(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+
+    def stamp(text: str) -> str:
+        page.write_text(text)
+        os.utime(page, ns=(1, 1))  # of a file written within one tick of the clock nothing else may tell
+        return read_files([str(page)])[0].stamp()
+
+    assert stamp("a red fox") != stamp("a sly fox") and stamp("a red fox") == stamp("a red fox\n")

@@ -46,6 +46,15 @@ def test_a_text_and_a_file_find_themselves(place: Path, capsys: pytest.CaptureFi
     assert lines[3] == f"{place}/1.png" and lines[4] == f"1.0000\t{place}/1.png" and len(lines) == 6
 
 
+def test_a_query_that_is_too_long_is_refused_or_cut_and_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["search", f"{place}/model", f"{place}/index", " ".join(["a blue bird"] * 60), "k=1"]
+    assert run(place, *words) == 1
+    assert "or use on_limit=truncate" in capsys.readouterr().err
+    assert run(place, *words, "on_limit=truncate") == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 2 and "cut from 182 to 64 tokens" in err
+
+
 def test_a_task_puts_its_prefix_before_the_query(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     words = ["search", f"{place}/model", f"{place}/index", "a blue bird", "k=5", "task=search result", "exact=true"]

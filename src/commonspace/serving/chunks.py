@@ -32,11 +32,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """An entry whose vector is of its beginning: its line, its key, and what was left out to keep a limit."""
+
+    line: int
+    key: str
+    truncated: str
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Vectors float32 [n, E] of consecutive entries, in their order; the rows of those that failed are NaN."""
 
     vectors_NE: np.ndarray
     failures: tuple[Failure, ...] = ()
+    cuts: tuple[Cut, ...] = ()
 
 
 class KeptChunks:
@@ -58,8 +68,9 @@ class KeptChunks:
                 if about.get("hash") != self._hash(number, entries):
                     return None
                 failures = tuple(Failure(**failure) for failure in json.loads(about["failures"]))
-                return Chunk(file.get_tensor("vectors"), failures)
-        except (OSError, SafetensorError):
+                cuts = tuple(Cut(**cut) for cut in json.loads(about["cuts"]))
+                return Chunk(file.get_tensor("vectors"), failures, cuts)
+        except (OSError, SafetensorError, KeyError):  # KeyError: of before a chunk noted this
             return None
 
     def finished(self, number: int, entries: Sequence[Entry]) -> Chunk:
@@ -71,8 +82,8 @@ class KeptChunks:
 
     def put(self, number: int, entries: Sequence[Entry], chunk: Chunk) -> None:
         """Keep a finished chunk, whole or not at all."""
-        failures = json.dumps([asdict(failure) for failure in chunk.failures])
-        about = {"hash": self._hash(number, entries), "failures": failures}
+        notes = {name: [asdict(one) for one in getattr(chunk, name)] for name in ("failures", "cuts")}
+        about = {"hash": self._hash(number, entries), **{name: json.dumps(some) for name, some in notes.items()}}
         path = self._path(number)
         partial = path.with_suffix(".new")
         try:

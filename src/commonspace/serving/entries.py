@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commonspace.content import Audio, Content, Document, Image, Text, Video
+from commonspace.content import Audio, Content, Document, Image, Pdf, Text, Video
 from commonspace.errors import CommonspaceError, ContentError, DataError
 
 # What a file holds, by its suffix; whether it can be decoded is found when it is.
@@ -30,7 +30,7 @@ class Entry:
     line     of the input file, from 1; of files given by name, the place among them
     key      the line's own "key", else its number; a file's path as it was given
     where    what errors call it
-    raw      the line or path as it stands: what says whether an entry is still the same
+    raw      the line, or the path and a text file's text, as it stands: what says whether an entry is still the same
     content  None where `error` says why there is none
     """
 
@@ -46,7 +46,7 @@ class Entry:
         return str(error) if str(error).startswith(self.where) else f"{self.where}: {error}"
 
     def stamp(self) -> str:
-        """Text that changes when the line or a media file that it names does (size or time of change)."""
+        """Text that changes when the line or text does, or a media file or PDF that is named (size, time of change)."""
         return "\n".join([self.raw, *(_stamp(path) for path in _paths(self.content))])
 
 
@@ -72,7 +72,8 @@ def read_files(files: Sequence[str]) -> list[Entry]:
     entries = []
     for number, name in enumerate(files, 1):
         content, error = _attempt(lambda name=name: content_of_file(Path(name)))
-        entries.append(Entry(number, name, name, name, content, error))
+        raw = f"{name}\n{content.parts[0].text}" if content and isinstance(content.parts[0], Text) else name
+        entries.append(Entry(number, name, name, raw, content, error))
     return _distinct(entries)
 
 
@@ -135,7 +136,7 @@ def _paths(content: Content | None) -> Iterator[Path]:
     parts: Iterable[Any] = content.parts if content else ()
     for part in parts:
         for inner in part.parts if isinstance(part, Document) else (part,):
-            if isinstance(inner, (Image, Audio, Video)) and isinstance(inner.source, Path):
+            if isinstance(inner, (Image, Audio, Video, Pdf)) and isinstance(inner.source, Path):
                 yield inner.source
 
 

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from commonspace.errors import ConfigError, DataError
-from commonspace.models.folder import replace_folder, write_json
+from commonspace.models.folder import write_json
+from commonspace.models.replacing import replace_folder
 from commonspace.serving.vectors import read_parquet
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def build_index(vectors: Path, folder: Path) -> int:
         graph.save(str(target / _GRAPH))
         pq.write_table(pa.table({"key": pa.array(keys, pa.string())}), target / _KEYS)
         write_json(target / _ABOUT, {**form.about, "vectors": len(keys), "dim": form.size})
-        replace_folder(target, folder)
+        replace_folder(target, folder, "index")
     return len(keys)
 
 

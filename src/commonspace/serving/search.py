@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,17 +26,23 @@ def index(config: DictConfig) -> None:
 def main(config: DictConfig) -> None:
     """Print the `k` nearest entries of `index` to each of `queries`: one line each, cosine and key.
 
-    Raises DataError where the index was made by another model or has another size than this one gives.
+    What `on_limit` cuts off a query is said on stderr. Raises DataError where the index was made by another model or
+    has another size than this one gives.
     """
     from commonspace.models.device import best_device
-    from commonspace.models.embedder import Embedder
+    from commonspace.models.embedder import Embedder, truncate
 
     contents = [query_content(word) for word in config.queries]
     folder, opened = Path(config.embedder), VectorIndex.open(Path(config.index))
     check_model(opened, Path(config.index), folder)
-    model = Embedder.load(folder).to(best_device())
+    model = Embedder.load(folder, on_limit=config.on_limit).to(best_device())
     task, role = config.prefix.task, config.prefix.role or ("query" if config.prefix.task else None)
-    query_QE = model.embed(contents, dim=_size(opened, Path(config.index), model), task=task, role=role)
+    size = _size(opened, Path(config.index), model)
+    pieces = [model.processor(content, task=task, role=role) for content in contents]
+    for word, query in zip(config.queries, pieces, strict=True):
+        for note in query.truncated:
+            print(f"{word:.40}: {note}", file=sys.stderr)
+    query_QE = truncate(model.embed_pieces(pieces), size).numpy()
     for word, answers in zip(config.queries, opened.search(query_QE, config.k, exact=config.exact), strict=True):
         print(word)
         for found in answers:

@@ -1,0 +1,1 @@
+"""Commands as jobs of a SLURM cluster, run from a snapshot of code and configs."""

@@ -1,0 +1,93 @@
+"""What the rows of a task are like: some of its own where its shards lie on this disk, else a typical row's sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from commonspace.content import Audio, Content, Image, Video
+from commonspace.data.shards import ShardReader
+from commonspace.data.storage import is_remote
+from commonspace.errors import ConfigError
+from commonspace.models.embedder import Embedder
+from commonspace.processing.pieces import Pieces
+
+PUBLIC = Path(__file__).with_name("public.yaml")
+_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A few rows of a task, processed: what a batch of it is made of.
+
+    contents  queries, positives and hard negatives of all of them, one after the other; `count` rows in all
+    bytes     of a row in a shard, media included
+    records   rows that there are to train on
+    source    where that is known from
+    """
+
+    contents: tuple[Pieces, ...]
+    count: int
+    bytes: float
+    records: int
+    source: str
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of a row: query, positive and negatives."""
+        return sum(pieces.tokens for pieces in self.contents) / self.count
+
+    @property
+    def modalities(self) -> str:
+        """What its contents are made of, as "image+text"."""
+        return "+".join(sorted({kind for pieces in self.contents for kind in pieces.modalities}))
+
+
+def rows_of(plain: Mapping[str, Any], task: str, embedder: Embedder, probes: int = 16) -> Rows:
+    """Rows of a task as the config's run would take them; ConfigError where nothing tells what they are like."""
+    data, negatives = plain["data"], bool(plain["data"]["negatives"]) * plain["data"]["negative_count"]
+    folder = Path(plain["paths"]["data"]) / data["tier"] / task
+    if not is_remote(plain["paths"]["data"]) and (folder / "train.json").is_file():
+        return _measured(ShardReader(folder, "train"), embedder, negatives, probes, data["limit"])
+    public = OmegaConf.to_container(OmegaConf.load(PUBLIC))
+    if task not in public:
+        raise ConfigError(f"task {task}: no shards in {folder}, and {PUBLIC.name} does not say what its rows are like")
+    row = public[task]
+    sides = [_content(row["query"]), *[_content(row["positive"])] * (1 + negatives)]
+    made = tuple(embedder.processor(content) for content in sides)
+    return Rows(made, 1, row["bytes"], min(row["records"], data["limit"] or row["records"]), row["sets"])
+
+
+def _measured(reader: ShardReader, embedder: Embedder, negatives: int, probes: int, limit: int | None) -> Rows:
+    """Evenly spaced rows of a split; a hard negative, drawn among positives, counts as the row's own."""
+    chosen = np.linspace(0, reader.count - 1, min(probes, reader.count)).astype(int)
+    records = [reader.read(int(row)) for row in chosen]
+    sides = [(record.queries[0].content, record.positives[0].content) for record in records]
+    queries = [embedder.processor(query) for query, _ in sides]
+    positives = [embedder.processor(positive) for _, positive in sides]
+    size = sum(shard["bytes"] for shard in reader.shards) / reader.count
+    count = min(reader.count, limit or reader.count)
+    return Rows((*queries, *positives * (1 + negatives)), len(records), size, count, str(reader.folder))
+
+
+def _content(parts: Sequence[Mapping[str, Any]]) -> Content:
+    """Blank media and words of the sizes that `public.yaml` gives."""
+    return Content(*(_part(*next(iter(described.items()))) for described in parts))
+
+
+def _part(kind: str, size: Any) -> Any:
+    if kind == "text":
+        return " ".join(["a"] * size)
+    if kind == "image":
+        return Image(np.zeros((size[1], size[0], 3), np.uint8))
+    if kind == "audio":
+        return Audio(np.zeros(round(size * _RATE), np.float32), rate=_RATE)
+    if kind == "video":
+        width, height = size["pixels"]
+        return Video(np.zeros((round(2 * size["seconds"]), height, width, 3), np.uint8), fps=2.0)
+    raise ConfigError(f"{PUBLIC.name}: {kind!r} is no part of a row; use text, image, audio or video")

@@ -1,0 +1,127 @@
+"""Whole plans: the flagship's, and one of shards that lie here, against arithmetic done another way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from commonspace.configuration import compose
+from commonspace.errors import ConfigError
+from commonspace.planning.command import main
+from commonspace.planning.memory import memory_is_shown
+from commonspace.planning.plan import machines, make_plan
+from tests.models.native import built_native
+from tests.stages.training import MODEL, settings, start_model, write_pairs
+
+OTHERS = ("stamp_language", "emoji_language", "crosslingual", "recipe", "code")
+FLAGSHIP = ["gemma_pretrain", "gemma_finetune", "omni_pretrain", "omni_finetune"]
+
+
+def resolved(*words: str) -> dict:
+    config = compose("train", words)
+    return OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+
+
+@pytest.fixture(scope="module", params=FLAGSHIP)
+def flagship(request: pytest.FixtureRequest) -> tuple[str, dict]:
+    return request.param, make_plan(resolved(f"experiment=flagship/{request.param}"), gpu="h100", gpus=[8, 256])
+
+
+def test_the_flagship_has_the_size_it_says(flagship: tuple[str, dict]) -> None:
+    name, plan = flagship
+    low, high = (8e9, 9.5e9) if name.startswith("omni") else (0.25e9, 0.8e9)
+    assert low < plan["model"]["parameters"] < high, plan["model"]
+
+
+def test_text_costs_six_flops_a_weight_and_token(flagship: tuple[str, dict]) -> None:
+    """The rule of thumb, on a task of text alone whose contents are short: attention adds little."""
+    name, plan = flagship
+    row = plan["samples"]["code"]
+    weights = row["forward"]["text"] / row["tokens"] / 2
+    spent = plan["samples"]["code"]["training"]["text"] / row["tokens"] / weights
+    chunked = plan["batches"]["tasks"]["code"]["chunks"] > 1
+    assert spent == pytest.approx(6 + 2 * chunked + 2 * name.startswith("omni"), rel=0.01)
+    assert row["modalities"] == "text" and row["forward"]["vision"] == 0
+    image = plan["samples"]["image_caption"]
+    assert image["forward"]["vision"] > 0 and image["tokens"] > 60
+
+
+def test_more_gpus_take_less_time_and_no_fewer_hours(flagship: tuple[str, dict]) -> None:
+    name, plan = flagship
+    assert [row["gpus"] for row in plan["hours"]] == [8, 64, 256]
+    few, own, many = plan["hours"]
+    assert few["gpu hours"] == pytest.approx(many["gpu hours"])
+    assert few["days"] == pytest.approx(32 * many["days"])
+    assert few["rows a second and GPU"] == pytest.approx(many["rows a second and GPU"])
+    assert own["even batches"]
+    memory = plan["memory"]
+    assert memory[64]["total"] / 1e9 < machines("h100")["memory"], memory[64]
+    if name.startswith("omni"):  # sharded
+        assert memory[8]["weights"] == pytest.approx(32 * memory[256]["weights"])
+    else:
+        assert memory[8]["weights"] == memory[256]["weights"]
+
+
+def test_pretraining_takes_billions_of_tokens_in_large_batches() -> None:
+    plan = make_plan(resolved("experiment=flagship/gemma_pretrain"), gpu="h100")
+    assert plan["totals"]["tokens"] == pytest.approx(20e9, rel=0.01)
+    assert plan["batches"]["tasks"]["summary"]["a device"] == 128
+    assert plan["batches"]["tasks"]["summary"]["wrong targets"] == 8191
+    hours = plan["totals"]["flops"] / (989e12 * 0.35) / 3600
+    assert plan["hours"][0]["gpu hours"] == pytest.approx(hours)
+
+
+def test_rows_that_lie_here_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pairs(tmp_path / "data/made")
+    start_model(tmp_path / "start")
+    words = [
+        *MODEL, "data=pretrain", "data.tier=made", "stage.token_budget=null", "stage.steps=10",
+        f"init={tmp_path / 'start'}", "data.features=true", "data.tasks.image_caption={batch_size: 8, rate: 1.0}",
+        "data.tasks.summary={batch_size: 16, rate: 3.0}",
+        *(f"data.tasks.{name}.rate=0" for name in OTHERS),
+    ]  # fmt: skip
+    config = settings(tmp_path, *words)
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plan = make_plan(plain, gpu="rtx4090", gpus=[2])
+    assert plan["samples"]["summary"]["records"] == 48 and plan["batches"]["steps"] == 10
+    assert plan["totals"]["rows"] == pytest.approx(10 * (0.25 * 8 + 0.75 * 16))
+    tar = next((tmp_path / "data/made/image_caption").glob("train-*.tar"))
+    assert plan["samples"]["image_caption"]["bytes"] == pytest.approx(tar.stat().st_size / 48)
+    paths = [f"paths.{name}={tmp_path / name}" for name in ("data", "cache", "runs", "models")]
+    assert main([*paths, *words, "--gpus", "2", "--gpu", "a100"]) == 0
+    said = capsys.readouterr().out
+    assert plan["model"]["memory shown"] and "is a guess" not in said
+    assert "on a100" in said and "summary" in said and "10 steps" in said
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["experiment=mini/align"], "alignment trains connectors"),
+        (["experiment=flagship/gemma_pretrain", "model.backbone=somebody/unknown"], "its sizes are unknown"),
+        (["experiment=flagship/gemma_pretrain", "trainer.devices=7"], "cannot be split over 56 processes"),
+        (["experiment=flagship/omni_pretrain", "trainer.devices=auto"], "a plan needs their number"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_planned_is_said(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(resolved(*words), gpu="h100")
+
+
+def test_memory_that_no_test_holds_is_called_a_guess(tmp_path: Path) -> None:
+    assert not memory_is_shown(built_native(tmp_path, "qwen3_omni"), cached=False)
+
+
+def test_unknown_gpus_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--gpu tpu: unknown; gpus.yaml has a100"):
+        machines("tpu")
+
+
+def test_a_plan_makes_no_weights() -> None:
+    from commonspace.planning.architecture import sketch
+
+    embedder, _ = sketch(resolved("experiment=flagship/omni_pretrain"))
+    assert {p.device for p in embedder.parameters()} == {torch.device("meta")}
