@@ -1,0 +1,171 @@
+"""The notebooks of studies, on tiny data, made runs and the committed rows: they find what was put there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from commonspace.configuration import compose
+from commonspace.data.negatives import write_negatives
+from commonspace.data.rates import MEDIA, dirichlet, medium_of
+from commonspace.data.shards import ShardReader
+from commonspace.tracking import reader
+from commonspace.tracking.reader import Run
+from tests.notebooks.running import FOLDER, run
+from tests.stages.training import start_model, write_pairs
+
+RESULTS = FOLDER.parent / "docs/results/mini"
+
+
+def cell(name: str, config: dict, scores: dict[str, float], tags: tuple[str, ...]) -> Run:
+    history = pd.DataFrame({"trainer/global_step": [150]} | {f"final/{key}": [value] for key, value in scores.items()})
+    return Run(f"id-{name}", name, "p", "g", tags, config, {}, history, 0.0, "finished")
+
+
+def temperatures() -> list[Run]:
+    """0.05 is best by far, whatever the learning rate."""
+    draw, runs = np.random.default_rng(0), []
+    for temperature, bonus in ((0.01, -0.1), (0.05, 0.1), (0.2, -0.2)):
+        for rate in (1e-5, 3e-5):
+            for seed in (1, 2, 3):
+                mean = 0.5 + bonus + draw.normal(0, 0.005)
+                config = {"stage": {"temperature": temperature, "learning_rate": rate}, "seed": seed}
+                scores = {"mean": mean, "speech": mean, "image_caption": 1 - mean, "speech gap": 1.0}
+                runs.append(cell(f"{temperature}{rate}{seed}", config, scores, ("ablation", "temperature")))
+    return runs
+
+
+def mixtures() -> list[Run]:
+    """Cells whose score is a quadratic in the share of images; and cells without a medium, whose tasks suffer."""
+    tasks = OmegaConf.to_container(compose("train", ["experiment=mini/cell"]).data.tasks)
+    runs = []
+    for draw in range(1, 13):
+        drawn = dirichlet(tasks, draw, 1.0)
+        total = sum(task["rate"] for task in drawn.values())
+        schedule = [{"task": name, "steps": 150 * task["rate"] / total} for name, task in drawn.items()]
+        image = sum(row["steps"] for row in schedule if medium_of(tasks[row["task"]]["direction"]) == "image") / 150
+        config = {"data": {"tasks": tasks, "dirichlet": draw}, "seed": 1, "arithmetic": {"schedule": schedule}}
+        runs.append(cell(f"m{draw}", config, {"mean": 0.4 + image * (1 - image)}, ("ablation", "mixture")))
+    for medium in ("image", "audio"):
+        for rest in (False, True):
+            for seed in (1, 2):
+                config = {"data": {"without": [medium], "without_rest": rest}, "seed": seed}
+                scores = {"mean": 0.5 + seed / 100, "speech": 0.1 if medium == "audio" else 0.6}
+                runs.append(cell(f"l{medium}{rest}{seed}", config, scores, ("ablation", "leave_one_out")))
+    return runs
+
+
+def test_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "read_runs", lambda folder: temperatures())
+    shown = run("temperature.ipynb", monkeypatch, runs=tmp_path)
+    assert [titles[0] for titles in shown.figures] == ["temperature", "difference of MRR@10 on dev", "temperature"]
+    contrasts, by_task = shown.tables[-2:]
+    assert (
+        set(contrasts["level"]) == {"0.01", "0.2"}
+        and (contrasts["p_holm"] < 0.05).all()
+        and (contrasts["value"] < 0).all()
+    )
+    assert by_task.idxmax(axis=1).to_dict() == {"speech": 0.05, "image_caption": 0.2}
+
+
+def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(reader, "read_runs", lambda folder: mixtures())
+    shown = run("mixture.ipynb", monkeypatch, runs=tmp_path)
+    assert [titles[0] for titles in shown.figures] == [
+        "fixed total: the rest sees more", "the rest as long as before", "share of video", "fitted",
+    ]  # fmt: skip
+    surface = shown.names["surface"]
+    assert surface.explains and surface.media == tuple(MEDIA) and surface.mixtures == 12
+    assert shown.names["means"].loc["speech", "audio"] == pytest.approx(0.1)
+    assert "error on mixtures not seen" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["temperature.ipynb", "mixture.ipynb"])
+def test_without_a_run_a_notebook_says_which_command_makes_some(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    assert run(name, monkeypatch, runs=tmp_path / "absent").figures == []
+    assert "no finished run has the tag" in capsys.readouterr().out
+
+
+def test_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models/soup").mkdir(parents=True)
+    members = [{"name": f"finetune_{name}", "share": share} for name, share in (("base", 0.25), ("lora", 0.75))]
+    trials = [
+        {"members": ["finetune_base"], "score": 0.5, "kept": False},
+        {"members": ["finetune_lora"], "score": 0.6, "kept": True},
+        {"members": ["finetune_lora", "finetune_base"], "score": 0.7, "kept": True},
+    ]
+    recipe = {
+        "kind": "greedy",
+        "ingredients": members,
+        "dev": {"mean": 0.7},
+        "dev_loss": {"mean": 1.0},
+        "trials": trials,
+    }
+    learned = {**recipe, "kind": "learned", "learned": {"losses": [3.0, 2.0, 1.0]}}
+    (tmp_path / "models/soup/soup.json").write_text(json.dumps(recipe))
+    (tmp_path / "models/learned").mkdir()
+    (tmp_path / "models/learned/soup.json").write_text(json.dumps(learned))
+    pair = {"first": "finetune_base", "second": "finetune_lora", "places": [0.0, 0.5, 1.0], "loss": [2.0, 1.0, 2.0]}
+    told = {"ingredients": members, "pairs": [{**pair, "score": [0.5, 0.7, 0.6], "barrier": -1.0}]}
+    (tmp_path / "barriers.json").write_text(json.dumps(told))
+    shown = run(
+        "soup.ipynb", monkeypatch, models=tmp_path / "models", barriers=tmp_path / "barriers.json", results=RESULTS
+    )
+    assert shown.figures[0] == ["soup: green stayed, pink did not"] and shown.figures[1] == ["step"]
+    assert shown.names["best"] == "finetune_lora", "the best ingredient is the one that dev says"
+    compared = [titles[0] for titles in shown.figures[2:]]
+    assert len(compared) == 2 and all("finetune_lora" in title and "soup" in title for title in compared)
+    shares = next(table for table in shown.tables if isinstance(table, pd.DataFrame) and "dev loss" in table)
+    assert shares.set_index("soup").loc["soup", "finetune_lora"] == 0.75
+    (barriers,) = [table for table in shown.tables if not isinstance(table, pd.DataFrame)]
+    assert barriers.axes[0].get_title().startswith("dev loss above the line")
+
+
+def test_explorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pairs(tmp_path / "data", train=2, dev=6)
+    start_model(tmp_path / "model")
+    shown = run(
+        "explorer.ipynb", monkeypatch, model=tmp_path / "model", data=tmp_path / "data", tasks="image_caption,absent"
+    )
+    (titles,) = shown.figures
+    assert "first axis" in titles[0] and len(shown.names["pictured"]) == 6
+    neighbours = shown.tables[-1]
+    assert set(neighbours["medium"]) == {"image", "text"} and neighbours["1."].str.contains("image: |text: ").all()
+    gaps = next(
+        table for table in shown.tables if isinstance(table, pd.DataFrame) and list(table.columns) == list(table.index)
+    )
+    assert gaps.loc["image", "image"] == 0 and gaps.loc["image", "text"] == gaps.loc["text", "image"] > 0
+
+
+def test_hard_negatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pairs(tmp_path / "data", train=8, dev=2)
+    shards = ShardReader(tmp_path / "data/summary", "train")
+    keys = [str(key) for key in shards.column("key")]
+    lists = {key: [keys[(place + 1) % 8], keys[0 if place else 2]] for place, key in enumerate(keys)}
+    lists[keys[3]] = [keys[3]]  # its own answer as a wrong one
+    write_negatives(
+        tmp_path / "negatives/summary.parquet", shards, lists, {key: [0.9, 0.5][: len(v)] for key, v in lists.items()}
+    )
+    shown = run("hard_negatives.ipynb", monkeypatch, negatives=tmp_path / "negatives", data=tmp_path / "data")
+    assert shown.figures == [["summary"]]
+    counts, suspects, worst = shown.tables[-3:]
+    assert counts.loc["summary", "same concept"] == 1 and counts.loc["summary", "negatives looked at"] == 15
+    assert suspects.iloc[0]["own answer"] == suspects.iloc[0]["negative"] and len(worst) == 8
+    hubs = next(table for table in shown.tables if isinstance(table, pd.DataFrame) and "most" in table)
+    assert hubs.iloc[0]["most"] == 7, "second of all but itself and the fourth, first of the last"
+
+
+def test_errors_on_the_committed_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = run("errors.ipynb", monkeypatch, results=RESULTS, evaluated="soup")
+    titles = [titles[0] for titles in shown.figures]
+    assert {"image_caption_languages text->image", "speech_languages speech->text", "crosslingual en->xx"} <= set(
+        titles
+    )
+    assert shown.names["by_source"] and all(row.source != "all" for row in shown.names["by_source"])
+    behind = shown.tables[0]
+    assert len(behind) and (behind["soup"] < behind["late_fusion"]).all()
