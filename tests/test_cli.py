@@ -22,16 +22,18 @@ def test_help_names_every_command_in_under_a_second() -> None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         return used.ru_utime + used.ru_stime
 
-    before = processor_seconds()  # of its own time: the tests' machine may be busy with other things
-    done = run("--help")
-    assert processor_seconds() - before < 1.0
-    assert done.returncode == 0
+    for words in (["train", "--help", "stage", "data"], ["--help"]):
+        before = processor_seconds()  # of its own time: the tests' machine may be busy with other things
+        done = run(*words)
+        assert processor_seconds() - before < 1.0
+        assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in [*COMMANDS, *PLAIN])
 
 
 def test_help_imports_nothing_heavy() -> None:
     probe = (
         "import sys; from commonspace.cli import main; main(['--help']); main(['train', '--help']);"
+        "main(['train', '--help', 'stage']);"
         "print([m for m in ('torch', 'hydra', 'pandas', 'pytorch_lightning', 'wandb') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
@@ -43,6 +45,47 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
     assert main([*name.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(f"usage: commonspace {name}") and "paths:" in text
+
+
+@pytest.mark.parametrize(
+    "words, shown, hidden",
+    [
+        (
+            ["stage"],
+            ["stage=pretrain", "warmup: 0.1                 # share of the steps"],
+            ["stage=finetune", "groups:"],
+        ),
+        (["stage=finetune"], ["stage=pretrain", "warmup: 0.1 ", "stage=finetune", "token_budget: 450_000"], ["nce"]),
+        (["data"], ["data=base", "skip_budget: 16 ", "data=pretrain"], ["data=finetune"]),
+        (["trainer=cpu", "objective"], ["trainer=default", "trainer=cpu", "objective=nce", "same_tower: none"], []),
+        (["experiment"], ["choices of experiment: ", ", mini/align, "], ["----"]),
+        (["experiment=mini/align"], ["----", "commonspace train experiment=mini/align"], ["mini/pretrain\n"]),
+    ],
+)
+def test_help_shows_the_options_of_a_group(
+    words: list[str], shown: list[str], hidden: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--help", *words]) == 0
+    text = capsys.readouterr().out
+    assert all(line in text for line in shown) and not any(line in text for line in hidden)
+    assert [text.index(line) for line in shown] == sorted(text.index(line) for line in shown)
+
+
+@pytest.mark.parametrize(
+    "word, message", [("seed=2", "train has no group 'seed'; it has paths, model"), ("stage=x", "stage has no 'x'; it")]
+)
+def test_help_of_no_group(word: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help", word]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("choice", ["stage", "data", "trainer=fsdp", "callbacks"])  # those with most options
+def test_every_option_of_a_group_is_in_its_help(choice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from commonspace.configuration import schema
+
+    assert main(["train", "--help", choice]) == 0
+    text = capsys.readouterr().out
+    assert not [key for key in schema("train")[choice.partition("=")[0]] if f"{key}:" not in text]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -59,7 +102,15 @@ def test_each_target_exists(name: str) -> None:
     assert function in defined
 
 
-GIVEN = {"embedder": "models/x", "pairs": "p.jsonl", "output": "o.tar", "archive": "o.tar"}
+GIVEN = {
+    "embedder": "models/x",
+    "checkpoint": "last.ckpt",
+    "pairs": "p.jsonl",
+    "output": "o.tar",
+    "archive": "o.tar",
+    "set": "coco",
+    "tiers": "[mini,coco]",
+}
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.calls])

@@ -133,6 +133,22 @@ def test_chunks_of_another_job_are_not_taken(place: Path, monkeypatch: pytest.Mo
     assert made == again.get(change, [["1", "2"], ["3", "4"], ["5"]])
 
 
+@pytest.mark.parametrize("name", ["page.md", "p.png"])
+def test_a_file_that_was_changed_is_embedded_again(place: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (place / "page.md").write_text("a red fox")
+    words = [str(place / "page.md"), str(place / "p.png"), str(place / "absent.png"), "-o", f"{place}/v.npy", "chunk=1"]
+    assert embed(place, *words) == 1
+    changed = {"page.md": b"a blue bird", "p.png": picture_bytes(np.full((9, 9, 3), 200, np.uint8))}
+    (place / name).write_bytes(changed[name])
+    made: list[str] = []
+    whole = Embedding.chunk
+    monkeypatch.setattr(Embedding, "chunk", lambda self, part: made.append(part[0].key) or whole(self, part))
+    assert embed(place, *words, "on_error=skip") == 0
+    assert made == [str(place / name), str(place / "absent.png")]
+    expected = Embedder.load(place / "model").embed([(place / "page.md").read_text()])[0]
+    np.testing.assert_allclose(np.load(place / "v.npy")[0], expected, atol=1e-5)
+
+
 def test_a_bad_content_stops_the_work_with_its_line_or_is_listed(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -171,6 +187,27 @@ def test_what_a_stopped_call_made_serves_one_that_skips(place: Path, monkeypatch
     whole = Embedding.chunk
     monkeypatch.setattr(Embedding, "chunk", lambda self, part: made.append(part[0].key) or whole(self, part))
     assert embed(place, *words, "on_error=skip") == 0 and made == ["3"]
+
+
+def test_what_is_too_long_is_refused_or_cut_and_said(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = " ".join(["fox", "bird"] * 100)
+    words = ("--jsonl", texts(place, ["a fox", {"key": "long", "content": long}, {"image": "absent.png"}]), "chunk=1")
+    assert embed(place, *words, "-o", f"{place}/v.npy") == 1
+    assert "line 2: text 'fox bird" in (told := capsys.readouterr().err) and "or use on_limit=truncate" in told
+    assert embed(place, *words, "-o", f"{place}/v.npy", "on_limit=truncate") == 1, "stopped after the cut"
+    assert embed(place, *words, "-o", f"{place}/v.npy", "on_limit=truncate", "on_error=skip") == 0
+    said = capsys.readouterr().out
+    assert (
+        "2 contents were embedded by an earlier call" in said and "v.npy.failures.jsonl; 1 not embedded whole" in said
+    )
+    (listed,) = map(json.loads, (place / "v.npy.truncated.jsonl").read_text().splitlines())
+    assert (listed["line"], listed["key"]) == (2, "long") and "cut from 202 to 64 tokens" in listed["truncated"]
+    expected = Embedder.load(place / "model", on_limit="truncate").embed(["a fox", long])
+    np.testing.assert_allclose(np.load(place / "v.npy")[:2], expected, atol=1e-5)
+    assert embed(place, "--jsonl", texts(place, GOOD), "-o", f"{place}/v.npy") == 0
+    assert not (place / "v.npy.truncated.jsonl").exists(), "of an earlier call"
+    assert embed(place, *words, "-o", f"{place}/v.npy", "on_limit=cut") == 1
+    assert "on_limit: 'cut' is none of error, truncate" in capsys.readouterr().err
 
 
 def test_nothing_to_write_is_an_error(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commonspace.fingerprints import Fingerprints, write_json
+from commonspace.fingerprints import Fingerprints
 
 
 @pytest.fixture
@@ -68,9 +68,3 @@ def test_known_hashes_are_kept_and_a_broken_store_only_costs_time(tree: Path, tm
     assert Fingerprints(store).of(str(tree)) != first, "an unchanged file is not read again"
     store.write_text("{")
     assert Fingerprints(store).of(str(tree)) == first
-
-
-def test_json_is_written_whole(tmp_path: Path) -> None:
-    write_json(tmp_path / "new/state.json", {"b": 1, "a": [2]})
-    assert (tmp_path / "new/state.json").read_text() == '{\n "a": [\n  2\n ],\n "b": 1\n}\n'
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["state.json"]

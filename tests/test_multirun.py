@@ -12,7 +12,11 @@ from commonspace.multirun import check_multirun, jobs
 @pytest.mark.parametrize(
     "name, words, message",
     [
-        ("train", ["seed=1,2,3"], r"'seed=1' and 'seed=2' would both write models/mini/pretrain.*base_|name=NAME_\$"),
+        (
+            "train",
+            ["seed=1,2,3"],
+            r"'seed=1' and 'seed=2' would both write models/mini/pretrain; .*'name=NAME_\$\{seed\}'",
+        ),
         ("train", ["experiment=mini/finetune_base", "stage.temperature=0.01,0.02"], r"\$\{stage.temperature\}"),
         ("train", ["seed=1,2", "name=a,b"], "'seed=1' and 'seed=2' would both write models/mini/a"),
         ("soup", ["ingredients=[a,b],[a,c]"], "would both write models/mini/soup"),

@@ -55,7 +55,7 @@ def test_own_pairs_are_built_trained_on_scored_and_embedded(
 
     scored = ["data.tier=own", "data.features=false", "bootstrap=20"]
     assert main(["evaluate", f"embedder={model}", *scored, *places(tmp_path)]) == 0
-    rows = read_rows(tmp_path / "docs/results/own/finetune.jsonl")
+    rows = read_rows(tmp_path / "runs/own/evaluation/finetune.jsonl")
     assert {(row.task, row.direction) for row in rows} == {("own", "query->positive"), ("own", "positive->query")}
 
     contents = tmp_path / "contents.jsonl"

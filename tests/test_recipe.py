@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from commonspace.configuration import compose
 from commonspace.errors import ConfigError, DataError
 from commonspace.recipe import Recipe, Step, read_steps
 from commonspace.recipe_view import StepTable, duration, headline, print_closing
@@ -210,6 +211,21 @@ def test_the_headline_takes_full_size_without_near_duplicates(tmp_path: Path) ->
     assert "0.750 ±0.100" in text and "0.050*" in text and "report.html" in text
     assert not any(value in text for value in ("0.900", "0.200", "0.300", "0.400"))
     assert text.index("chance") < text.index("soup")
+
+
+@pytest.mark.parametrize("tier, page", [("mini", "docs/data.md"), ("tiny", "runs/tiny/docs/data-tiny.md")])
+def test_the_closing_names_the_data_page_that_the_recipe_made(tier: str, page: str, tmp_path: Path) -> None:
+    from rich.console import Console
+
+    for made in ("docs/data.md", "runs/tiny/docs/data-tiny.md"):
+        (tmp_path / made).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / made).write_text("x")
+    console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    print_closing(tier, {k: tmp_path / k for k in ("docs", "models", "runs")}, console)
+    (line,) = (line for line in console.export_text().splitlines() if line.split()[0] == "data")
+    assert line.split()[1] == str(tmp_path / page)
+    report = compose("recipe", [f"recipe={tier}"]).recipe.steps.data_report
+    assert page in list(report.outputs)
 
 
 def test_a_broken_row_file_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ Nothing heavy is imported before a command is known and its config is sound: `--
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ from commonspace.errors import CommonspaceError, ConfigError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_DEFAULT = re.compile(r"^  - (\w+): (\S+)", re.MULTILINE)  # a group of a root file, and its choice
 _HYDRA_PAIRS = ("-c", "--cfg", "-p", "--package")  # hydra's own flags, whose value is no word of a command
 
 
@@ -32,9 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"commonspace: there is no command {name!r}; see commonspace --help", file=sys.stderr)
         return 2
-    if any(word in ("-h", "--help") for word in rest):
-        print(command_help(name))
-        return 0
+    if asked := [place for place, word in enumerate(rest) if word in ("-h", "--help")]:
+        groups = rest[asked[0] + 1 :]
+        return _guard(lambda: print(group_help(name, groups) if groups else command_help(name)))
     return _guard(lambda: run_hydra(COMMANDS[name], overrides_of(name, rest)))
 
 
@@ -80,21 +83,28 @@ def run_hydra(command: Command, overrides: list[str]) -> int:
     import hydra
 
     from commonspace.configuration import check_config, config_folder
+    from commonspace.models.replacing import check_replaceable
     from commonspace.multirun import check_multirun
 
     check_multirun(command, overrides)
+    os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # of SLURM jobs: the signal that a training saves at
     typed = list(sys.argv)
 
     def work(config: DictConfig) -> Any:
         sys.argv = typed  # a strategy that starts its own processes repeats this command line
         try:
             check_config(config, command.root)
+            for option, kind in command.replaces.items():
+                if config[option] is not None:
+                    check_replaceable(Path(config[option]), kind, option)
             function = _load(command.target)
             if command.calls is None:
                 return function(config)
             for arguments in command.calls(config):
                 function(**arguments)
         except CommonspaceError as error:  # hydra would print a traceback
+            if "SUBMITIT_EXECUTOR" in os.environ:  # who waits for the result of this job must learn of the error
+                raise
             print(f"commonspace: {type(error).__name__}: {error}", file=sys.stderr)
             raise SystemExit(1) from error
 
@@ -114,7 +124,8 @@ def help_text() -> str:
     width = max(map(len, rows))
     lines = [f"  {name:<{width}}  {text}" for name, text in rows.items()]
     closing = [
-        "`commonspace COMMAND --help` shows a command's options; `--cfg job` prints its whole config;",
+        "`commonspace COMMAND --help` shows a command's options, `--help GROUP` those of a group of configs;",
+        "`--cfg job` prints its whole config;",
         "`-m key=a,b` runs it once for each value; `experiment=mini/pretrain` takes a prepared one.",
     ]
     return "\n".join(["usage: commonspace COMMAND [key=value ...]", "", *lines, "", *closing])
@@ -131,7 +142,44 @@ def command_help(name: str) -> str:
     words = "".join(f" [{word.upper()}]" for word in command.positional)
     words += f" [{command.rest.upper()} ...]" if command.rest else ""
     words += "".join(f" [{flag} {what.upper()}]" for flag, (_, what) in command.flags.items())
-    return "\n".join([f"usage: commonspace {name}{words} [key=value ...]", "", text, "", "groups:", *choices])
+    usage = f"usage: commonspace {name}{words} [key=value ...]"
+    closing = (
+        f"`commonspace {name} --help {groups[-1]}` shows that group's options, `--help GROUP=CHOICE` those of a choice"
+    )
+    return "\n".join([usage, "", text, "", "groups:", *choices, "", closing])
+
+
+def group_help(name: str, words: list[str]) -> str:
+    """The options of groups of a command, `stage` or `stage=finetune`, as their files have them.
+
+    A choice that builds on another comes after it. Raises ConfigError for a group or choice that does not exist.
+    """
+    from commonspace.configuration import config_folder
+
+    folder = config_folder()
+    groups = dict(_DEFAULT.findall((folder / f"{COMMANDS[name].root}.yaml").read_text()))
+    parts: list[str] = []
+    for word in words:
+        group, _, choice = word.partition("=")
+        if group not in groups:
+            raise ConfigError(f"{name} has no group {group!r}; it has {', '.join(groups)}")
+        known = _choices(folder / group)
+        choice = choice or groups[group]
+        if choice != "null" and choice not in known:
+            raise ConfigError(f"{group} has no {choice!r}; it has {', '.join(known)}")
+        parts += [f"choices of {group}: {', '.join(known)}", ""]
+        for one in _bases(folder / group, choice) if choice != "null" else ():
+            parts += [f"# ---- {group}={one}", (folder / group / f"{one}.yaml").read_text().rstrip(), ""]
+    return "\n".join(parts).rstrip()
+
+
+def _bases(folder: Path, choice: str) -> list[str]:
+    """A choice of a group after those of the same group that it builds on."""
+    text = (folder / f"{choice}.yaml").read_text()
+    inline = re.search(r"^defaults: \[(.*)\]", text, re.MULTILINE)
+    names = re.split(r",\s*", inline.group(1)) if inline else re.findall(r"^  - (\w+)$", text, re.MULTILINE)
+    own = [name for name in names if (folder / f"{name}.yaml").is_file()]
+    return [*(before for name in own for before in _bases(folder, name)), choice]
 
 
 def _choices(folder: Path) -> list[str]:

@@ -20,8 +20,9 @@ Calls = list[dict[str, Any]]  # keyword arguments of each call
 class Command:
     """`target` is "module:function"; it is called with the composed config, or, where `calls` is given, once with
     each of the keyword arguments that it makes of the config. `positional` names the options that bare words fill;
-    `leaves` those that together say where the work is left, so that two jobs of a sweep do not share a place. `rest` is
-    a list that takes the bare words left over, `flags` are other spellings: {"-o": ("output", "file")}, key and value.
+    `leaves` those that together say where the work is left, so that two jobs of a sweep do not share a place;
+    `replaces` those whose folder is replaced whole, with the kind that it must be before the work begins. `rest` is a
+    list that takes the bare words left over, `flags` are other spellings: {"-o": ("output", "file")}, key and value.
     `within` are options typed without the mapping they stand in, as hydra would take `task=` for its group of configs.
     """
 
@@ -31,6 +32,7 @@ class Command:
     calls: Callable[[DictConfig], Calls] | None = None
     positional: tuple[str, ...] = ()
     leaves: tuple[str, ...] = ()
+    replaces: Mapping[str, str] = field(default_factory=dict)
     rest: str | None = None
     flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     within: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +58,23 @@ def _build_own(config: DictConfig) -> Calls:
     return [{"pairs": Path(config.pairs), "data": Path(config.paths.data), "name": config.name}]
 
 
+def _build_public(config: DictConfig) -> Calls:
+    folders = {"cache": Path(config.paths.cache), "data": Path(config.paths.data)}
+    place = None if config.folder is None else Path(config.folder)
+    options = {"workers": config.workers, "limit": config.limit, "name": config.name or config.set}
+    return [{"name_of_set": config.set, "folder": place, **options, **folders}]
+
+
+def _mix(config: DictConfig) -> Calls:
+    folders = {"data": Path(config.paths.data), "cache": Path(config.paths.cache)}
+    named = ("tiers", "output", "against", "workers", "duplicates", "leaks", "least_characters")
+    groups = ("near", "limits", "agreement")
+    from omegaconf import OmegaConf
+
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [*named, *groups]), resolve=True)
+    return [{**plain, **folders}]
+
+
 def _report(config: DictConfig) -> Calls:
     folders = {key: Path(config.paths[key]) for key in ("data", "cache", "docs")}
     return [{"tier": config.data.tier, **folders}]
@@ -71,6 +90,10 @@ def _unpack(config: DictConfig) -> Calls:
 
 def _merge(config: DictConfig) -> Calls:
     return [{"folder": Path(config.embedder), "output": Path(config.output)}]
+
+
+def _checkpoint(config: DictConfig) -> Calls:
+    return [{"checkpoint": Path(config.checkpoint), "output": Path(config.output)}]
 
 
 _PREFIX = {"task": "prefix", "role": "prefix"}
@@ -94,16 +117,47 @@ COMMANDS: dict[str, Command] = {
         ("pairs",),
         leaves=("paths.data", "name"),
     ),
+    "data build public": Command(
+        "data_build_public",
+        "data_prep.cli:build_public",
+        "make shards of a published set's files: SET folder=FOLDER",
+        _build_public,
+        ("set",),
+        leaves=("paths.data", "name", "set"),
+    ),
+    "data mix": Command(
+        "data_mix",
+        "data_prep.cli:mix",
+        "several tiers to one, without repetitions and what evaluations ask",
+        _mix,
+        leaves=("paths.data", "output"),
+    ),
     "data features": Command("data_features", "commonspace.data.features:main", "cache what frozen towers give"),
     "data report": Command("data_report", "data_prep.cli:report", "write what each source gives to data.md", _report),
     "data pack": Command("data_pack", "data_prep.cli:pack", "one tar of a tier's shards, to carry away", _pack),
     "data unpack": Command(
         "data_unpack", "data_prep.cli:unpack_packed", "unpack and verify such a tar", _unpack, ("archive",)
     ),
-    "train": Command("train", "commonspace.stages.train:train", "one stage: pretrain or fine-tune", leaves=("output",)),
+    "train": Command(
+        "train",
+        "commonspace.stages.train:train",
+        "one stage: align, pretrain or fine-tune",
+        leaves=("output",),
+        replaces={"output": "model"},
+    ),
     "mine": Command("mine", "commonspace.mining.run:main", "find hard negatives with a model", leaves=("output",)),
     "soup": Command(
-        "soup", "commonspace.stages.soup:soup", "average models: all, and greedily on dev", leaves=("output",)
+        "soup",
+        "commonspace.stages.soup:soup",
+        "average models: greedily on dev, all, by learned shares",
+        leaves=("output",),
+        replaces={"output": "model", "uniform_output": "model"},
+    ),
+    "soup barriers": Command(
+        "soup_barriers",
+        "commonspace.stages.barriers:barriers",
+        "dev loss on the way between models",
+        leaves=("output",),
     ),
     "merge": Command(
         "merge",
@@ -112,7 +166,26 @@ COMMANDS: dict[str, Command] = {
         _merge,
         ("embedder",),
         leaves=("output",),
+        replaces={"output": "model"},
         flags={"-o": ("output", "folder")},
+    ),
+    "checkpoint": Command(
+        "checkpoint",
+        "commonspace.stages.sharded_strategy:convert",
+        "a sharded checkpoint as one file, or a file as shares: CHECKPOINT -o OUTPUT",
+        _checkpoint,
+        ("checkpoint",),
+        leaves=("output",),
+        flags={"-o": ("output", "file or folder")},
+    ),
+    "export": Command(
+        "export",
+        "commonspace.export.run:main",
+        "a model folder as other libraries load it: --to FORM MODEL OUTPUT",
+        positional=("embedder", "output"),
+        leaves=("output",),
+        replaces={"output": "export"},
+        flags={"--to": ("to", "form"), "-o": ("output", "folder")},
     ),
     "evaluate": Command(
         "evaluate",
@@ -124,6 +197,18 @@ COMMANDS: dict[str, Command] = {
         "evaluate_pages",
         "commonspace.evaluation.pages_run:main",
         "score manual pages as one content against their text and images alone",
+        leaves=("output", "name", "embedder"),
+    ),
+    "evaluate mteb": Command(
+        "evaluate_mteb",
+        "commonspace.evaluation.mteb.run:main",
+        "score a model on mteb's benchmarks, or any model of mteb on our held-out suite",
+        leaves=("output", "name", "embedder", "suite", "share", "prefixes"),
+    ),
+    "evaluate paper": Command(
+        "evaluate_paper",
+        "commonspace.evaluation.paper.run:main",
+        "score a model on a table of the paper, published rows beside it",
         leaves=("output", "name", "embedder"),
     ),
     "evaluate long": Command(
@@ -148,6 +233,7 @@ COMMANDS: dict[str, Command] = {
         "make vectors ready to be searched: VECTORS.parquet -o INDEX",
         positional=("vectors",),
         leaves=("output",),
+        replaces={"output": "index"},
         flags={"-o": ("output", "folder")},
     ),
     "search": Command(
@@ -158,9 +244,17 @@ COMMANDS: dict[str, Command] = {
         rest="queries",
         within=_PREFIX,
     ),
+    "serve": Command(
+        "serve",
+        "commonspace.serving.http.run:main",
+        "a model for clients of OpenAI's and Gemini's embeddings: MODEL",
+        positional=("embedder",),
+    ),
 }
 # Commands that only look at this machine: their own options, no config.
 PLAIN: dict[str, tuple[str, str]] = {
+    "launch": ("commonspace.launching.command:main", "submit a command, a sweep or a chain of steps to SLURM"),
+    "plan": ("commonspace.planning.command:main", "what a training costs: FLOPs, memory, GPU-hours, storage"),
     "runs": ("commonspace.tracking.runs:main", "list the runs on this disk, filtered"),
     "doctor": (
         "commonspace.doctor:main",

@@ -12,14 +12,43 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from commonspace.errors import ConfigError
 
-_DELTAS = ("experiment", "debug", "sweep", "launcher", "hydra")  # groups that change values and define none
-_OR_NULL = ("stage.token_budget", "model.vision", "model.audio")  # its alternative is given; the tower is left out
+_DELTAS = ("experiment", "ablation", "debug", "launcher")  # groups that change values and define none
+# Its alternative is given; the tower is left out; the rule is not applied.
+_OR_NULL = ("stage.token_budget", "model.vision", "model.audio", "margin", "near.image", "near.text", "near.sound")
 # Of these the user names the keys.
-_NAMED_BY_USER = ("stage.task_temperatures", "stage.task_text_dropout", "recipe.steps", "methods")
+_NAMED_BY_USER = (
+    *("stage.task_temperatures", "stage.modality_temperatures", "stage.task_text_dropout"),
+    *("recipe.steps", "methods"),
+)
+
+
+def _results_folder(*given: Any) -> str:
+    """`${results_folder:DOCS,RUNS,TIER,SPLIT,LIMIT}` of the evaluations' configs."""
+    from commonspace.evaluation.places import results_folder
+
+    return results_folder(*given)
+
+
+def _sweep_or(name: str) -> str:
+    """`${sweep_or:NAME}`: the sweep that a job is part of, NAME for a lone run; of the logger's group."""
+    from commonspace.tracking.identity import sweep_name
+
+    return sweep_name() or name
+
+
+def _in_words(value: Any) -> str:
+    """`${in_words:VALUE}`: a list joined by dashes, of a path its last part; for names of runs."""
+    values = list(value) if isinstance(value, ListConfig) else [value]
+    return "-".join(str(one).rstrip("/").split("/")[-1] for one in values) or "none"
+
+
+OmegaConf.register_new_resolver("in_words", _in_words, replace=True)
+OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
+OmegaConf.register_new_resolver("results_folder", _results_folder, replace=True)
 
 
 def config_folder() -> Path:
@@ -34,10 +63,11 @@ def config_folder() -> Path:
     raise ConfigError(f"no configs beside {package}; reinstall commonspace, or run it from a whole checkout")
 
 
-def compose(root: str, overrides: Sequence[str] = (), *, check: bool = True) -> DictConfig:
+def compose(root: str, overrides: Sequence[str] = (), *, check: bool = True, with_hydra: bool = False) -> DictConfig:
     """The config of a root file such as "train", overrides applied and checked; for notebooks, tests and the recipe.
 
-    Raises ConfigError naming the root and what was wrong.
+    `with_hydra` keeps hydra's own settings in it, a sweeper's parameters and the launcher's options among them, and
+    goes with `check=False`. Raises ConfigError naming the root and what was wrong.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -47,7 +77,7 @@ def compose(root: str, overrides: Sequence[str] = (), *, check: bool = True) -> 
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            config = hydra_compose(root, overrides=list(overrides))
+            config = hydra_compose(root, overrides=list(overrides), return_hydra_config=with_hydra)
     except HydraException as error:
         raise ConfigError(f"{root}: {error}") from error
     if check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,7 +13,8 @@ import numpy as np
 from rich.progress import Progress
 
 from commonspace.errors import ContentError, DataError
-from commonspace.serving.chunks import Chunk, Failure, KeptChunks
+from commonspace.files import write_text
+from commonspace.serving.chunks import Chunk, Cut, Failure, KeptChunks
 from commonspace.serving.entries import Entry, read_files, read_lines
 from commonspace.serving.vectors import Form, write_vectors
 
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
     from commonspace.models.embedder import Embedder
     from commonspace.models.precision import InPrecision
     from commonspace.processing.pieces import Pieces
+    from commonspace.processing.processor import OnLimit
 
 
 def main(config: DictConfig) -> None:
     """Embed every line of `input` or each of `files`, in order, and write `output` whole or not at all.
 
     Raises ContentError or DataError naming the first line that has no vector, unless `on_error` is skip: then those
-    are listed in OUTPUT.failures.jsonl.
+    are listed in OUTPUT.failures.jsonl. What `on_limit` cuts is listed in OUTPUT.truncated.jsonl.
     """
     from commonspace.models.folder import folder_fingerprint
     from commonspace.models.precision import resolve_precision
@@ -42,18 +43,20 @@ def main(config: DictConfig) -> None:
                 raise entry.error
     output = Path(config.output)
     precision = resolve_precision(config.precision)  # chunks of one output are of one precision
-    options = {"dim": config.dim, "batch_tokens": config.batch_tokens, "precision": precision, **config.prefix}
+    options = {name: config[name] for name in ("dim", "batch_tokens", "on_limit")}
+    options |= {"precision": precision, **config.prefix}
     about = {"model": folder_fingerprint(Path(config.embedder)), **options}
     kept = KeptChunks(output, json.dumps(about))
     work = Embedding(Path(config.embedder), **options, skip=config.on_error == "skip")
-    size, failures = _fill(work, kept, _chunks(entries, config.chunk))
+    size, failures, cuts = _fill(work, kept, _chunks(entries, config.chunk))
     if len(failures) == len(entries):
         raise DataError(f"{output}: none of {len(entries)} contents has a vector; the first: {failures[0].error}")
-    _write_failures(output, failures)
+    _write_notes(failures_path(output), failures)
+    _write_notes(truncated_path(output), cuts)
     filled = ((part, kept.finished(number, part)) for number, part in enumerate(_chunks(entries, config.chunk)))
     write_vectors(output, filled, Form(len(entries), size, {**about, "dim": size}))
     kept.clear()
-    print(_closing(output, len(entries), size, len(failures)))
+    print(_closing(output, len(entries), size, len(failures), len(cuts)))
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Embedding:
     role: str | None = None
     batch_tokens: int = 8192
     precision: str = "32-true"
+    on_limit: OnLimit = "error"
     skip: bool = False
 
     @cached_property
@@ -76,7 +80,7 @@ class Embedding:
         from commonspace.models.device import best_device
         from commonspace.models.embedder import Embedder
 
-        model = Embedder.load(self.folder).to(best_device())
+        model = Embedder.load(self.folder, on_limit=self.on_limit).to(best_device())
         model.check_dim(self.dim)
         return model
 
@@ -88,7 +92,7 @@ class Embedding:
         return InPrecision(self.model, self.precision)
 
     def chunk(self, entries: Sequence[Entry]) -> Chunk:
-        """Vectors [n, E] of entries, with the failures among them."""
+        """Vectors [n, E] of entries, with the failures and cuts among them."""
         from commonspace.models.embedder import truncate
 
         pieces, failures = {}, []
@@ -103,7 +107,9 @@ class Embedding:
         if pieces:
             vectors_NE = self.cast.embed_pieces(list(pieces.values()), batch_tokens=self.batch_tokens)
             out_NE[list(pieces)] = truncate(vectors_NE, self.dim).numpy() if self.dim else vectors_NE.numpy()
-        return Chunk(out_NE, tuple(failures))
+        cut = {row: "; ".join(one.truncated) for row, one in pieces.items() if one.truncated}
+        cuts = tuple(Cut(entries[row].line, entries[row].key, told) for row, told in cut.items())
+        return Chunk(out_NE, tuple(failures), cuts)
 
     def _pieces(self, entry: Entry) -> Pieces:
         if entry.content is None:
@@ -123,9 +129,10 @@ def _chunks(entries: Sequence[Entry], size: int) -> Iterator[Sequence[Entry]]:
     return (entries[start : start + size] for start in range(0, len(entries), size))
 
 
-def _fill(work: Embedding, kept: KeptChunks, chunks: Iterator[Sequence[Entry]]) -> tuple[int, list[Failure]]:
-    """Make every chunk that an earlier call has not left; returns the vectors' size and all failures."""
+def _fill(work: Embedding, kept: KeptChunks, chunks: Iterator[Sequence[Entry]]) -> tuple[int, list[Failure], list[Cut]]:
+    """Make every chunk that an earlier call has not left; returns the vectors' size, all failures and all cuts."""
     failures: list[Failure] = []
+    cuts: list[Cut] = []
     size = reused = 0
     parts = list(chunks)
     with Progress() as bar:
@@ -138,24 +145,20 @@ def _fill(work: Embedding, kept: KeptChunks, chunks: Iterator[Sequence[Entry]]) 
             else:
                 reused += len(entries)
             failures += chunk.failures
+            cuts += chunk.cuts
             size = chunk.vectors_NE.shape[1]
             bar.advance(step, len(entries))
     if reused:
         print(f"{reused} contents were embedded by an earlier call")
-    return size, failures
+    return size, failures, cuts
 
 
-def _write_failures(output: Path, failures: Sequence[Failure]) -> None:
-    """OUTPUT.failures.jsonl, one a line; one of an earlier call goes where nothing failed."""
-    path = failures_path(output)
-    if not failures:
+def _write_notes(path: Path, notes: Sequence[Failure | Cut]) -> None:
+    """One a line; the file of an earlier call goes where there are none."""
+    if not notes:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.new")
-    lines = [json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures]
-    partial.write_text("".join(lines), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, "".join(json.dumps(asdict(note), ensure_ascii=False) + "\n" for note in notes))
 
 
 def failures_path(output: Path) -> Path:
@@ -163,9 +166,16 @@ def failures_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.failures.jsonl")
 
 
-def _closing(output: Path, entries: int, size: int, failed: int) -> str:
-    if not failed:
-        return f"{output}: {entries} vectors of {size}"
-    place = "their rows are NaN" if output.suffix == ".npy" else "they have no rows"
-    told = f"{failed} of {entries} failed, {place}: {failures_path(output)}"
-    return f"{output}: {entries - failed} vectors of {size}; {told}"
+def truncated_path(output: Path) -> Path:
+    """Where what was left out of contents is listed."""
+    return output.with_name(f"{output.name}.truncated.jsonl")
+
+
+def _closing(output: Path, entries: int, size: int, failed: int, cut: int) -> str:
+    told = [f"{output}: {entries - failed} vectors of {size}"]
+    if failed:
+        place = "their rows are NaN" if output.suffix == ".npy" else "they have no rows"
+        told.append(f"{failed} of {entries} failed, {place}: {failures_path(output)}")
+    if cut:
+        told.append(f"{cut} not embedded whole: {truncated_path(output)}")
+    return "; ".join(told)

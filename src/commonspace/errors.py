@@ -19,3 +19,7 @@ class DataError(CommonspaceError):
 
 class WeightsError(CommonspaceError):
     """Weights are missing, have the wrong hash, or do not fit the model."""
+
+
+class StorageError(CommonspaceError):
+    """Storage cannot be reached: no fault of a sample, so nothing is skipped and the run stops."""

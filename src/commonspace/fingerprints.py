@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from commonspace.errors import DataError
+from commonspace.files import sha256_of, write_json
 
 
 class Fingerprints:
@@ -49,8 +49,7 @@ class Fingerprints:
             known = self._known.get(str(path))
             if known and known[:2] == (about.st_size, about.st_mtime_ns):
                 return known[2]
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
         self._known[str(path)] = (about.st_size, about.st_mtime_ns, digest)
@@ -59,14 +58,6 @@ class Fingerprints:
     def save(self) -> None:
         """Keep what was hashed, for the next call."""
         write_json(self.store, self._known)
-
-
-def write_json(path: Path, value: object) -> None:
-    """A JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    os.replace(partial, path)
 
 
 def _files(pattern: str) -> Iterable[Path]:

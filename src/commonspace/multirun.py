@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from commonspace.commands import Command
 from commonspace.configuration import compose
@@ -34,13 +34,26 @@ def check_multirun(command: Command, words: Sequence[str]) -> None:
         raise ConfigError("--cfg prints the config of one job; leave out -m and give every option one value")
     if not command.leaves:
         return
-    overrides = [word for word in words if not word.startswith("-")]
+    given = [word for word in words if not word.startswith("-")]
+    overrides = [*swept(command.root, given), *given]
     seen: dict[tuple[Any, ...], list[str]] = {}
     for job in jobs(overrides):
-        place = _place(command, job)
+        # What is wrong with its config is for the job itself to say.
+        place = place_of(command, compose(command.root, job, check=False))
         if place in seen:
             raise ConfigError(_shared(place, seen[place], job))
         seen[place] = job
+
+
+def swept(root: str, overrides: Sequence[str]) -> list[str]:
+    """What a config sweeps by itself, as an ablation's family does (`hydra.sweeper.params`), as overrides.
+
+    Hydra puts them before those of the command line, which do not replace them: a key in both is swept by both.
+    """
+    single = [word for word in overrides if not _parsed(word).is_sweep_override()]
+    config = compose(root, single, check=False, with_hydra=True)
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    return [f"{key}={params[key]}" for key in params]
 
 
 def jobs(overrides: Sequence[str]) -> list[list[str]]:
@@ -60,6 +73,11 @@ def jobs(overrides: Sequence[str]) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices)]
 
 
+def is_swept(overrides: Sequence[str]) -> bool:
+    """Whether an option is given several values, or a range to draw them from."""
+    return any(_parsed(word).is_sweep_override() for word in overrides if not word.startswith("-"))
+
+
 def _parsed(word: str) -> Override:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -70,9 +88,8 @@ def _parsed(word: str) -> Override:
         raise ConfigError(f"{word}: hydra cannot read it ({str(error).splitlines()[0]})") from error
 
 
-def _place(command: Command, job: Sequence[str]) -> tuple[Any, ...]:
-    """Where a job leaves its work; what is wrong with its config is for the job itself to say."""
-    config = compose(command.root, job, check=False)
+def place_of(command: Command, config: DictConfig) -> tuple[Any, ...]:
+    """Where a job of this config leaves its work."""
     return tuple(OmegaConf.select(config, key) for key in command.leaves)
 
 

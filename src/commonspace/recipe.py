@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from commonspace.commands import COMMANDS
 from commonspace.errors import ConfigError, DataError
-from commonspace.fingerprints import Fingerprints, write_json
+from commonspace.files import write_json
+from commonspace.fingerprints import Fingerprints
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -77,11 +78,11 @@ def main(config: DictConfig) -> int:
         recipe.step(name)
     with StepTable([step.name for step in chosen]) as table:
         recipe.run(chosen, table, again=plain["again"])
-    print_closing(plain["recipe"]["tier"], {key: Path(value) for key, value in plain["paths"].items()})
+    print_closing(plain["recipe"]["tier"], {key: Path(value) for key, value in plain["paths"].items() if value})
     return 0
 
 
-def read_steps(steps: Mapping[str, Mapping[str, Any]], paths: Mapping[str, str]) -> list[Step]:
+def read_steps(steps: Mapping[str, Mapping[str, Any]], paths: Mapping[str, str | None]) -> list[Step]:
     """Steps of a resolved config; a command gets the recipe's own `paths` where it names no other.
 
     Raises ConfigError for a step with unknown keys or without a command.
@@ -95,7 +96,9 @@ def read_steps(steps: Mapping[str, Mapping[str, Any]], paths: Mapping[str, str])
             raise ConfigError(f"recipe.steps.{name}: takes {', '.join(sorted(known))}, and needs run")
         words = shlex.split(entry["run"])
         own = {word.partition("=")[0] for word in words}
-        words += [f"paths.{key}={value}" for key, value in paths.items() if f"paths.{key}" not in own]
+        words += [
+            f"paths.{key}={value}" for key, value in paths.items() if value is not None and f"paths.{key}" not in own
+        ]
         lists = {key: tuple(entry.get(key) or ()) for key in ("inputs", "outputs", "after")}
         read.append(Step(name, tuple(words), **lists))
     return read

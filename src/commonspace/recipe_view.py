@@ -15,6 +15,7 @@ from commonspace.child import Progress
 from commonspace.errors import DataError
 
 METRIC = "MRR@10"
+_MAIN_TIER = "mini"
 # Columns of the closing table, as far as they were evaluated; others follow in the order of their names.
 MODELS = ("chance", "bm25", "e5", "late_fusion", "pretrain", "soup_uniform", "soup")
 
@@ -122,7 +123,7 @@ def print_closing(tier: str, paths: Mapping[str, Path], console: Console | None 
     places = {
         "report": results / "report.html",
         "tables": results / "results.md",
-        "data": paths["docs"] / "data.md",
+        "data": _data_page(tier, paths),
         "model": paths["models"] / tier / "soup",
         "runs": paths["runs"] / tier,
         "W&B": paths["runs"] / tier / "*/*/wandb/offline-run-*",
@@ -131,6 +132,11 @@ def print_closing(tier: str, paths: Mapping[str, Path], console: Console | None 
         found = any(path.parents[3].glob(str(path.relative_to(path.parents[3])))) if "*" in str(path) else path.exists()
         if found:
             console.print(f"{name:>7}  {path}", soft_wrap=True)
+
+
+def _data_page(tier: str, paths: Mapping[str, Path]) -> Path:
+    """What `data report` writes in a tier's recipe: a document of the project for the main one alone."""
+    return paths["docs"] / "data.md" if tier == _MAIN_TIER else paths["runs"] / tier / "docs" / f"data-{tier}.md"
 
 
 def _figure(row: Mapping[str, Any] | None) -> str:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from commonspace.cli import overrides_of, split_command
 from commonspace.commands import COMMANDS
-from commonspace.configuration import compose, config_folder, schema
+from commonspace.configuration import _DELTAS, compose, config_folder, schema
 
 FOLDER = config_folder()
 GROUPS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
@@ -18,14 +18,22 @@ GROUPS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 GIVEN = {
     "evaluate": ["embedder=chance"],
     "evaluate_long": ["embedder=models/x"],
+    "evaluate_mteb": ["embedder=models/x"],
     "evaluate_pages": ["embedder=models/x"],
+    "evaluate_paper": ["embedder=models/x", "root=public"],
     "mine": ["embedder=models/x"],
     "soup": ["ingredients=[models/x,models/y]"],
+    "soup_barriers": ["ingredients=[models/x,models/y]"],
+    "export": ["embedder=models/x", "output=exported", "to=huggingface"],
     "merge": ["embedder=models/x", "output=models/y"],
+    "checkpoint": ["checkpoint=last.ckpt", "output=whole.ckpt"],
     "embed": ["embedder=models/x", "input=in.jsonl", "output=out.npy"],
     "index": ["vectors=vectors.parquet", "output=index"],
     "search": ["embedder=models/x", "index=index", "queries=[a fox]"],
+    "serve": ["embedder=models/x"],
     "data_build_own": ["pairs=pairs.jsonl"],
+    "data_build_public": ["set=coco"],
+    "data_mix": ["tiers=[mini]", "output=mix"],
     "data_pack": ["output=mini.tar"],
     "data_unpack": ["archive=mini.tar"],
 }
@@ -93,7 +101,7 @@ def test_experiments_run_under_every_logger(name: str, choice: str, tmp_path: Pa
     assert plain["tags"] == list(OmegaConf.load(path).get("tags", []))
 
 
-@pytest.mark.parametrize("tier", ["mini", "tiny"])
+@pytest.mark.parametrize("tier", ["full", "mini", "tiny"])
 def test_the_mixture_ablation_changes_what_it_says(tier: str) -> None:
     """Sound, speech and video twice as often, nothing else: then what differs comes from the media."""
     base, media = (compose("train", [f"experiment={tier}/finetune_{name}"]) for name in ("base", "media"))
@@ -140,8 +148,11 @@ TRAIN_CHOICES = [
     if name != "base"
 ]
 NEEDS = {"stage=finetune": ["data=finetune"], "data=own": ["stage=finetune"], "data=finetune": ["stage=finetune"]}
-NEEDS["data=finetune_tiny"] = ["stage=finetune"]
-NATIVE = ("omni", "qwen3_omni", "qwen3_vl")
+NEEDS |= {f"data=finetune_{tier}": ["stage=finetune"] for tier in ("full", "tiny")}
+ON_NEGATIVES = ("embedding_gemma", "shared", "classification")
+NEEDS |= {f"objective={name}": ["stage=finetune", "data=finetune"] for name in ON_NEGATIVES}
+NEEDS |= {f"data={name}": ["stage=finetune"] for name in ("public", "public_video")}
+NATIVE = ("omni", "qwen3_omni", "qwen3_vl", "embedding_gemma2_whole", "gemma3")
 NEEDS |= {f"model={name}": ["data.features=false"] for name in NATIVE}
 
 
@@ -171,10 +182,10 @@ def test_recipes_compose_with_all_their_steps(name: str, tmp_path: Path) -> None
 
 
 def test_every_file_is_reached() -> None:
-    used = {"hydra", "experiment", "debug", "task", "recipe", "sweep"} | {
+    used = {"experiment", "ablation", "debug", "task", "recipe", "suite"} | {
         choice.partition("=")[0] for choice in TRAIN_CHOICES
     }
-    assert set(GROUPS) <= used
+    assert set(GROUPS) == used and set(_DELTAS) <= used
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: str(path.relative_to(FOLDER)))
@@ -198,8 +209,8 @@ def test_every_option_of_the_model_reaches_something() -> None:
 def test_every_option_of_a_native_model_reaches_something(name: str) -> None:
     from dataclasses import fields
 
+    from commonspace.models.backbones.kinds import BACKBONES
     from commonspace.models.build import ModelOptions, preprocessing_of
-    from commonspace.processing.native_preprocessing import NativePreprocessing
 
     model = OmegaConf.to_container(compose("train", [f"model={name}", "data.features=false"]).model)
     numbers = preprocessing_of(model).to_json()
@@ -208,28 +219,50 @@ def test_every_option_of_a_native_model_reaches_something(name: str) -> None:
     assert {key: numbers[key] for key in set(model) & set(numbers)} == {
         key: model[key] for key in set(model) & set(numbers)
     }
-    assert type(preprocessing_of(model)) is NativePreprocessing
+    assert type(preprocessing_of(model)) is BACKBONES[name].preprocessing
     limits = {
         "max_tokens": 8192,
         "max_images": 6,
         "max_pages": 6,
-        "max_audio_seconds": 180.0,
+        "max_audio_seconds": 30.0 if name == "embedding_gemma2_whole" else 180.0,
         "max_video_seconds": 120.0,
     }
-    assert {**numbers, **limits, "video_fps": 1.0, "video_max_frames": 32} == numbers
+    frames = {"video_fps": 1.0, "video_max_frames": 8 if name == "gemma3" else 32}
+    limits = {key: value for key, value in limits.items() if key in numbers}
+    assert {**numbers, **limits, **frames} == numbers and len(limits) >= 4
 
 
 def test_every_option_of_stage_and_objective_reaches_its_class() -> None:
     from dataclasses import fields
 
-    from commonspace.objectives.nce_options import NCEOptions
+    from commonspace.objectives.named import LOSSES, OF_ANY
     from commonspace.stages.settings import StageSettings
 
     config = compose("train")
     settings = {field.name for field in fields(StageSettings)}
     assert set(compose("train", ["stage=align"]).stage) == settings
     assert set(config.stage) == settings
-    assert set(config.objective) - {"name", "matryoshka", "reverse"} == {field.name for field in fields(NCEOptions)}
+    for name, options in LOSSES.items():
+        own = {field.name for field in fields(options)} | ({"reverse"} if name == "nce" else set())
+        assert set(compose("train", [f"objective={name}"]).objective) == {*OF_ANY, *own}
+
+
+@pytest.mark.parametrize("name", files("objective"))
+def test_every_objective_makes_a_loss_that_differs_from_the_default(name: str) -> None:
+    """A preset that changed nothing would be a name without a loss."""
+    import torch
+
+    from commonspace.stages.train import make_objective
+
+    losses = []
+    for choice in (name, "nce"):
+        config = compose("train", [f"objective={choice}", *NEEDS.get(f"objective={choice}", [])])
+        groups = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+        objective = make_objective(OmegaConf.to_container(groups, resolve=True))
+        generator = torch.Generator().manual_seed(0)
+        vectors = [torch.randn(shape, generator=generator) for shape in ((6, 384), (6, 384), (6, 2, 384))]
+        losses.append(float(objective("image_caption", *vectors, temperature=0.2)[0].detach()))
+    assert (losses[0] == pytest.approx(losses[1])) == (name == "nce")
 
 
 def test_every_option_of_data_reaches_the_datamodule() -> None:
@@ -238,4 +271,5 @@ def test_every_option_of_data_reaches_the_datamodule() -> None:
     from commonspace.data.datamodule import CommonspaceDataModule
 
     taken = set(inspect.signature(CommonspaceDataModule).parameters) | {"tier", "features", "first_only"}
+    taken |= {"without", "without_rest", "dirichlet", "concentration"}  # taken into the rates by data/rates.py
     assert set(compose("train").data) <= taken

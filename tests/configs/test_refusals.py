@@ -65,33 +65,96 @@ def changed(overrides: list[str]) -> DictConfig:
         ),
         (["model.merge_beyond=512"], "model.merge_beyond: no content has more than max_tokens=512"),
         (["model.merge_beyond=4"], "model.merge_beyond: 4 is outside"),
+        (["model.window=256"], "model.global_every: None with window=256; give both"),
+        (["model.global_every=4"], "model.global_every: 4 with window=None; give both"),
+        (["model.window=511", "model.global_every=4"], "model.window: no content has a token further than max_tokens"),
+        (["model.window=4", "model.global_every=4"], "model.window: 4 is outside"),
+        (["model.window=64", "model.global_every=1"], "model.global_every: 1 is outside"),
+        (["model.name=causal_lm", "model.window=64", "model.global_every=2"], "model.window: layers of causal_lm"),
         (["model.max_text_tokens=600"], "model.max_text_tokens: 600 is above max_tokens=512"),
         (["model.image_patch=15"], "model.image_size: 224 is no multiple of image_patch=15"),
         (["model.pooling=max"], "model.pooling: 'max' is none of mean, last, input_and_last"),
         (["model.image_max_tokens=64"], "model.image_max_tokens: has no effect on model.name=compact"),
+        (["model.lora.alpha=16"], "model.lora.alpha: has no effect at rank 0"),
+        (["stage.average_decay=0.5"], "stage.average_decay is of average=ema alone"),
+        (["stage.clip_norm=0"], "stage.clip_norm: 0 is outside"),
+        (["data.canonical=1.5"], "data.canonical: 1.5 is outside"),
         (["model.lora.dropout=0.1"], "model.lora.dropout: has no effect at rank 0"),
         (["model.lora.rank=8", "stage.freeze=[words,text,vision,audio]"], "model.lora.rank: adapters on a frozen"),
         (["model.lora.save=adapter"], "model.lora.save: there is no adapter to save at rank 0"),
         (["model.lora.rank=8", "model.lora.save=adapter"], "model.lora.save: an adapter names the model folder"),
         (["model.lora.rank=8", "model.lora.save=adapter", "init=x", "output=x"], "output: is init, which the adapter"),
         (["model.lora.save=both"], "model.lora.save: 'both' is none of merged, adapter"),
-        (["model.vision_trainable_stages=1"], "model.vision_trainable_stages: has no effect"),
+        (["stage.vision_trainable_stages=1"], "stage.vision_trainable_stages: has no effect while"),
+        (["stage.audio_trainable=true"], "stage.audio_trainable: has no effect while"),
+        (["stage.audio_trainable=true", "model.audio=null"], "stage.audio_trainable: there is no audio tower"),
         (["stage=align", "stage.gradient_checkpointing=true"], "stage.gradient_checkpointing has no effect in align"),
         (
             ["stage.gradient_checkpointing=true", "stage.freeze=[text]", "model.vision=null", "model.audio=null"],
             "stage.gradient_checkpointing: text is frozen and no tower",
         ),
-        (["stage.freeze=[words,vision]"], "data.features: the audio tower trains"),
-        (["model.vision_trainable_stages=1", "stage.freeze=[words,audio]"], "data.features: the vision tower trains"),
+        (["stage.audio_trainable=true", "stage.freeze=[words]"], "data.features: the audio tower trains"),
+        (["stage.vision_trainable_stages=1", "stage.freeze=[words]"], "data.features: the vision tower trains"),
         (["objective.share_negatives=true"], "objective.share_negatives: there are no hard negatives"),
         (["objective.hardness_on=all"], "objective: hardness_on=all has no effect"),
-        (["trainer=fsdp", "trainer.accelerator=cpu"], "trainer.strategy: fsdp needs GPUs"),
+        (["objective.hardness_alpha=5.0"], "objective.hardness_alpha: there are no hard negatives to act on"),
+        (["objective.classification=true"], "objective.reverse: classification has none"),
+        (
+            [*FINETUNE, "data.reverse_negatives=true", "data.negatives=null"],
+            "data.reverse_negatives: there are no lists",
+        ),
+        (
+            [*FINETUNE, "objective=plain", "data.reverse_negatives=true"],
+            "data.reverse_negatives: the objective takes no",
+        ),
+        ([*FINETUNE, "data.negatives=null", "objective.share_negatives=true"], r"hard negatives .*data.negatives=null"),
+        ([*FINETUNE, "data.negative_count=0", "objective.hardness_alpha=5.0"], r"hard .*data.negative_count=0"),
+        (["objective.chunk_rows=4096"], "objective.chunk_rows: 4096 chunks no batch, the largest has"),
+        (["objective.spread=-1"], "objective.spread: -1 must be a weight"),
+        (["objective.matryoshka_weights=[1,2]"], "objective.matryoshka_weights: .* is no list of 4 numbers"),
+        (["objective.matryoshka_weights=[1,1,0,1]"], "objective.matryoshka_weights: .* must be positive"),
+        (
+            ["objective.matryoshka=false", "objective.matryoshka_weights=[1,1,1,1]"],
+            "objective.matryoshka_weights: has no effect with objective.matryoshka=false",
+        ),
+        (["objective=sigmoid", "+objective.mask_margin=0.1"], "objective: unknown option mask_margin of sigmoid"),
+        (["objective=sigmoid", "+objective.reverse=true"], "objective: unknown option reverse of sigmoid"),
+        (["+objective.bias=-10.0"], "objective: unknown option bias of nce"),
+        (["objective.name=triplet"], "objective: name=triplet is no loss"),
+        (["+stage.modality_temperatures.audio=0.1"], "stage.modality_temperatures.audio: no task that is drawn"),
+        (["+stage.modality_temperatures.smell=0.1"], "stage.modality_temperatures may name"),
+        (["stage.accumulate=0"], "stage.accumulate must be at least 1"),
+        (["trainer=fsdp", "stage=align"], "trainer.strategy: fsdp shards a transformer that align does not train"),
+        (["trainer=fsdp", "stage.keep_best=true"], "stage.keep_best: puts whole weights back, which fsdp holds"),
+        (
+            ["trainer=fsdp", "trainer.strategy=ddp", "trainer.save_shares=true"],
+            "trainer.save_shares: has no effect on strategy=ddp",
+        ),
+        (["data.stall_seconds=0"], "data.stall_seconds: 0 is outside"),
         (["trainer.devices=2"], "trainer.strategy: auto with several processes"),
         (["logger.wandb.mode=cloud"], "logger.wandb.mode: 'cloud' is none of offline, online"),
         (["trainer.precision=16-mixed"], r"trainer.precision: '16-mixed' is none of .* \(float16 ends at 65504"),
         (["trainer.precision=64-true"], "trainer.precision: '64-true' is none of auto, 32-true, bf16-mixed$"),
         (["resume=maybe"], "resume: 'maybe' is none of auto, never"),
         (["callbacks.keep=0"], "callbacks.keep: 0 is outside"),
+        (["callbacks.checkpoint_minutes=0"], "callbacks.checkpoint_minutes: 0 is outside"),
+        (
+            ["stage.schedule_floor=0.1", "stage.schedule=linear"],
+            "stage.schedule_floor has no effect on schedule linear",
+        ),
+        (["stage.schedule_decay=0.1"], "stage.schedule_decay has no effect on schedule cosine"),
+        (
+            ["stage.schedule=warmup_stable_decay", "stage.warmup=0.5", "stage.schedule_decay=0.6"],
+            "stage.settle, warmup and schedule_decay are more than all steps",
+        ),
+        (["stage.keep_best=true", "stage.dev_every=0.0"], "stage.keep_best chooses by dev scores within the run"),
+        (["stage.keep_best=true", "stage.average=ema"], "stage.keep_best and stage.average both choose"),
+        (["data.temperature=0"], "data.temperature: 0 is outside"),
+        (["data.sub_batches=0"], "data.sub_batches: 0 is outside"),
+        (["data.sub_batches=2", "data.first_only=true"], "data.sub_batches: one task alone is drawn"),
+        (["data.sub_batches=2"], r"objective.reverse: tasks of one batch \(data.sub_batches\) must agree"),
+        (["data.sub_batches=3", "objective.reverse=false"], "data.tasks.image_caption.batch_size: 512 has no 3 equal"),
+        (["paths.runs=s3://bucket/runs"], "paths.runs: s3://bucket/runs is no folder of this machine"),
     ],
 )
 def test_train(overrides: list[str], message: str) -> None:
@@ -100,8 +163,21 @@ def test_train(overrides: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "root, given", [("mine", ["embedder=x"]), ("evaluate", ["embedder=chance"]), ("data_build", [])]
+)
+def test_only_training_reads_from_afar(root: str, given: list[str]) -> None:
+    compose("train", ["paths.data=s3://bucket/data"])
+    with pytest.raises(ConfigError, match=r"paths.data: s3://bucket/data is no folder.* only `train` reads"):
+        compose(root, ["paths.data=s3://bucket/data", *given])
+
+
+@pytest.mark.parametrize(
     "overrides, message",
     [
+        (
+            ["data.features=false", "stage.audio_trainable=true"],
+            "stage.audio_trainable: omni's own towers train unless",
+        ),
         (["data.features=false", "+model.image_size=64"], "model.image_size: has no effect on model.name=omni"),
         (
             ["data.features=false", "model.pooling=input_and_last"],
@@ -113,6 +189,12 @@ def test_train(overrides: list[str], message: str) -> None:
 def test_a_model_with_towers_of_its_own(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose("train", ["model=omni", *overrides])
+
+
+@pytest.mark.parametrize("option", ["image_min_tokens=4", "frame_min_tokens=4", "video_min_frames=4", "image_grid=3"])
+def test_numbers_that_embedding_gemma2_does_not_take(option: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.{option.partition('=')[0]}: has no effect on model.name=embedding_"):
+        compose("train", ["model=embedding_gemma2_whole", "data.features=false", f"+model.{option}"])
 
 
 @pytest.mark.parametrize("override", ["stage.lr=1", "stage=nothing", "nonsense", "+stage.lr=1"])
@@ -242,3 +324,57 @@ def test_schema_is_what_the_files_say() -> None:
 )
 def test_sound_values_of_another_spelling_pass(override: str) -> None:
     check_config(changed([override]), "train")
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["method=mean"], "method: 'mean' is none of"),
+        (["method=weighted"], "weights: method=weighted needs them"),
+        (["method=uniform", "weights=[1,2]"], "weights: method=uniform has none"),
+        (["method=learned", "weights=[1,2]"], "weights: method=learned finds its own"),
+        (["method=uniform", "uniform_output=models/z"], "uniform_output: uniform averages all ingredients into output"),
+        (["method=slerp", "ingredients=[a,b,c]"], "method: slerp joins two ingredients, 3"),
+        (["base=models/z"], "base: is what path=sphere and method=slerp go around, and this is greedy"),
+        (["method=slerp", "base=models/z", "lora=factors"], "base: a whole model has no factors"),
+        (["learned.steps=3"], "learned: has no effect on method=greedy"),
+        (["method=learned", "learned.learning_rate=0"], "learned.learning_rate: 0 is outside"),
+        (["method=learned", "learned.by=tensor"], "learned.by: 'tensor' is none of model, layer"),
+        (["loss.batch_size=1"], "loss.batch_size: 1 is outside"),
+        (["loss.temperature=0"], "loss.temperature: 0 is outside"),
+    ],
+)
+def test_what_a_method_of_souping_would_not_read(given: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose("soup", ["ingredients=[a,b]", *given])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["method=learned", "learned.by=layer", "learned.steps=3", "uniform_output=models/z", "weights=[1,2]"],
+        ["method=slerp", "base=models/z", "weights=[1,2]"],
+        ["method=weighted", "weights=[1,2]", "lora=factors"],
+    ],
+)
+def test_what_a_method_of_souping_reads_passes(given: list[str]) -> None:
+    assert compose("soup", ["ingredients=[a,b]", *given])
+
+
+def test_soups_defaults_are_known() -> None:
+    from commonspace.stage_contradictions import UNLEARNED
+
+    assert compose("soup", ["ingredients=[a,b]"]).learned == UNLEARNED
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (["points=2"], "points: 2 is outside"),
+        (["path=around"], "path: 'around' is none of straight, sphere"),
+        (["base=models/z"], "base: .*and this is straight"),
+    ],
+)
+def test_what_barriers_would_not_read(given: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose("soup_barriers", ["ingredients=[a,b]", *given])
