@@ -215,6 +215,16 @@ def test_token_batches_cover_everything_within_the_budget():
     assert all(len(batch) * max(lengths[i] for i in batch) <= 64 or len(batch) == 1 for batch in batches)
 
 
+def test_batches_on_a_cpu_are_small_whatever_the_budget(embedder):
+    pieces = [embedder.processor(Content("a red fox in the snow " * (1 + n % 8))) for n in range(100)]
+    batches = list(embedder.batches(pieces, 8192))
+    assert sorted(i for batch in batches for i in batch) == list(range(len(pieces)))
+    assert all(len(batch) * max(pieces[i].tokens for i in batch) <= 1024 for batch in batches)
+    assert batches == list(embedder.batches(pieces, 1024)) != list(embedder.batches(pieces, 512))
+    elsewhere = tiny_embedder().to("meta")
+    assert list(elsewhere.batches(pieces, 8192)) == list(token_batches([p.tokens for p in pieces], 8192))
+
+
 def test_length_groups_bound_the_padding():
     lengths = np.random.default_rng(0).integers(3, 200, 500).tolist()
     groups = length_groups(lengths, waste=0.15, smallest=8)

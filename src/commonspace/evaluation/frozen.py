@@ -19,7 +19,7 @@ from rich.progress import track
 from commonspace.content import Audio, Content, Document, Image, Text, Video
 from commonspace.errors import ContentError
 from commonspace.files import replaced
-from commonspace.models.embedder import Embedder, token_batches
+from commonspace.models.embedder import Embedder
 from commonspace.models.towers.fingerprint import weights_fingerprint
 from commonspace.processing.pieces import Piece, Pieces
 
@@ -91,7 +91,7 @@ class FrozenFeatures:
     def _encode(self, texts: list[Pieces]) -> np.ndarray:
         out_ND = torch.empty(len(texts), self.embedder.backbone.width)
         with torch.autocast(self.embedder.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
-            for rows in token_batches([item.tokens for item in texts], _BATCH_TOKENS):
+            for rows in self.embedder.batches(texts, _BATCH_TOKENS):
                 out_ND[rows] = self.embedder.pool([texts[row] for row in rows]).float().cpu()
         return out_ND.numpy()
 

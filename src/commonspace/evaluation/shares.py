@@ -18,7 +18,7 @@ import torch.distributed as dist
 from commonspace.content import Content
 from commonspace.errors import CommonspaceError, DataError
 from commonspace.evaluation.engine import Embeds
-from commonspace.models.embedder import CHUNK, Embedder, token_batches
+from commonspace.models.embedder import CHUNK, Embedder
 from commonspace.models.precision import resolve_precision
 from commonspace.objectives.gather import Group, any_process, gather_counts, gather_shares, rank_and_size
 from commonspace.processing.pieces import Pieces
@@ -55,7 +55,7 @@ def embed_in_shares(
     rank, size = rank_and_size(group)
     if size == 1:
         return model.embed_pieces(batch, batch_tokens=batch_tokens)
-    batches = list(token_batches([pieces.tokens for pieces in batch], batch_tokens))
+    batches = list(model.batches(batch, batch_tokens))
     shares = [batches[first::size] for first in range(size)]
     own = [model.embed_pieces([batch[i] for i in rows], batch_tokens=batch_tokens) for rows in shares[rank]]
     if len(own) < len(shares[0]):  # out of batches: one that counts for nothing

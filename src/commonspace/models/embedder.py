@@ -26,6 +26,7 @@ from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import OnLimit, Processor
 
 CHUNK = 256  # contents decoded at once
+_CPU_TOKENS = 1024  # of a batch on a CPU: its caches hold what a layer makes of so many
 _MODE = threading.Lock()  # held while a model changes between training and evaluation; no attribute: models are copied
 _OPEN = 0.25  # of the gate at the start: an aligned connector's tokens leave an untrained transformer as noise
 
@@ -190,10 +191,15 @@ class Embedder(nn.Module):
         """
         with self._evaluating():
             out_NE = torch.empty(len(batch), self.embedding_size)
-            for rows in token_batches([pieces.tokens for pieces in batch], batch_tokens):
+            for rows in self.batches(batch, batch_tokens):
                 vectors_BE = self._vectors([batch[i] for i in rows]).float()
                 out_NE[rows] = (nn.functional.normalize(vectors_BE, dim=-1) if normalize else vectors_BE).cpu()
             return out_NE
+
+    def batches(self, batch: Sequence[Pieces], batch_tokens: int) -> Iterator[list[int]]:
+        """Indices of contents in the batches that they are embedded in: `token_batches`, small ones on a CPU."""
+        most = min(batch_tokens, _CPU_TOKENS) if self.device.type == "cpu" else batch_tokens
+        return token_batches([pieces.tokens for pieces in batch], most)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from commonspace.data.loader import TaskData
 from commonspace.data.teacher import Teacher
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.models.dropout import dropout
-from commonspace.models.embedder import Embedder, token_batches
+from commonspace.models.embedder import Embedder
 from commonspace.models.pooling import summary_pool
 from commonspace.objectives.distill import InBatchTeacher
 from commonspace.objectives.gather import gather_rows
@@ -172,7 +172,7 @@ class AlignStage(ContrastiveStage):
     def _encode(self, texts: Mapping[int, Pieces]) -> None:
         keys, contents = list(texts), list(texts.values())
         self.embedder.backbone.text.eval()
-        for rows in token_batches([pieces.tokens for pieces in contents], self.settings.cache_tokens):
+        for rows in self.embedder.batches(contents, self.settings.cache_tokens):
             pooled = self.embedder.pool([contents[row] for row in rows]).float()
             self._texts.update((keys[row], vector) for row, vector in zip(rows, pooled, strict=True))
 

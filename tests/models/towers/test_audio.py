@@ -125,3 +125,12 @@ def test_whisper_on_thirty_seconds_and_on_two(weights_folder: Path):
     first = torch.tensor([-0.36489, -0.34690, 0.54685, -0.94621, 0.75492, -0.19925])
     torch.testing.assert_close(rows[0, :6], first, atol=2e-3, rtol=0)
     assert rows.std().item() == pytest.approx(1.05158, abs=1e-3)
+
+
+@pytest.mark.parametrize(("frames", "expected"), [(60, [3, 2]), (WINDOW, [1] * 5), (WINDOW + 60, [1] * 10)])
+def test_a_cpu_takes_about_a_window_at_a_time(frames, expected):
+    audio, sounds, taken = tower(), mel(frames, 5), []
+    audio.encoder.conv1.register_forward_pre_hook(lambda module, given: taken.append(len(given[0])))
+    rows = audio(sounds)
+    assert taken == expected
+    torch.testing.assert_close(rows, torch.cat([audio(sound[None]) for sound in sounds]), atol=1e-5, rtol=1e-4)

@@ -150,3 +150,14 @@ def test_efficientnets_features_are_those_its_classifier_reads(weights_folder: P
         expected = model((images.float() - 127) / 128)
         torch.testing.assert_close(model.classifier(vision(images, 1)[:, 0]), expected, atol=1e-4, rtol=1e-4)
     assert vision.width == 1280
+
+
+def test_a_cpu_takes_a_few_images_at_a_time():
+    vision, images, taken = tower(trained=1), pixels(9), []
+    vision.trunk.conv_stem.register_forward_pre_hook(lambda module, given: taken.append(len(given[0])))
+    rows = vision(images, 4)
+    assert taken == [4, 4, 1]
+    each = torch.cat([vision(image[None], 4) for image in images])
+    torch.testing.assert_close(rows, each, atol=1e-5, rtol=1e-4)
+    rows.sum().backward()
+    assert all(p.grad.abs().max() > 0 for p in vision.trunk.conv_head.parameters())

@@ -14,8 +14,9 @@ from transformers import BertConfig, BertModel
 from commonspace.errors import ConfigError
 from commonspace.models.backbones.inputs_embeds import InputsEmbedsBackbone
 from commonspace.models.backbones.merging import Entering
+from commonspace.models.backbones.packing import PACKED, Packing
 from commonspace.models.backbones.positions import POSITIONS, PositionTable, restarted, stretched
-from commonspace.models.backbones.windows import WINDOWED, set_windows
+from commonspace.models.backbones.windows import set_windows
 from commonspace.processing.pieces import Pieces
 
 
@@ -32,11 +33,13 @@ class CompactBackbone(InputsEmbedsBackbone):
         r"(attention\.self\.(query|key|value)|attention\.output\.dense|(intermediate|output)\.dense)"
     )
 
+    def __init__(self, text: BertModel, *parts: nn.Module | None, **sizes: int | None) -> None:
+        super().__init__(text, *parts, **sizes)
+        text.config._attn_implementation = PACKED
+
     @classmethod
     def read_text(cls, folder: Path) -> BertModel:
-        return BertModel.from_pretrained(
-            folder, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
-        )
+        return BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
 
     @classmethod
     def text_of(cls, config: Mapping[str, Any]) -> BertModel:
@@ -69,10 +72,6 @@ class CompactBackbone(InputsEmbedsBackbone):
         if global_every is not None and not 2 <= global_every <= len(layers):
             raise ConfigError(f"model.global_every={global_every}: one layer in 2 to {len(layers)} sees all")
         set_windows((layer.attention.self for layer in layers), window, global_every)
-        if window is not None:
-            self.text.config._attn_implementation = WINDOWED
-        elif self.text.config._attn_implementation == WINDOWED:
-            self.text.config._attn_implementation = "sdpa"
 
     @property
     def _rows(self) -> int:
@@ -92,3 +91,20 @@ class CompactBackbone(InputsEmbedsBackbone):
             place_BL[row, : plan.tokens] = own
         types_BL = torch.zeros(place_BL.shape, dtype=torch.int64, device=device)  # its own are as long as the table
         return {"position_ids": torch.from_numpy(place_BL).to(device), "token_type_ids": types_BL}
+
+    def _transformed(
+        self, input_BLD: torch.Tensor, mask_BL: torch.Tensor, places: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """On a CPU contents of several lengths are packed; a GPU is quicker with one padded batch."""
+        if input_BLD.device.type != "cpu" or mask_BL.all() or self.text.config._attn_implementation != PACKED:
+            return super()._transformed(input_BLD, mask_BL, places)
+        packing = Packing.of(mask_BL)
+        counted_BL = torch.arange(mask_BL.shape[1]).expand_as(mask_BL)
+        position_1T = packing.pack(places.get("position_ids", counted_BL))
+        states = self.text(
+            inputs_embeds=packing.pack(input_BLD),
+            position_ids=position_1T,
+            token_type_ids=torch.zeros(position_1T.shape, dtype=torch.int64),
+            runs=packing.runs,
+        )
+        return packing.unpack(states.last_hidden_state, mask_BL.shape)

@@ -143,12 +143,17 @@ class InputsEmbedsBackbone(Backbone):
         made = [self._embed_group(group) for group in groups]
         layout = Layout.of(batch, groups, device)
         input_BLD, kind_BL = merge(layout.place([tokens_SD for tokens_SD, _ in made]), layout.kind_BS, plans)
-        mask_BL = kind_BL >= 0
-        full = bool(mask_BL.all())  # no padding: the faster attention path, the same result
-        places = self._places(batch, plans, device)
-        states = self.text(inputs_embeds=input_BLD, attention_mask=None if full else mask_BL.long(), **places)
+        last_BLD = self._transformed(input_BLD, kind_BL >= 0, self._places(batch, plans, device))
         summaries = self._summaries(batch, groups, [summary_SD for _, summary_SD in made])
-        return TokenStates(states.last_hidden_state, kind_BL, summaries)
+        return TokenStates(last_BLD, kind_BL, summaries)
+
+    def _transformed(
+        self, input_BLD: torch.Tensor, mask_BL: torch.Tensor, places: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """States [B, L, D] that leave the transformer; what stands at padding is never read."""
+        full = bool(mask_BL.all())  # no padding: the faster attention path, the same result
+        mask = None if full else mask_BL.long()
+        return self.text(inputs_embeds=input_BLD, attention_mask=mask, **places).last_hidden_state
 
     def _places(
         self, batch: Sequence[Pieces], plans: Sequence[Entering], device: torch.device

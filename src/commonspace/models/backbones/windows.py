@@ -1,8 +1,8 @@
 """Sliding windows: most layers see so many tokens on either side, every n-th one all of them.
 
-A layer of transformers calls the attention that its config names; the one here looks at the layer's own `window`. It
-takes tokens in blocks as wide as the window, each against itself and the blocks beside it, so that scores grow with a
-content's length and not with its square. A content of at most window + 1 tokens is seen whole by every layer.
+A layer's attention looks at its own `window`. It takes tokens in blocks as wide as the window, each against itself and
+the blocks beside it, so that scores grow with a content's length and not with its square. A content of at most
+window + 1 tokens is seen whole by every layer.
 
 Legend: B contents, H heads, L tokens, D numbers of a head, N blocks of W tokens.
 """
@@ -15,11 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import pad, scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-
-WINDOWED = "commonspace_windowed"  # the attention's name in transformers
 
 
 def set_windows(attentions: Iterable[nn.Module], window: int | None, global_every: int | None) -> None:
@@ -73,7 +69,3 @@ def _seen(
     gap_WW = torch.arange(3 * window, device=device) - window - torch.arange(window, device=device)[:, None]
     seen_BNWW = (real_BNW[:, :, None] & (gap_WW.abs() <= window)) | (gap_WW == 0)
     return seen_BNWW.flatten(0, 1)[:, None]
-
-
-AttentionInterface.register(WINDOWED, windowed_attention)
-AttentionMaskInterface.register(WINDOWED, sdpa_mask)

@@ -17,6 +17,7 @@ from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from commonspace.errors import ConfigError, ContentError, WeightsError
+from commonspace.models.device import cached_parts
 from commonspace.models.towers.fingerprint import weights_fingerprint
 from commonspace.processing.preprocessing import FRAMES_PER_ROW, Preprocessing
 
@@ -104,6 +105,10 @@ class AudioTower(nn.Module):
         frames = mel_NMT.shape[-1]
         if frames == 0 or frames % FRAMES_PER_ROW:
             raise ContentError(f"{frames} mel frames are no whole rows; pad the sound to whole seconds first")
+        parts = cached_parts(mel_NMT, max(1, self.window // frames))  # together about one window
+        return torch.cat([self._rows(part_NMT) for part_NMT in parts])
+
+    def _rows(self, mel_NMT: torch.Tensor) -> torch.Tensor:
         windows = [self._encode(window_NMT) for window_NMT in mel_NMT.split(self.window, dim=-1)]
         rows_NTD = torch.cat(windows, dim=1)
         return rows_NTD.unflatten(1, (-1, 2)).mean(2)

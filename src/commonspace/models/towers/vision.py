@@ -15,9 +15,12 @@ import torch
 from torch import nn
 
 from commonspace.errors import ConfigError
+from commonspace.models.device import cached_parts
 from commonspace.models.towers.timm_weights import load_timm_tensors, read_timm_config, timm_stages
 from commonspace.models.towers.trunk import TrunkTower, refuse_patches, square_side
 from commonspace.processing.preprocessing import Preprocessing
+
+_AT_ONCE = 4  # images: in the early layers of a convolutional trunk one takes some 5 MB
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ class VisionTower(TrunkTower):
         The map is averaged down (or spread) to a square grid; `tokens` must be a square number.
         """
         side = square_side(tokens)
+        return torch.cat([self._rows(some_NCHW, side) for some_NCHW in cached_parts(pixels_NCHW, _AT_ONCE)])
+
+    def _rows(self, pixels_NCHW: torch.Tensor, side: int) -> torch.Tensor:
         map_NChw = self._feature_map(self._normalised(pixels_NCHW))
         return nn.functional.adaptive_avg_pool2d(map_NChw, side).flatten(2).transpose(1, 2)
 
