@@ -89,7 +89,7 @@ class _Plan:
                 identity = (row.task, *row.pair)
                 flags.append(identity not in seen)
                 seen.add(identity)
-                if _members(row.value["extra"]):
+                if _made(row.value["extra"]):
                     continue
                 plan.names.add(row.concept, row.picture_ids)
                 plan.sides.add(row.concept, row.media_ids, inner)
@@ -116,7 +116,7 @@ class _Plan:
 
     def side(self, source: Source, record: Record) -> Split:
         """Where a row lies: held out as a whole where its source says so, else by its concept."""
-        if _members(record.extra):
+        if _made(record.extra):
             return "train"
         return "heldout" if source.held_out(record.task) else self.sides.of(record.concept)
 
@@ -130,6 +130,11 @@ class _Plan:
 def _members(extra: Mapping[str, Any]) -> list[str]:
     """The concepts that a row made of other rows is made of; empty for any other row."""
     return extra.get("members", [])
+
+
+def _made(extra: Mapping[str, Any]) -> bool:
+    """Whether a row is made of other rows, or by a model: it is for training alone, and decides no other row's side."""
+    return bool(_members(extra) or extra.get("synthetic"))
 
 
 class _Counts:
@@ -187,7 +192,7 @@ def _records(staged: Sequence[Staged], plan: _Plan) -> Iterator[Record]:
         for row, record in item.records(iter(plan.kept[item.source.name])):
             if record is None:
                 continue
-            if not _members(record.extra):
+            if not _made(record.extra):
                 record = replace(record, concept=plan.concept(row))
             yield record
             if record.task == "image_caption" and plan.pairs_over_sources(record.concept):

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from data_prep.source import Source
 from data_prep.split import concept
 from data_prep.staging import stage
 
-_FIELDS = frozenset({"query", "positive", "negatives", "concept", "language", "key"})
+_FIELDS = frozenset({"query", "positive", "negatives", "concept", "language", "key", "synthetic"})
 _TASK = "own"  # the one name that configs/task and the evaluation know for pairs of a user's own
 _SHOWN_ERRORS = 10
 _CONCEPT_CHARACTERS = 200
@@ -33,14 +34,15 @@ def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
     """Build `<data>/<name>` from a file of pairs, one JSON object a line, and return its manifest.
 
     A row is {"query": CONTENT, "positive": CONTENT} and optionally "negatives" (list of CONTENT), "concept",
-    "language" and "key". Media paths are relative to the file. Rows of one concept lie on one side of the split; the
-    concept is by default the positive's text, or its file name.
+    "language", "key" and "synthetic" (what made it, in words). Media paths are relative to the file. Rows of one
+    concept lie on one side of the split; the concept is by default the positive's text, or its file name. A synthetic
+    row is for training alone: it is left out where the file's other rows of its concept are on dev or held out.
 
     Raises:
         DataError: names the lines that cannot be used and why, up to ten of them.
     """
     pairs, data = Path(pairs), Path(data)
-    rows = _rows(pairs, name)
+    rows = own_rows(pairs, name)
 
     def records(_folders: Mapping[str, Path], _drops: Counter) -> Iterator[Record]:
         return iter(rows)
@@ -54,7 +56,12 @@ def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
         return write_tier(name, [staged], data / name, state, progress)
 
 
-def _rows(pairs: Path, name: str) -> list[Record]:
+def own_rows(pairs: Path, name: str) -> list[Record]:
+    """The rows of a file of pairs as records, media as paths.
+
+    Raises:
+        DataError: names the lines that cannot be used and why, up to ten of them.
+    """
     try:
         lines = pairs.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -79,7 +86,13 @@ def _rows(pairs: Path, name: str) -> list[Record]:
         raise DataError(
             f'{pairs}: holds no row; write lines like {{"query": "a fox", "positive": {{"image": "fox.jpg"}}}}'
         )
-    return records
+    real = {record.concept for record in records if "synthetic" not in record.extra}
+    return [
+        replace(record, extra={**record.extra, "members": [record.concept]})
+        if "synthetic" in record.extra and record.concept in real
+        else record
+        for record in records
+    ]
 
 
 def _record(row: Any, folder: Path, name: str, number: int) -> Record:
@@ -87,7 +100,7 @@ def _record(row: Any, folder: Path, name: str, number: int) -> Record:
         raise DataError('a row is an object with "query" and "positive"')
     if unknown := row.keys() - _FIELDS:
         raise DataError(f"unknown field {', '.join(sorted(unknown))}; fields are {', '.join(sorted(_FIELDS))}")
-    for field in ("concept", "language", "key"):
+    for field in ("concept", "language", "key", "synthetic"):
         if field in row and not (isinstance(row[field], str) and row[field].strip()):
             raise DataError(f'"{field}" is {row[field]!r}, not a text')
     if not isinstance(row.get("negatives", []), list):
@@ -101,7 +114,7 @@ def _record(row: Any, folder: Path, name: str, number: int) -> Record:
         queries=(Variant(_content(row["query"], folder), row.get("language")),),
         positives=(Variant(positive, row.get("language")),),
         negatives=tuple(_content(item, folder) for item in row.get("negatives", [])),
-        extra={"line": number},
+        extra={"line": number} | ({"synthetic": row["synthetic"]} if "synthetic" in row else {}),
     )
 
 

@@ -42,7 +42,8 @@ class Source:
     order, but the same packages must give the same records in the same order.
 
     A row that is made of others (of their texts, or of pictures of several concepts) names those concepts in
-    `extra["members"]`: it is for training alone, and left out where one of them does not train.
+    `extra["members"]`: it is for training alone, and left out where one of them does not train. What a rule or a model
+    wrote says so in `extra["synthetic"]`, and is for training alone as well.
 
     A `zero_shot` source, and the `zero_shot_tasks` of another, go to held-out only. A `weights` source has no records.
     """

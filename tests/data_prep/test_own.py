@@ -136,3 +136,20 @@ def test_a_disk_that_is_full_leaves_the_tier_that_was_there(tmp_path, pairs, mon
         build_own(pairs({"query": "c", "positive": "d"}), tmp_path / "data")
     assert (tmp_path / "data/own/manifest.json").read_bytes() == before
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["own"]
+
+
+def test_synthetic_rows_train_alone_and_only_beside_rows_that_train(tmp_path, pairs):
+    rows = [{"query": f"q {n}", "positive": f"Thing {n}"} for n in range(40)]
+    made = [
+        {"query": f"made {n}", "positive": f"Thing {n}", "concept": f"thing {n}", "synthetic": "by hand"}
+        for n in range(60)
+    ]
+    manifest = build_own(pairs(*rows, *made), tmp_path / "data")
+    folder = tmp_path / "data/own/own"
+    sides = {side: list(ShardReader(folder, side)) for side in SPLITS}
+    assert not any("synthetic" in record.extra for side in ("dev", "heldout") for record in sides[side])
+    kept = {record.concept for record in sides["train"] if record.extra.get("synthetic") == "by hand"}
+    training = {f"thing {n}" for n in range(40) if split_of(f"thing {n}") == "train"}
+    assert kept == training | {f"thing {n}" for n in range(40, 60)} and len(training) < 40
+    left_out = manifest["sources"]["own"]["drops"]["made of rows of which one is on dev or held out"]
+    assert left_out == 40 - len(training)
