@@ -101,3 +101,43 @@ def pack(tier: str, data: str | Path, output: str | Path) -> Path:
 def unpack_packed(archive: str | Path, data: str | Path) -> Path:
     """Unpack and verify what `pack` wrote; return the tier's folder."""
     return unpack_tier(Path(archive), Path(data))
+
+
+def synthesise(
+    source: str,
+    output: str | Path,
+    data: str | Path,
+    cache: str | Path,
+    generator: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    price: Mapping[str, Any],
+    rater: Mapping[str, Any],
+    budget: Mapping[str, Any],
+    **options: Any,
+) -> dict[str, Any]:
+    """Have a model write pairs about rows of a tier or of one's own (see `data_prep.synthesis`); return the report.
+
+    Raises:
+        ConfigError: an option is out of its range, or has nothing to act on.
+    """
+    from data_prep.synthesis.bill import Price
+    from data_prep.synthesis.clients import ClientOptions, Sampling
+    from data_prep.synthesis.run import Options, RaterOptions
+    from data_prep.synthesis.run import synthesise as write
+
+    judge = {key: value for key, value in rater.items() if key not in ("threshold", "price") and value is not None}
+    same_place = judge.get("backend", generator["backend"]) == generator["backend"]
+    inherited = generator if same_place else {key: generator[key] for key in ("at_once", "retries", "timeout", "model")}
+    other = ClientOptions(**{**inherited, **judge}) if judge else None
+    chosen = Options(
+        source=source,
+        output=Path(output),
+        generator=ClientOptions(**generator),
+        sampling=Sampling(**sampling),
+        price=Price(**price),
+        rater=RaterOptions(rater["threshold"], other, Price(**rater["price"])),
+        budget_requests=budget["requests"],
+        budget_cost=budget["cost"],
+        **options,
+    )
+    return write(chosen, Path(data), Path(cache))

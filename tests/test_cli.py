@@ -121,7 +121,11 @@ def test_calls_fit_their_target(name: str) -> None:
     from commonspace.configuration import compose, schema
 
     command = COMMANDS[name]
-    extra = ["weights=true", "archives=a", "data.only=[openmoji]"] if name == "data fetch" else []
+    more = {
+        "data fetch": ["weights=true", "archives=a", "data.only=[openmoji]"],
+        "data synthesise": ["template=query", "input=p.jsonl", "generator.model=m"],
+    }
+    extra = more.get(name, [])
     needed = [f"{key}={value}" for key, value in GIVEN.items() if schema(command.root).get(key) == ["???"]]
     calls = command.calls(compose(command.root, [*needed, *extra]))
     for arguments in calls:

@@ -71,3 +71,22 @@ def test_too_few_pairs_are_told_what_is_missing(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit):
         trained(tmp_path)
     assert "1 record to train on, and a batch needs a wrong target" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_what_a_model_wrote_is_trained_on(tmp_path: Path) -> None:
+    from tests.data_prep.synthesis.stand_in import stand_in, text_of
+
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(json.dumps({"query": f"ask {text}", "positive": text}) for text in TEXTS[:ROWS]))
+
+    def answer(body: dict) -> str:
+        return json.dumps({"queries": [f"find {text_of(body).splitlines()[1]}"]})
+
+    with stand_in(answer) as server:
+        endpoint = ["generator.model=m", f"generator.base_url={server.base_url}"]
+        assert main(["data", "synthesise", "query", str(pairs), *endpoint, *places(tmp_path)]) == 0
+    made = tmp_path / "data/synthetic/query/pairs.jsonl"
+    assert main(["data", "build", "own", str(made), *places(tmp_path)]) == 0
+    assert trained(tmp_path) == 0
+    assert (tmp_path / "models/own/finetune/model.safetensors").is_file()

@@ -75,6 +75,16 @@ def _mix(config: DictConfig) -> Calls:
     return [{**plain, **folders}]
 
 
+def _synthesise(config: DictConfig) -> Calls:
+    from omegaconf import OmegaConf
+
+    named = [key for key in config if key not in ("launcher", "hydra")]
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, named), resolve=True)
+    folders = {"data": Path(config.paths.data), "cache": Path(config.paths.cache)}
+    options = {key: value for key, value in plain.items() if key not in ("paths", "input")}
+    return [{**options, "source": str(config.input), **folders}]
+
+
 def _report(config: DictConfig) -> Calls:
     folders = {key: Path(config.paths[key]) for key in ("data", "cache", "docs")}
     return [{"tier": config.data.tier, **folders}]
@@ -131,6 +141,14 @@ COMMANDS: dict[str, Command] = {
         "several tiers to one, without repetitions and what evaluations ask",
         _mix,
         leaves=("paths.data", "output"),
+    ),
+    "data synthesise": Command(
+        "data_synthesise",
+        "data_prep.cli:synthesise",
+        "have a model write pairs about rows of a tier or your own: TEMPLATE INPUT",
+        _synthesise,
+        ("template", "input"),
+        leaves=("output", "template"),
     ),
     "data features": Command("data_features", "commonspace.data.features:main", "cache what frozen towers give"),
     "data report": Command("data_report", "data_prep.cli:report", "write what each source gives to data.md", _report),

@@ -34,6 +34,7 @@ GIVEN = {
     "data_build_own": ["pairs=pairs.jsonl"],
     "data_build_public": ["set=coco"],
     "data_mix": ["tiers=[mini]", "output=mix"],
+    "data_synthesise": ["template=query", "input=pairs.jsonl", "generator.model=m"],
     "data_pack": ["output=mini.tar"],
     "data_unpack": ["archive=mini.tar"],
 }
@@ -148,7 +149,7 @@ TRAIN_CHOICES = [
     if name != "base"
 ]
 NEEDS = {"stage=finetune": ["data=finetune"], "data=own": ["stage=finetune"], "data=finetune": ["stage=finetune"]}
-NEEDS |= {f"data=finetune_{tier}": ["stage=finetune"] for tier in ("full", "tiny")}
+NEEDS |= {f"data=finetune_{tier}": ["stage=finetune"] for tier in ("full", "tiny", "generated", "own")}
 ON_NEGATIVES = ("embedding_gemma", "shared", "classification")
 NEEDS |= {f"objective={name}": ["stage=finetune", "data=finetune"] for name in ON_NEGATIVES}
 NEEDS |= {f"data={name}": ["stage=finetune"] for name in ("public", "public_video")}
