@@ -18,6 +18,7 @@ from pathlib import Path
 MINUTES = {
     "embed": 10,
     "training": 54,
+    "profile_step": 3,
     "caching": 12,
     "loader": 14,
     "losses": 32,

@@ -20,6 +20,7 @@ from benchmarks.measure import parser
 FOLDERS = {
     "embed": ("weights",),
     "training": ("weights", "data", "cache"),
+    "profile_step": ("weights",),
     "caching": ("weights",),
     "loader": ("weights", "data", "cache"),
     "losses": (),
@@ -30,6 +31,10 @@ FOLDERS = {
 ROWS = {
     "embed": {"items": {"texts, 2 to 20 words", "4 texts, 1 image, 1 sound"}},
     "training": {"peer": {"sentence-transformers", "open_clip"}, "pairs": {"texts: title, opening", "image, caption"}},
+    "profile_step": {
+        "pairs": {"image_caption", "summary"},
+        "part": {"image tower, forward", "transformer, forward", "backward", "clipping and optimiser", "the step"},
+    },
     "caching": {"pairs": {8, 16}},
     "loader": {"workers": {0, 1}, "modality": {"text", "image"}},
     "losses": {"pairs": {8, 16}, "kernel": {"both ways, chunks", "both ways, open_clip"}},
