@@ -51,7 +51,7 @@ def test_what_stands_at_padding_gives_no_gradient(embedder: Embedder) -> None:
     embedder.zero_grad()
     assert len(alone) == len(both) > 0
     for one, other in zip(alone, both, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)  # 4e-5 without AMX
 
 
 def test_the_order_of_parts_counts(embedder: Embedder) -> None:

@@ -156,8 +156,9 @@ def test_a_folder_gives_back_the_same_model_and_its_golden_vectors(
     np.testing.assert_array_equal(loaded.embed(seen_and_heard(family)), embedder.embed(seen_and_heard(family)))
     assert check_golden(loaded, tmp_path / "model") < 1e-5
     loaded.save(tmp_path / "again")
-    for name in ("config.json", "preprocessing.json", "golden.json"):
+    for name in ("config.json", "preprocessing.json"):
         assert read_json(tmp_path / "again" / name) == read_json(tmp_path / "model" / name)
+    assert check_golden(loaded, tmp_path / "again") < 1e-5  # where weights lie in memory moves the last digit
 
 
 def test_towers_that_are_left_out_are_neither_read_nor_held(embedder: Embedder, family: str, tmp_path: Path) -> None:
