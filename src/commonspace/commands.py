@@ -217,6 +217,12 @@ COMMANDS: dict[str, Command] = {
         "score manual pages as one content against their text and images alone",
         leaves=("output", "name", "embedder"),
     ),
+    "evaluate tables": Command(
+        "evaluate_tables",
+        "commonspace.evaluation.inhouse.run:main",
+        "the paper's tables of a tier's rows, and what is missing there",
+        leaves=("output",),
+    ),
     "evaluate mteb": Command(
         "evaluate_mteb",
         "commonspace.evaluation.mteb.run:main",

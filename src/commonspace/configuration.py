@@ -22,7 +22,7 @@ _OR_NULL = ("stage.token_budget", "model.vision", "model.audio", "margin", "near
 # Of these the user names the keys.
 _NAMED_BY_USER = (
     *("stage.task_temperatures", "stage.modality_temperatures", "stage.task_text_dropout"),
-    *("recipe.steps", "methods"),
+    *("recipe.steps", "methods", "models"),
 )
 
 

@@ -20,6 +20,7 @@ from commonspace.evaluation.intervals import DRAWS, Difference, holm, paired_dif
 from commonspace.evaluation.results import read_ranks
 from commonspace.evaluation.specs import COMPOSED, PRIMARY
 from commonspace.evaluation.summary import clusters, headline
+from commonspace.files import write_text
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def write_comparisons(folder: Path, found: Sequence[Compared]) -> Path:
     values = [
         {**one.to_json(), "difference": {k: round(v, 6) for k, v in asdict(one.difference).items()}} for one in found
     ]
-    path.write_text(json.dumps(values, indent=1) + "\n")
+    write_text(path, json.dumps(values, indent=1) + "\n")
     return path
 
 

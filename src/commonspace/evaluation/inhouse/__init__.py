@@ -1,0 +1,1 @@
+"""The paper's tables on the held-out suite, made of result rows that lie on disk."""
