@@ -20,10 +20,10 @@ from commonspace.evaluation.engine import Evaluated, save
 from commonspace.evaluation.inhouse import run
 from commonspace.evaluation.inhouse.cells import Cells
 from commonspace.evaluation.inhouse.layout import read_tables
-from commonspace.evaluation.inhouse.page import NAME
 from commonspace.evaluation.metrics import METRICS
 from commonspace.evaluation.places import models_of
 from commonspace.evaluation.results import Row, Scored
+from commonspace.evaluation.results_index import PAPER_TABLES
 from commonspace.evaluation.specs import SPECS
 from commonspace.evaluation.summary import summarise
 
@@ -137,7 +137,7 @@ def test_the_command_writes_a_page_a_plot_and_differences_that_outlive_the_ranks
         save(out, [ranked(name, seed)])
     config = compose("evaluate_tables", [f"output={out}"])
     run.main(config)
-    first = (out / NAME).read_text()
+    first = (out / PAPER_TABLES).read_text()
     assert "| code text->code | NDCG@10 | 40 | 40 |" in first
     assert "- soup: every row; made by `commonspace soup experiment=mini/soup`, `commonspace evaluate" in first
     assert "| finetune_base - pretrain | code (text->code) | NDCG@10 |" in first
@@ -145,7 +145,7 @@ def test_the_command_writes_a_page_a_plot_and_differences_that_outlive_the_ranks
     for path in out.glob("*.ranks.parquet"):
         path.unlink()
     run.main(config)
-    assert (out / NAME).read_text() == first
+    assert (out / PAPER_TABLES).read_text() == first
 
 
 def test_without_rows_there_is_no_page(tmp_path: Path) -> None:

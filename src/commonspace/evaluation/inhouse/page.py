@@ -9,7 +9,6 @@ from commonspace.evaluation.inhouse.cells import Cells
 from commonspace.evaluation.results import Row
 from commonspace.evaluation.tables import comparison_table, figure, markdown
 
-NAME = "paper_tables.md"
 NOT_ASKED = "–"
 
 

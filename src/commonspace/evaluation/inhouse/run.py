@@ -13,11 +13,12 @@ from commonspace.errors import DataError
 from commonspace.evaluation.comparison import Compared, compare, read_comparisons, write_comparisons
 from commonspace.evaluation.inhouse.cells import Cells
 from commonspace.evaluation.inhouse.layout import Table, read_tables
-from commonspace.evaluation.inhouse.page import NAME, page
+from commonspace.evaluation.inhouse.page import page
 from commonspace.evaluation.inhouse.plot import draw
 from commonspace.evaluation.intervals import holm
 from commonspace.evaluation.plots import png
 from commonspace.evaluation.results import ranks_path, read_all, read_ranks
+from commonspace.evaluation.results_index import PAPER_TABLES
 from commonspace.evaluation.run import command_line
 from commonspace.files import replaced, write_text
 
@@ -43,10 +44,13 @@ def main(config: DictConfig) -> None:
         if cells.table.plot:
             _draw(folder / f"{cells.table.plot}.png", cells)
     write_text(
-        folder / NAME, page(plain["data"]["tier"], command_line(), [(one, found[one.table.name]) for one in shown])
+        folder / PAPER_TABLES,
+        page(plain["data"]["tier"], command_line(), [(one, found[one.table.name]) for one in shown]),
     )
     gaps = sum(len(lines) for cells in shown for lines in cells.lacking().values())
-    console.print(f"{folder / NAME}: {len(shown)} tables; {gaps} cells are missing, named there", soft_wrap=True)
+    console.print(
+        f"{folder / PAPER_TABLES}: {len(shown)} tables; {gaps} cells are missing, named there", soft_wrap=True
+    )
 
 
 def differences(folder: Path, cells: Cells) -> list[Compared]:
