@@ -65,6 +65,7 @@ def mix(
     near: Mapping[str, Any],
     limits: Mapping[str, Any],
     agreement: Mapping[str, Any],
+    likeness: Mapping[str, Any],
     workers: int,
     **options: Any,
 ) -> dict[str, Any]:
@@ -75,12 +76,13 @@ def mix(
     """
     from data_prep.quality.mix import MixOptions
     from data_prep.quality.mix import mix as make
-    from data_prep.quality.options import limits_of, nearness_of
+    from data_prep.quality.options import likeness_of, limits_of, nearness_of
 
     chosen = MixOptions(
         against=tuple(against),
         limits=limits_of(limits, agreement, Path(data), tiers),
         nearness=nearness_of(near),
+        likeness=likeness_of(likeness),
         model=None if agreement["model"] is None else Path(agreement["model"]),
         batch_tokens=agreement["batch_tokens"],
         **options,

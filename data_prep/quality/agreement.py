@@ -25,11 +25,7 @@ def agreements(
         ConfigError: there is no model in that folder.
         DataError: the cache cannot be written.
     """
-    weights = Path(model) / "model.safetensors"
-    if not weights.is_file():
-        raise ConfigError(f"agreement.model: {model} holds no model.safetensors; give the folder of a trained model")
-    with weights.open("rb") as file:
-        name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    name = weights_print(model, "agreement.model")
     bar = progress.add_task("score agreement", total=sum(len(split.reader) for split in splits))
     embedder, found = None, []
     for split in splits:
@@ -39,15 +35,25 @@ def agreements(
             stop, path = min(start + CHUNK, len(reader)), folder / f"{start:09d}.npy"
             if not path.is_file():
                 if embedder is None:
-                    embedder = _load(Path(model))
-                _save(path, _scores(embedder, [reader.read(row) for row in range(start, stop)], batch_tokens))
+                    embedder = load(Path(model))
+                save(path, _scores(embedder, [reader.read(row) for row in range(start, stop)], batch_tokens))
             parts.append(np.load(path))
             progress.advance(bar, stop - start)
         found.append(np.concatenate(parts))
     return found
 
 
-def _load(model: Path):
+def weights_print(model: Path, key: str) -> str:
+    """Short hash of a model's weights; raises ConfigError that names the option `key` where the folder holds none."""
+    weights = Path(model) / "model.safetensors"
+    if not weights.is_file():
+        raise ConfigError(f"{key}: {model} holds no model.safetensors; give the folder of a trained model")
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def load(model: Path):
+    """The model of a folder, on a GPU where there is one."""
     import torch
 
     from commonspace.models.embedder import Embedder
@@ -72,7 +78,8 @@ def _one(embedder, pair, batch_tokens: int) -> float:
     return float(query @ positive)
 
 
-def _save(path: Path, scores: np.ndarray) -> None:
+def save(path: Path, scores: np.ndarray) -> None:
+    """Write a chunk whole or not at all; raises DataError where it cannot be written."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.npy")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

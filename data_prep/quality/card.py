@@ -68,7 +68,8 @@ def _sources(manifest: Mapping[str, Any]) -> list[tuple[Any, ...]]:
 
 def _evaluated(report: Mapping[str, Any]) -> list[str]:
     found = {why: count for why, count in report["dropped"].items() if why.startswith("evaluated")}
-    near = report["options"]["nearness"]
+    near, likeness = report["options"]["nearness"], report["options"]["likeness"]
+    by_vector = f"; each kind also by a model's vectors (cosine at least {likeness['least']})" if likeness else ""
     lines = [
         "## What evaluations ask",
         "",
@@ -76,8 +77,8 @@ def _evaluated(report: Mapping[str, Any]) -> list[str]:
         f"{', '.join(report['evaluated_tiers']) or 'no tier'}: by bytes; pictures by perceptual hash (at most "
         f"{near['image']} bits apart), sounds by fingerprint (at least {near['sound']} of the bits), texts of at least "
         f"{report['options']['least_characters']} characters by what they read and by MinHash (at least "
-        f"{near['text']}). {sum(found.values()):,} rows held something of them and were left out. Clips and documents "
-        "of several parts are compared by bytes and text alone.",
+        f"{near['text']}){by_vector}. {sum(found.values()):,} rows held something of them and were left out. Clips and "
+        f"documents of several parts are compared by bytes{', vectors' if likeness else ''} and text alone.",
         "",
     ]
     if report["leaks"]:

@@ -13,7 +13,7 @@ from data_prep.quality.nearness import near_image, near_sound, near_text
 from data_prep.quality.rules import SIDES, Nearness, exact, prints_of, words_of
 
 LEAST_CHARACTERS = 40  # of a text that by itself tells an item: "A flower." stands in many sets and gives none away
-RULES = ("same pair", "same medium", "near picture", "near sound", "same text", "near text")
+RULES = ("same pair", "same medium", "near picture", "near sound", "same text", "near text", "near vector")
 _SHOWN = 20
 
 

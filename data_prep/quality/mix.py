@@ -26,6 +26,7 @@ from data_prep.merge import MANIFEST, replace_folder
 from data_prep.quality import card
 from data_prep.quality.agreement import agreements, spread
 from data_prep.quality.leaks import LEAST_CHARACTERS, Leaks, find_leaks, refuse, together
+from data_prep.quality.likeness import RULE, Likeness, Vectors, find_like
 from data_prep.quality.rules import Limits, Nearness, exact, repeated, same, tally, unfit
 from data_prep.quality.signals import SCHEMA, Split, measure
 from data_prep.split import SPLITS
@@ -42,6 +43,7 @@ class MixOptions:
     against     further tiers whose dev and held-out rows training must not hold
     duplicates  pair: rows of which both sides came before; medium: also those whose picture, sound or clip did; none
     leaks       drop the rows that hold what an evaluation asks, or refuse to write a tier that has any
+    likeness    also compare training with evaluation rows by the vectors of a model; None: no model loads
     model       folder of the model that scores how well the sides of a row agree; None: no scores
     """
 
@@ -51,6 +53,7 @@ class MixOptions:
     duplicates: Literal["pair", "medium", "none"] = "pair"
     leaks: Literal["drop", "refuse"] = "drop"
     least_characters: int = LEAST_CHARACTERS
+    likeness: Likeness | None = None
     model: Path | None = None
     batch_tokens: int = 8192
 
@@ -66,17 +69,26 @@ def mix(
     """Write `<data>/<output>` of the tiers in the order of their precedence; return its report.
 
     Raises:
-        ConfigError: a tier is missing or named twice.
+        ConfigError: a tier is missing or named twice, or a folder holds no model.
         DataError: its shards are damaged, no training row is left, or, with leaks=refuse, some hold what is evaluated.
     """
     _check(tiers, output, data, options)
     splits = [split for tier in tiers for split in splits_of(data / tier, tier)]
     others = [split for tier in options.against for split in splits_of(data / tier, tier) if split.side != "train"]
+    likeness = options.likeness
+    vectors = None if likeness is None else Vectors(likeness.model, cache, options.batch_tokens)
     with build_progress() as progress:
         tables = measure([*splits, *others], cache, workers, progress)
         scores = _agreement(splits, cache, options, progress)
         table_of = dict(zip([*splits, *others], tables, strict=True))
-        reasons = _reasons(splits, others, table_of, scores, options, progress)
+        train, held = (
+            [one for one in [*splits, *others] if (one.side == "train") == wanted] for wanted in (True, False)
+        )
+        alike = {}
+        if vectors is not None and likeness is not None:
+            least = options.least_characters
+            alike = find_like(train, held, table_of, vectors, likeness.least, least, progress)
+        reasons = _reasons(splits, others, table_of, scores, alike, options, progress)
         report = _report(tiers, options, splits, others, table_of, reasons, scores)
         _write(data / output, tiers, data, splits, reasons, report, progress)
     return report
@@ -115,6 +127,7 @@ def _reasons(
     others: Sequence[Split],
     table_of: dict[Split, pa.Table],
     scores: dict[Split, np.ndarray],
+    alike: dict[Split, np.ndarray],
     options: MixOptions,
     progress: Progress,
 ) -> dict[Split, np.ndarray]:
@@ -139,6 +152,8 @@ def _reasons(
         leaking = (
             find_leaks(rows, asked, options.nearness, options.least_characters) if len(asked) else Leaks(_none(rows))
         )
+        if split in alike:
+            leaking.reasons[(leaking.reasons == "") & alike[split][kept]] = RULE
         if options.leaks == "refuse":
             refuse(leaking, rows, f"{split.tier}/{split.task}")
         found[split][kept] = np.where(leaking.reasons == "", "", "evaluated: " + leaking.reasons.astype(object))
@@ -214,7 +229,8 @@ def _report(
             languages[code or "not stated"] += 1
         keys = table.column("key")
         for row in [row for row in np.flatnonzero(why != "") if why[row].startswith("evaluated")][:_EXAMPLES]:
-            examples.append({"tier": split.tier, "task": split.task, "key": keys[row].as_py(), "why": why[row]})
+            place = {"tier": split.tier, "task": split.task, "source": names[row]}
+            examples.append({**place, "key": keys[row].as_py(), "why": why[row]})
     of_task = {task: [scores[split] for split in scores if split.task == task] for task in {one.task for one in scores}}
     return {
         "version": VERSION,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from commonspace.errors import ConfigError
+from data_prep.quality.likeness import Likeness
 from data_prep.quality.rules import Limits, Nearness
 
 
@@ -17,6 +18,18 @@ def nearness_of(near: Mapping[str, Any]) -> Nearness:
         if value is not None and not (isinstance(value, (int, float)) and low <= value <= high):
             raise ConfigError(f"near.{name}: {value!r} is no number from {low} to {high}; null leaves the rule out")
     return Nearness(**near)
+
+
+def likeness_of(likeness: Mapping[str, Any]) -> Likeness | None:
+    """Raises ConfigError for a model without a threshold, a threshold without a model, or one out of its range."""
+    model, least = likeness["model"], likeness["least"]
+    if model is None and least is not None:
+        raise ConfigError("likeness.least: has no effect without likeness.model")
+    if model is None:
+        return None
+    if not (isinstance(least, (int, float)) and 0 < least <= 1):
+        raise ConfigError(f"likeness.least: {least!r} is no cosine above 0 and up to 1; likeness.model needs one")
+    return Likeness(Path(model), float(least))
 
 
 def limits_of(limits: Mapping[str, Any], agreement: Mapping[str, Any], data: Path, tiers: Sequence[str]) -> Limits:

@@ -68,7 +68,7 @@ def _build_public(config: DictConfig) -> Calls:
 def _mix(config: DictConfig) -> Calls:
     folders = {"data": Path(config.paths.data), "cache": Path(config.paths.cache)}
     named = ("tiers", "output", "against", "workers", "duplicates", "leaks", "least_characters")
-    groups = ("near", "limits", "agreement")
+    groups = ("near", "likeness", "limits", "agreement")
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [*named, *groups]), resolve=True)

@@ -282,7 +282,7 @@ def test_agreement_leaves_out_what_the_model_finds_unlike(tiers: Tiers, monkeypa
             angles = np.array([float(text.split()[-1]) for text in texts])
             return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
-    monkeypatch.setattr(agreement, "_load", lambda model: Model())
+    monkeypatch.setattr(agreement, "load", lambda model: Model())
     folder = tiers.data / "model"
     folder.mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights")
@@ -317,6 +317,9 @@ def test_the_command_does_what_its_options_say(tiers: Tiers) -> None:
         ({"duplicates": "all"}, "duplicates: 'all' is none of pair, medium, none"),
         ({"leaks": "show"}, "leaks: 'show' is none of drop, refuse"),
         ({"near__image": 65}, "near.image: 65 is no number from 0 to 32"),
+        ({"likeness__least": 0.9}, "likeness.least: has no effect without likeness.model"),
+        ({"likeness__model": "x"}, "likeness.least: None is no cosine"),
+        ({"likeness__model": "nowhere", "likeness__least": 0.9}, "likeness.model: nowhere holds no model.safetensors"),
         ({"agreement__least": 0.2}, "need a model that scores"),
         ({"agreement__tasks": ["image_caption"], "agreement__model": "x"}, "no effect without agreement.least"),
         ({"agreement__tasks": ["sound"], "agreement__model": "x", "agreement__least": 0.1}, "no tier has sound"),
