@@ -79,7 +79,8 @@ def _ranges(config: Config) -> Iterable[str]:
 def _choices(config: Config) -> Iterable[str]:
     choices = {
         "model.name": ("compact", "causal_lm", "embedding_gemma2", "open_clip_text", *NATIVE),
-        "model.head_init": ("identity", "random"),
+        "model.head_init": ("identity", "plain", "random"),
+        "model.attention": ("full", "causal"),
         "model.pooling": ("mean", "last", "input_and_last"),
         "model.on_limit": ("truncate", "error"),
         "to": ("sentence-transformers", "huggingface"),
@@ -144,6 +145,10 @@ def _tasks(config: Config) -> Iterable[str]:
             yield f"data.tasks.{name}.name: is {task['name']!r}; it must repeat the key"
         if task["batch_size"] < 2:
             yield f"data.tasks.{name}.batch_size: {task['batch_size']} leaves no wrong target to learn from; at least 2"
+        if task.get("swap") and config["stage"]["name"] == "align":
+            yield f"data.tasks.{name}.swap: alignment has no queries; set it to false"
+        if task.get("swap") and look_up(config, "data.negatives") is not None:
+            yield f"data.tasks.{name}.swap: data.negatives are wrong targets, no wrong queries; set one of the two back"
         if task["rate"] < 0:
             yield f"data.tasks.{name}.rate: {task['rate']} is negative"
     drawn = [task for task in tasks.values() if task["rate"] > 0]

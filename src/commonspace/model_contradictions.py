@@ -12,10 +12,11 @@ _OF_GRIDS = ("image_size", "image_grid", "image_patch", "document_grid", "frame_
              "audio_frames_per_row", "audio_merge", "connector_hidden", "positions", "max_positions", "merge_beyond",
              "window", "global_every")  # fmt: skip
 _OF_BUDGETS = ("image_min_tokens", "image_max_tokens", "frame_min_tokens", "frame_max_tokens")
+_OF_QWEN = ("attention", "before", "after", "query_prefix")
 _STAMPED = {*_OF_GRIDS} - {"video_timestamps"}
 _IDLE = {  # of natives that differ from Qwen's
-    "embedding_gemma2_whole": {*_STAMPED, "image_min_tokens", "frame_min_tokens", "video_min_frames"},
-    "gemma3": {*_STAMPED, *_OF_BUDGETS, "max_audio_seconds"},
+    "embedding_gemma2_whole": {*_STAMPED, *_OF_QWEN, "image_min_tokens", "frame_min_tokens", "video_min_frames"},
+    "gemma3": {*_STAMPED, *_OF_BUDGETS, *_OF_QWEN, "max_audio_seconds"},
 }
 _ROWS = 512  # of the table of positions that e5 has
 
@@ -37,8 +38,9 @@ def model_sizes(config: Config) -> Iterable[str]:
         yield f"model.matryoshka_sizes: {sizes} must rise to model.embedding_size={full}"
     if look_up(config, "objective.matryoshka") and len(sizes) < 2:
         yield "objective.matryoshka: needs a size below the full one in model.matryoshka_sizes, or false"
-    if model["name"] == "compact" and model["head_init"] == "identity" and full > 384:
-        yield f"model.head_init: identity keeps the backbone's 384 directions and cannot give {full}; use random"
+    if model["name"] == "compact" and model["head_init"] != "random" and full > 384:
+        kept = model["head_init"]
+        yield f"model.head_init: {kept} keeps the backbone's 384 directions and cannot give {full}; use random"
     yield from (f"model.{key}: has no effect on model.name={model['name']}; leave it out" for key in _idle(model))
     if model["name"] in NATIVE:  # no grids, no connectors
         if model["pooling"] == "input_and_last":
@@ -85,7 +87,7 @@ def _windows(model: Config) -> Iterable[str]:
 
 def _idle(model: Config) -> list[str]:
     """Options of the other presets: squares and connectors, or the budgets of backbones with towers of their own."""
-    others = _OF_GRIDS if model["name"] in NATIVE else _OF_BUDGETS
+    others = _OF_GRIDS if model["name"] in NATIVE else (*_OF_BUDGETS, *_OF_QWEN)
     return sorted(set(model) & set(_IDLE.get(model["name"], others)))
 
 

@@ -226,6 +226,10 @@ def test_a_prompt_on_media_is_refused(two_tasks, processor):
     tasks = {"image_caption": {"batch_size": 8, "rate": 1.0, "prompt": "search result"}}
     with pytest.raises(ConfigError, match="image_caption.*prompt"):
         make(two_tasks, processor, tasks=tasks).setup()
+    tasks["image_caption"]["swap"] = True  # now a caption asks
+    batch = next(iter(make(two_tasks, processor, tasks=tasks, prefix_dropout=0.0).loader()))
+    assert all(bytes(c.pieces[0].value.tolist()).startswith(b"search result|query|") for c in batch.query)
+    assert all("image" in content.modalities for content in batch.positive)
 
 
 def test_negatives_come_in_the_language_of_the_positive(two_tasks, processor):

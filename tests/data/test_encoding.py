@@ -134,3 +134,12 @@ def test_clips_lose_their_sound_where_a_task_asks_for_it_and_keep_their_id():
     with_sound, _, without, text = heard
     assert [with_sound.parts[1].sound, without.parts[1].sound] == [True, False]
     assert without.parts[0] == with_sound.parts[0] and text == Content("a fox")
+
+
+def test_swapped_sides_ask_from_target_to_query(processor):
+    options = TaskOptions(prompt="search result", canonical=1.0, negatives=3, swap=True)
+    sample = draw(record([Content("wrong")]), 3, options)
+    assert (sample.query, sample.positive, sample.negatives) == (Content("answer en"), Content("query"), ())
+    encoded = encode(sample, 3, options, processor)
+    assert encoded.query_id == Content("answer en").digest() and encoded.positive_id == Content("query").digest()
+    assert bytes(encoded.query.pieces[0].value.tolist()) == b"search result|query|answer en"

@@ -19,6 +19,7 @@ from tests.models.tiny import tiny_tokenizer
 QWEN = ("omni", "qwen3_omni", "qwen3_vl")
 GEMMA = "embedding_gemma2_whole"
 GEMMA3 = "gemma3"
+CHAT = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")  # of omni's tokenizer
 CAUSAL = (*QWEN, GEMMA3)  # as they come
 NATIVE = (*CAUSAL, GEMMA)
 HEARING = ("omni", "qwen3_omni", GEMMA)
@@ -58,6 +59,8 @@ def native_tokenizer(family: str) -> Tokenizer:
     """Whole words and the family's special tokens; around a text of Gemmas <s> and </s>, of Gemma 3 <s> alone."""
     tokenizer = tiny_tokenizer()
     tokenizer.add_special_tokens(list(tokens_of(family).values()))
+    if family == "omni":
+        tokenizer.add_special_tokens(list(CHAT))
     if family == GEMMA:
         tokenizer.add_tokens([f"0{number}" for number in range(10)])
     elif family == GEMMA3:
@@ -206,11 +209,12 @@ def small_numbers(family: str = "omni", **changes: Any) -> NativePreprocessing:
     return kind(**{**sizes, "max_tokens": 512, "max_text_tokens": 64, **changes})
 
 
-def built_native(root: Path, family: str, **changes: Any) -> Embedder:
-    """The embedder that `build_model` makes of such a folder."""
+def built_native(root: Path, family: str, numbers: dict[str, Any] | None = None, **changes: Any) -> Embedder:
+    """The embedder that `build_model` makes of such a folder; `numbers` are of its preprocessing."""
     options = {
         "name": family, "backbone": BACKBONES[family].pretrained, "vision": "own",
         "audio": "own" if family in HEARING else None, "embedding_size": 32, "matryoshka_sizes": (8, 16, 32), **changes,
     }  # fmt: skip
     torch.manual_seed(0)
-    return build_model(ModelOptions(**options), small_numbers(family), weights=str(write_native(root, family)))
+    preprocessing, weights = small_numbers(family, **(numbers or {})), str(write_native(root, family))
+    return build_model(ModelOptions(**options), preprocessing, weights=weights)

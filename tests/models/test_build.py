@@ -39,3 +39,10 @@ def test_an_identity_wider_than_the_backbone_is_refused():
     embedder.head = torch.nn.Linear(32, 64)
     with pytest.raises(ConfigError, match="cannot give 64"):
         initialise_head(embedder, "identity")
+
+
+def test_a_plain_head_is_the_pooled_state_itself():
+    embedder = tiny_embedder()
+    initialise_head(embedder, "plain")
+    pieces = [embedder.processor(Content(text)) for text in TEXTS]
+    torch.testing.assert_close(embedder(pieces), embedder.pool(pieces))

@@ -7,6 +7,7 @@ import pytest
 from commonspace.errors import ConfigError
 from commonspace.processing.native_preprocessing import NativePreprocessing
 from commonspace.processing.preprocessing import Preprocessing
+from commonspace.prompts import PREFIXES, prefix
 
 
 def test_json_and_back_is_the_same_and_holds_no_number_without_effect():
@@ -39,3 +40,20 @@ def test_json_of_another_kind_or_version_is_refused_by_name():
 def test_numbers_that_make_no_sense_are_refused(wrong: dict, message: str):
     with pytest.raises(ConfigError, match=message):
         NativePreprocessing(**wrong)
+
+
+def test_one_prefix_stands_in_for_those_of_all_tasks():
+    options = {"name": "omni", "query_prefix": "Query: "}
+    found = NativePreprocessing.of(options)
+    assert (
+        prefix("clustering", "query", found.prefixes) == prefix("search result", "query", found.prefixes) == "Query: "
+    )
+    assert prefix("question answering", "document", found.prefixes) == ""
+    assert NativePreprocessing.of({**options, "query_prefix": None}).prefixes == PREFIXES
+    assert NativePreprocessing.from_json(found.to_json()) == found
+
+
+def test_folders_of_before_what_stands_around_have_nothing_around():
+    value = NativePreprocessing().to_json()
+    assert (value.pop("before"), value.pop("after")) == ("", "")
+    assert NativePreprocessing.from_json(value) == NativePreprocessing()

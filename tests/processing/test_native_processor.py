@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +26,7 @@ PICTURE = Image(np.zeros((60, 60, 3), np.uint8), name="picture")
 CLIP = Video(numbered_frames(5), fps=2, name="clip")
 
 
-def processor(layout: NativeLayout = OMNI, on_limit: str = "error", **numbers: int) -> NativeProcessor:
+def processor(layout: NativeLayout = OMNI, on_limit: str = "error", **numbers: object) -> NativeProcessor:
     tokenizer = TextTokenizer(native_tokenizer("omni"))
     return NativeProcessor(NativePreprocessing(**{**P.to_json(), **numbers}), tokenizer, layout, on_limit)
 
@@ -118,3 +119,45 @@ def test_a_placeholder_that_the_tokenizer_gives_for_a_text_is_refused():
     taken = NativeLayout("Qwen2_5OmniProcessor", 28, OMNI.marks, {"image": processor().tokenizer.ids("fox")[0]})
     with pytest.raises(ContentError, match="text 'a fox': names a token that stands for media"):
         processor(taken)(Content("a fox"))
+
+
+AROUND = {"before": "<|im_start|>query ", "after": " in text <|im_end|>"}
+
+
+def test_what_stands_around_contents_has_its_own_special_tokens():
+    tokenizer = native_tokenizer("omni")
+    ids = [tokenizer.token_to_id(word) for word in ("<|im_start|>", "query", "a", "fox", "in", "text", "<|im_end|>")]
+    (before, text, after) = processor(**AROUND)(Content("a fox")).pieces
+    assert [*before.value.tolist(), *text.value.tolist(), *after.value.tolist()] == ids
+    assert shown(processor(**AROUND)(Content(PICTURE))) == [
+        ("special", 2, None), (100,), ("image", 4, None), (101,), ("special", 3, None),
+    ]  # fmt: skip
+    named = processor(**AROUND)(Content("a <|im_end|> fox")).pieces[1].value.tolist()
+    assert ids[-1] not in named  # inside a text it is text
+    copied = copy.deepcopy(processor(**AROUND))(Content("a fox"))
+    assert [piece.value.tolist() for piece in copied.pieces] == [p.value.tolist() for p in (before, text, after)]
+
+
+def test_what_stands_around_is_never_cut():
+    cut = processor(**AROUND, on_limit="truncate", max_text_tokens=8)(Content("a red fox runs over the snow"))
+    assert shown(cut) == [("special", 2, None), 3, ("special", 3, None)] and cut.truncated
+    media = processor(**AROUND, on_limit="truncate", max_tokens=12, max_text_tokens=12)(Content("a", PICTURE, PICTURE))
+    assert media.tokens == 12 and shown(media)[-1] == ("special", 3, None)
+    with pytest.raises(ContentError, match="has 12 tokens, at most 11 are taken"):
+        processor(**AROUND, max_tokens=11, max_text_tokens=11)(Content("a", PICTURE))
+
+
+@pytest.mark.parametrize(
+    "around, message",
+    [
+        ({"after": "<|stop|>"}, r"model.after: <\|stop\|> is no token of this model's tokenizer"),
+        ({"before": "a <|IMAGE|>"}, r"model.before: <\|IMAGE\|> stands for media"),
+        ({"after": 3}, "preprocessing.after=3 must be a text"),
+    ],
+)
+def test_what_cannot_stand_around_is_said(around: dict, message: str):
+    layout = replace(
+        OMNI, placeholders={**OMNI.placeholders, "image": native_tokenizer("omni").token_to_id("<|IMAGE|>")}
+    )
+    with pytest.raises(ConfigError, match=message):
+        processor(layout, **around)

@@ -25,7 +25,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
     """Training batches of several tasks, and the readers of their dev splits.
 
     root            folder of a tier's shards, <data>/<tier>; or where they lie elsewhere, a URL that fsspec reads
-    tasks           {name: {"batch_size", "rate", "prompt", "reverse"}}; a rate of 0 leaves the task out
+    tasks           {name: {"batch_size", "rate", "prompt", "reverse", "swap"}}; a rate of 0 leaves the task out
     processor       contents to pieces; it must pickle when there are workers
     steps           length of the run; or None with
     token_budget    tokens (queries, positives and negatives, as processed) to train on, turned into steps by
@@ -117,14 +117,18 @@ class CommonspaceDataModule(pl.LightningDataModule):
     def _open(self, name: str, config: Mapping[str, Any]) -> TaskData:
         reader = ShardReader(self.root / name, "train")
         prompt = config.get("prompt") if self.prefix_dropout is not None else None
-        if prompt is not None and not reader.read(0).queries[0].content.is_text:
-            raise ConfigError(f"task {name}: only text-only queries take a prefix; set its prompt to null")
+        if prompt is not None:
+            first = reader.read(0)
+            asked = first.positives if config.get("swap") else first.queries
+            if not asked[0].content.is_text:
+                raise ConfigError(f"task {name}: only text-only queries take a prefix; set its prompt to null")
         options = TaskOptions(
             prompt=prompt,
             prefix_dropout=self.prefix_dropout if prompt is not None else 0.0,
             canonical=self.canonical,
             negatives=self.negative_count,
             soundtrack=self.soundtrack,
+            swap=bool(config.get("swap")),
         )
         mined = self._mined(reader, "forward")
         reverse = self._mined(reader, "reverse") if self.reverse_negatives and config.get("reverse") else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from commonspace.content import Content, Video
@@ -32,6 +32,7 @@ class TaskOptions:
     canonical       probability of the canonical variant; the rest is shared evenly by the others
     negatives       hard negatives a sample carries, at most; of each direction
     soundtrack      False: clips are taken without their sound; ids stay those of the clip
+    swap            True: the sides of a record change places, and its negatives, which are its query's, are left out
     """
 
     prompt: str | None = None
@@ -39,6 +40,7 @@ class TaskOptions:
     canonical: float = 0.5
     negatives: int = 1
     soundtrack: bool = True
+    swap: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.prefix_dropout <= 1 or not 0 <= self.canonical <= 1 or self.negatives < 0:
@@ -87,6 +89,8 @@ def draw(
     A negative equal to the positive is left out: it would be a wrong label.
     """
     rng = random.Random(seed)
+    if options.swap:
+        record = swapped(record)
     query = _variant(record.queries, options.canonical, rng)
     positive = _variant(record.positives, options.canonical, rng)
     candidates: list[Content | int] = [*record.negatives, *mined]
@@ -112,6 +116,11 @@ def draw(
         reverse_negatives=tuple(asked),
         reverse_negative_ids=tuple(content.digest() for content in asked),
     )
+
+
+def swapped(record: Record) -> Record:
+    """The record asked from target to query."""
+    return replace(record, queries=record.positives, positives=record.queries, negatives=())
 
 
 def _variant(variants: Sequence[Variant], canonical: float, rng: random.Random) -> Variant:

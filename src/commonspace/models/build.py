@@ -33,7 +33,9 @@ class ModelOptions:
     vision, audio     names of the towers' weights, whose folders say of which class they are (`towers.kinds`); None
                       leaves the tower out: a specialist for the other modalities; "own" is that of a backbone which
                       brings its own, and has no sizes between parts to choose
-    head_init         "identity": the encoder's own directions; "random": as the paper
+    head_init         "identity": the encoder's own directions, which training centres on the mean of texts; "plain":
+                      not centred (frozen, that is no head at all); "random": as the paper
+    attention         of a backbone that brings its towers, one of its `masks`
     text_hidden       width of the feed-forward layer that text passes before the head; 0: none, as the paper
     connector_hidden  width of the connectors' hidden layer
     positions, max_positions, merge_beyond, window, global_every   what contents beyond the backbone's own positions
@@ -49,6 +51,7 @@ class ModelOptions:
     matryoshka_sizes: Sequence[int] = (64, 128, 256, 384)
     pooling: str = "mean"
     head_init: str = "identity"
+    attention: str = "full"
     text_hidden: int = 0
     connector_hidden: int = 768
     positions: str = "limit"
@@ -80,7 +83,7 @@ def build_model(
     transformers.utils.logging.disable_progress_bar()  # a bar for two seconds of reading hides the bars that matter
     if issubclass(kind, NativeBackbone):
         held = [tower for tower, name in zip(("image", "audio"), towers, strict=True) if name]
-        backbone = kind.of_weights(folders[options.backbone], held)
+        backbone = kind.of_weights(folders[options.backbone], held, options.attention)
     else:
         backbone = _joined(kind, options, folders, preprocessing)
     processor = processor_of(backbone, preprocessing, kind.read_tokenizer(folders[options.backbone]))
@@ -142,7 +145,9 @@ def _joined(
 
 
 def _check_towers(kind: type[InputsEmbedsBackbone] | type[NativeBackbone], options: ModelOptions) -> None:
-    """Refuse towers that a kind of backbone cannot have, before any weights are looked for."""
+    """Refuse towers and masks that a kind of backbone cannot have, before any weights are looked for."""
+    if options.attention not in kind.masks:
+        raise ConfigError(f"model.attention={options.attention!r}: {kind.name} takes {' or '.join(kind.masks)}")
     for option, tower, name in (("vision", "image", options.vision), ("audio", "audio", options.audio)):
         if name == OWN and not kind.own_towers:
             raise ConfigError(f"model.{option}: {kind.name} has no towers of its own; name weights, or null for none")
@@ -162,15 +167,13 @@ def initialise_head(embedder: Embedder, kind: str) -> None:
     head, width = embedder.head, embedder.backbone.width
     with torch.no_grad():
         head.bias.zero_()
-        if kind == "identity":
+        if kind in ("identity", "plain"):
             if head.out_features > width:
-                raise ConfigError(
-                    f"head_init=identity cannot give {head.out_features} numbers from {width}; use random"
-                )
+                raise ConfigError(f"head_init={kind} cannot give {head.out_features} numbers from {width}; use random")
             for half_EW in head.weight.split(width, dim=1):
                 nn.init.eye_(half_EW)
         elif kind != "random":
-            raise ConfigError(f"head_init={kind!r} is unknown; choose identity or random")
+            raise ConfigError(f"head_init={kind!r} is unknown; choose identity, plain or random")
 
 
 @torch.no_grad()

@@ -37,7 +37,10 @@ from commonspace.models.replacing import replace_folder
 from commonspace.models.towers.kinds import check_towers, describe_tower, described_audio, described_vision
 from commonspace.processing.text import TextTokenizer
 
-FORMAT = 5  # 3 knows one class a tower and does not name it; before 5 a text layer took contents of text alone
+FORMAT = (
+    6  # 3 knows one class a tower and does not name it; before 5 a text layer took contents of text alone; before 6
+)
+# whole multimodal transformers always attended both ways
 ADAPTER, ADAPTER_TENSORS = "adapter.json", "adapter.safetensors"  # of a folder that holds an adapter alone
 _DECIDE = ("config.json", "preprocessing.json", "tokenizer.json", "model.safetensors")  # a vector
 _PARTS = {"image": "vision", "audio": "audio"}  # what config.json calls the towers
@@ -71,11 +74,11 @@ def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:
     Raises WeightsError where a file is missing, of another format, or does not fit its own config.
     """
     config = read_json(folder / "config.json")
-    if config.get("format") not in (3, 4, FORMAT) or config.get("backbone") not in BACKBONES:
+    if config.get("format") not in (3, 4, 5, FORMAT) or config.get("backbone") not in BACKBONES:
         raise WeightsError(
             f"{folder}/config.json: format {config.get('format')} of {config.get('backbone')!r} is unknown"
         )
-    if config["format"] < FORMAT and config["text_hidden"]:
+    if config["format"] < 5 and config["text_hidden"]:
         raise WeightsError(
             f"{folder}/config.json: in format {config['format']} contents of text alone passed the text layer, and now "
             "each does by its share of text: train the model again, or read it with the version that made it"

@@ -17,6 +17,7 @@ from commonspace.models.backbones.embedding_gemma2_whole import sound_options
 from commonspace.models.backbones.native import NativeBackbone
 from commonspace.models.build import ModelOptions, build_model, kind_of, preprocessing_of, processor_of
 from commonspace.models.embedder import Embedder
+from commonspace.processing.native_processor import SPECIAL
 from commonspace.processing.text import TextTokenizer
 
 _FILE = Path(__file__).with_name("architectures.yaml")
@@ -53,17 +54,20 @@ def shaped(model: Mapping[str, Any], config: Mapping[str, Any], device: str = "m
     config = config.get("thinker_config", config)
     towers = [tower for tower, option in (("image", "vision"), ("audio", "audio")) if model[option]]
     described = {"model": dict(config), "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "vision": None, "audio": None}
+    described["attention"] = model.get("attention", "full")
     described["sound"] = sound_options(transformers.Gemma4AudioFeatureExtractor()) if "audio" in towers else None
     with torch.device(device):
         backbone = kind.of_config(described, towers)
-    processor = processor_of(backbone, preprocessing_of(model), _words())
+    processor = processor_of(backbone, numbers := preprocessing_of(model), _words(numbers))
     sizes = {name: model[name] for name in ("embedding_size", "pooling", "text_hidden")}
     with torch.device(device):
         return Embedder(backbone, processor, matryoshka_sizes=tuple(model["matryoshka_sizes"]), **sizes)
 
 
-def _words() -> TextTokenizer:
-    """A tokenizer for which every word is one token: plans say how many there are, not which."""
+def _words(numbers: Any) -> TextTokenizer:
+    """A tokenizer for which every word is one token, and every special one around a content: plans count, no more."""
     tokenizer = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    around = getattr(numbers, "before", "") + getattr(numbers, "after", "")
+    tokenizer.add_special_tokens(SPECIAL.findall(around))
     return TextTokenizer(tokenizer)

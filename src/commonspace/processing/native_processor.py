@@ -1,6 +1,6 @@
 """A content to pieces in the layout of a pretrained multimodal transformer: its own marks, patches and order.
 
-    text ... <|vision_start|> image <|vision_end|> ... <|audio_start|> sound <|audio_end|> ...
+    [before] text ... <|vision_start|> image <|vision_end|> ... <|audio_start|> sound <|audio_end|> ... [after]
 
 A clip is one medium, its soundtrack interleaved as the model's own processor does it; of Qwen3-VL each step of two
 frames stands between marks of its own, after its time as a text. A document is its parts, without marks.
@@ -8,6 +8,7 @@ frames stands between marks of its own, after its time as a text. A document is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -25,6 +26,8 @@ from commonspace.processing.pdf import Page
 from commonspace.processing.pieces import Piece
 from commonspace.processing.processor import Group, OnLimit, Processor, text_piece
 from commonspace.processing.text import TextTokenizer
+
+SPECIAL = re.compile(r"(<\|[^<>|]+\|>)")
 
 
 class NativeProcessor(Processor):
@@ -47,6 +50,7 @@ class NativeProcessor(Processor):
         self.layout = layout
         self.tokenizer.tokenizer.encode_special_tokens = True
         self._reader = self.reader(preprocessing, layout, cut=on_limit == "truncate")
+        self._before, self._after = self._around("before"), self._around("after")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -61,6 +65,28 @@ class NativeProcessor(Processor):
     def requests(self, content: Content) -> Iterator[FeatureRequest]:
         """ConfigError: the towers belong to the model, and what they give is not kept."""
         raise ConfigError("outputs of a model's own towers are not kept as features; set data.features=false")
+
+    @property
+    def _specials(self) -> int:
+        return super()._specials + len(self._before) + len(self._after)
+
+    def _around(self, name: str) -> list[int]:
+        """Ids of what stands before or after every content: its special tokens are tokens, unlike those in a text."""
+        ids: list[int] = []
+        for part in filter(None, SPECIAL.split(getattr(self.preprocessing, name))):
+            if not SPECIAL.fullmatch(part):
+                ids += self.tokenizer.ids(part)
+                continue
+            found = self.tokenizer.tokenizer.token_to_id(part)
+            if found is None or found in self.layout.placeholders.values():
+                why = "stands for media" if found is not None else "is no token of this model's tokenizer"
+                raise ConfigError(f"model.{name}: {part} {why}; name one that the model was trained with")
+            ids.append(found)
+        return ids
+
+    def _between_specials(self, pieces: list[Piece]) -> tuple[Piece, ...]:
+        before, after = ([text_piece(ids, "special")] if ids else [] for ids in (self._before, self._after))
+        return super()._between_specials([*before, *pieces, *after])
 
     def _part(self, part: Opened) -> list[Piece | Group]:
         if isinstance(part, Text):

@@ -12,7 +12,7 @@ from commonspace.prompts import PREFIXES
 # Mel frames to a row of Whisper's tower: its second convolution takes two steps at once, then two frames are averaged.
 FRAMES_PER_ROW = 4
 # What folders say nothing of that were written before there was a choice.
-_LATER = ("image_patch", "audio_frames_per_row")
+_LATER = ("image_patch", "audio_frames_per_row", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ class Preprocessing:
             if isinstance(item.default, bool):
                 if not isinstance(value, bool):
                     raise ConfigError(f"preprocessing.{item.name}={value!r} must be true or false")
+            elif isinstance(item.default, str):
+                if not isinstance(value, str):
+                    raise ConfigError(f"preprocessing.{item.name}={value!r} must be a text")
             elif item.name != "prefixes" and not (is_number and value > 0) and (value, item.default) != (None, None):
                 raise ConfigError(f"preprocessing.{item.name}={value!r} must be a positive number")
         if self.image_patch is not None and self.image_size % self.image_patch:

@@ -74,6 +74,7 @@ def _check_against_folder(embedder: Embedder, model: Mapping[str, Any], folder: 
         "matryoshka_sizes": (list(embedder.matryoshka_sizes), list(model["matryoshka_sizes"])),
         "pooling": (embedder.pooling, model["pooling"]),
         "text_hidden": (built["text_hidden"], model["text_hidden"]),
+        "attention": (built.get("attention", "full"), model.get("attention", "full")),
         "connector_hidden": (built.get("connector_hidden"), model.get("connector_hidden") if towers else None),
         **{name: (built.get(name), model.get(name)) for name in _LENGTHS},
         "preprocessing": (embedder.processor.preprocessing.to_json(), preprocessing_of(model).to_json()),

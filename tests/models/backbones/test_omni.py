@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,20 @@ import transformers
 from transformers import PreTrainedTokenizerFast, WhisperFeatureExtractor
 
 from commonspace import Audio, Content, Embedder, Image, Video
+from commonspace.errors import ConfigError
 from commonspace.models.backbones.native_batch import model_inputs
+from commonspace.models.build import ModelOptions, build_model
+from commonspace.models.folder import check_golden
 from tests.media import numbered_frames, tone, video_bytes
-from tests.models.native import QWEN, built_native, image_processor, native_tokenizer, tokens_of
+from tests.models.native import (
+    QWEN,
+    built_native,
+    image_processor,
+    native_tokenizer,
+    small_numbers,
+    tokens_of,
+    whole_native,
+)
 from tests.models.tiny import clip, picture, sound
 
 HEARING = ("omni", "qwen3_omni")
@@ -182,3 +194,42 @@ def test_qwen3_vl_stamps_each_step_of_a_clip(made: dict[str, Embedder]) -> None:
     assert torch.equal(ours["input_ids"], inputs["input_ids"])
     torch.testing.assert_close(ours["pixel_values_videos"], inputs["pixel_values_videos"], atol=1e-5, rtol=0)
     same_states(embedder, content, inputs)
+
+
+@pytest.mark.parametrize("family", QWEN)
+def test_a_causal_mask_is_the_pretrained_models_own_and_stays_in_its_folder(family: str, tmp_path: Path) -> None:
+    embedder = built_native(tmp_path, family, attention="causal", pooling="last")
+    own = whole_native(family).model
+    for content in (Content("a red fox runs"), Content("a", picture(1, 40), "fox")):
+        inputs = our_inputs(embedder, content)
+        with torch.no_grad():
+            expected = own(**inputs).last_hidden_state
+            found = embedder.backbone([embedder.processor(content)]).last_BLD
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    batch = [embedder.processor(Content(text)) for text in ("a red fox", "a red bird in the snow")]
+    first, second = embedder.backbone(batch).last_BLD.detach()  # padded: a batch of its own kind of mask
+    torch.testing.assert_close(first[:2], second[:2], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(first[2], second[2])
+    embedder.save(tmp_path / "model")
+    again = Embedder.load(tmp_path / "model")
+    assert again.backbone.described["attention"] == "causal" and check_golden(again, tmp_path / "model") < 1e-5
+
+
+@pytest.mark.parametrize("name", ["gemma3", "embedding_gemma2_whole", "compact"])
+def test_only_qwens_models_keep_their_mask(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"model.attention='causal': {name} takes full"):
+        build_model(ModelOptions(name, vision=None, audio=None, attention="causal"), small_numbers())
+
+
+def test_what_stands_around_contents_stays_in_the_folder_and_is_the_last_token(tmp_path: Path) -> None:
+    around = {"before": "<|im_start|>a query\n", "after": "\nin the text:<|im_end|>"}
+    embedder = built_native(tmp_path, "omni", around, attention="causal", pooling="last", head_init="plain")
+    whole = native_tokenizer("omni").encode(around["before"] + "a red fox" + around["after"]).ids
+    with torch.no_grad():
+        (state_LD,) = whole_native("omni").model(input_ids=torch.tensor([whole])).last_hidden_state
+    expected = torch.nn.functional.normalize(state_LD[-1], dim=0).numpy()
+    np.testing.assert_allclose(embedder.embed(["a red fox"])[0], expected, atol=1e-5)  # neither centred nor turned
+    embedder.save(tmp_path / "model")
+    again = Embedder.load(tmp_path / "model")
+    content = Content("a", picture(1, 40), sound(1.0))
+    np.testing.assert_allclose(again.embed([content]), embedder.embed([content]), atol=1e-6)

@@ -64,6 +64,7 @@ class Backbone(nn.Module, ABC):
     own_towers     whether the towers are the pretrained model's own: they come with its weights, none may be chosen
     has_summaries  whether `TokenStates.summaries` is there, which pooling=input_and_last reads
     preprocessing  the class of the numbers that its processor takes
+    masks          what tokens may see: all, "full", and where it may stay as it was pretrained "causal"
     """
 
     name: ClassVar[str]
@@ -74,6 +75,7 @@ class Backbone(nn.Module, ABC):
     own_towers: ClassVar[bool] = False
     has_summaries: ClassVar[bool] = True
     preprocessing: ClassVar[type[Preprocessing]] = Preprocessing
+    masks: ClassVar[tuple[str, ...]] = ("full",)
 
     text: PreTrainedModel
     width: int

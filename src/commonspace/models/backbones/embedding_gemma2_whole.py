@@ -53,8 +53,8 @@ class EmbeddingGemma2WholeBackbone(NativeBackbone):
         self.width = model.config.get_text_config().embedding_dim
 
     @classmethod
-    def of_weights(cls, folder: Path, towers: Collection[str]) -> NativeBackbone:
-        backbone = super().of_weights(folder, towers)
+    def of_weights(cls, folder: Path, towers: Collection[str], mask: str = "full") -> NativeBackbone:
+        backbone = super().of_weights(folder, towers, mask)
         for lost in sorted(set(towers) - set(backbone.towers())):
             raise WeightsError(f"{folder}: its config.json has no {lost} tower; leave that out by null")
         return backbone

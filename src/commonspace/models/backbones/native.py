@@ -73,15 +73,19 @@ class NativeBackbone(Backbone):
         """Keyword arguments of the model, and kind_BL: index into `KINDS`, below 0 at padding, which comes last."""
 
     @classmethod
-    def of_weights(cls, folder: Path, towers: Collection[str]) -> NativeBackbone:
-        """The pretrained model of a folder in the Hugging Face layout, float32, with the named ones of its towers."""
+    def of_weights(cls, folder: Path, towers: Collection[str], mask: str = "full") -> NativeBackbone:
+        """The pretrained model of a folder in the Hugging Face layout, float32, with the named ones of its towers.
+
+        `mask` is one of `masks`.
+        """
         if (found := model_type(folder)) not in cls.model_types:
             raise WeightsError(
                 f"{folder}: model_type {found!r} is no {cls.name}; known is {', '.join(cls.model_types)}"
             )
         config = read_config(getattr(transformers, cls.config_class), folder)
-        described = {"model": config.to_diff_dict(), **_own_towers(cls, towers), **cls.read_numbers(folder, towers)}
-        kind, prepared = getattr(transformers, cls.model_class), _prepared(config, cls, towers)
+        own = {**_own_towers(cls, towers), **cls.read_numbers(folder, towers), "attention": mask}
+        described = {"model": config.to_diff_dict(), **own}
+        kind, prepared = getattr(transformers, cls.model_class), _prepared(config, cls, towers, mask)
         model = read_model(kind, folder, prepared, cls.attention)
         return cls(_without(model, cls, towers), described)
 
@@ -104,12 +108,13 @@ class NativeBackbone(Backbone):
     @classmethod
     def of_config(cls, described: Mapping[str, Any], towers: Collection[str]) -> NativeBackbone:
         """The model that a model folder's config.json describes, with the named towers, its weights not yet read."""
-        model = getattr(transformers, cls.model_class)(_prepared(cls.whole_config(described), cls, towers))
-        return cls(_without(model, cls, towers), {**described, **_own_towers(cls, towers)})
+        mask = described.get("attention", "full")  # of which folders of before format 6 say nothing
+        model = getattr(transformers, cls.model_class)(_prepared(cls.whole_config(described), cls, towers, mask))
+        return cls(_without(model, cls, towers), {**described, **_own_towers(cls, towers), "attention": mask})
 
     def describe(self) -> dict[str, Any]:
         """This backbone's part of a model folder's config.json."""
-        return {name: self.described[name] for name in ("model", "vision", "audio", *self.numbers)}
+        return {name: self.described[name] for name in ("model", "vision", "audio", "attention", *self.numbers)}
 
     @property
     def text(self) -> PreTrainedModel:
@@ -156,9 +161,13 @@ def read_numbers_of(kind: Any, folder: Path, what: str) -> Any:
         ) from error
 
 
-def _prepared(config: PreTrainedConfig, kind: type[NativeBackbone], towers: Collection[str]) -> PreTrainedConfig:
+def _prepared(
+    config: PreTrainedConfig, kind: type[NativeBackbone], towers: Collection[str], mask: str
+) -> PreTrainedConfig:
     config = copy.deepcopy(config)
     kind.prepare(config, set(kind.tower_modules) - set(towers))
+    if mask == "causal":
+        config.get_text_config().is_causal = True  # as it was pretrained
     return config
 
 

@@ -1,9 +1,9 @@
 """Qwen's multimodal models as backbones: the thinkers of Qwen2.5-Omni and Qwen3-Omni, and Qwen3-VL.
 
 Each is read without its language head (and without a talker), its causal mask removed by the switch that transformers
-has for it (see causal_lm.py). Rotary positions have three axes, time, row and column, and come from the model's own
-`get_rope_index`: segment by segment, since a whole content may hold clips with sound beside clips without, which that
-takes only one kind of at a time.
+has for it (see causal_lm.py), or kept where that is asked for. Rotary positions have three axes, time, row and column,
+and come from the model's own `get_rope_index`: segment by segment, since a whole content may hold clips with sound
+beside clips without, which that takes only one kind of at a time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class QwenBackbone(NativeBackbone):
     """What Qwen's models share: patches of two frames, and positions asked of the model segment by segment."""
 
     tower_modules: ClassVar[dict[str, tuple[str, ...]]] = {"image": ("model.visual",), "audio": ("model.audio_tower",)}
+    masks: ClassVar[tuple[str, ...]] = ("full", "causal")
 
     def __init__(self, model: PreTrainedModel, described: Mapping[str, Any]) -> None:
         super().__init__(model, described)
