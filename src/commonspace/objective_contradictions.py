@@ -9,6 +9,7 @@ from typing import Any
 from commonspace.model_contradictions import look_up
 
 Config = dict[str, Any]
+_BRINGING = {"own", "question", "entailment"}  # tasks of which a set may bring hard negatives of its own
 
 
 def objective_fit(config: Config) -> Iterable[str]:
@@ -57,7 +58,7 @@ def _without_negatives(config: Config, drawn: Config) -> str:
         return f"stage={stage} takes none"
     if data["negative_count"] == 0:
         return "data.negative_count=0"
-    return "data.negatives=null" if data["negatives"] is None and "own" not in drawn else ""
+    return "data.negatives=null" if data["negatives"] is None and not _BRINGING & set(drawn) else ""
 
 
 def pairs_temperatures(config: Config) -> Iterable[str]:

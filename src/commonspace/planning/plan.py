@@ -92,7 +92,7 @@ def _batches(
     """What a batch of each task amounts to, and how many steps there are."""
     stage, tasks = plain["stage"], {}
     total_rate = sum(task["rate"] for task in drawn.values())
-    negatives = bool(plain["data"]["negatives"]) * plain["data"]["negative_count"]
+    shared = plain["objective"].get("share_negatives", False)
     for name, task in drawn.items():
         if task["batch_size"] % devices:
             raise ConfigError(f"task {name}: batch_size {task['batch_size']} cannot be split over {devices} processes")
@@ -102,7 +102,7 @@ def _batches(
             "share": task["rate"] / total_rate,
             "batch": task["batch_size"],
             "a device": own,
-            "wrong targets": task["batch_size"] - 1 + negatives,
+            "wrong targets": task["batch_size"] - 1 + rows[name].negatives * (task["batch_size"] if shared else 1),
             "tokens": tokens,
             "chunks": math.ceil(own * rows[name].tokens / stage["cache_tokens"]),
         }

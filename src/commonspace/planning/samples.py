@@ -28,6 +28,7 @@ class Rows:
     contents  queries, positives and hard negatives of all of them, one after the other; `count` rows in all
     bytes     of a row in a shard, media included
     records   rows that there are to train on
+    negatives hard negatives of a row
     source    where that is known from
     """
 
@@ -35,6 +36,7 @@ class Rows:
     count: int
     bytes: float
     records: int
+    negatives: float
     source: str
 
     @property
@@ -50,29 +52,36 @@ class Rows:
 
 def rows_of(plain: Mapping[str, Any], task: str, embedder: Embedder, probes: int = 16) -> Rows:
     """Rows of a task as the config's run would take them; ConfigError where nothing tells what they are like."""
-    data, negatives = plain["data"], bool(plain["data"]["negatives"]) * plain["data"]["negative_count"]
+    data, most = plain["data"], plain["data"]["negative_count"]
+    mined, swapped = bool(data["negatives"]), data["tasks"][task].get("swap", False)
     folder = Path(plain["paths"]["data"]) / data["tier"] / task
     if not is_remote(plain["paths"]["data"]) and (folder / "train.json").is_file():
-        return _measured(ShardReader(folder, "train"), embedder, negatives, probes, data["limit"])
+        return _measured(ShardReader(folder, "train"), embedder, most * (not swapped), mined, probes, data["limit"])
     public = OmegaConf.to_container(OmegaConf.load(PUBLIC))
     if task not in public:
         raise ConfigError(f"task {task}: no shards in {folder}, and {PUBLIC.name} does not say what its rows are like")
     row = public[task]
+    negatives = most if mined else min(most, row.get("negatives", 0)) * (not swapped)
     sides = [_content(row["query"]), *[_content(row["positive"])] * (1 + negatives)]
     made = tuple(embedder.processor(content) for content in sides)
-    return Rows(made, 1, row["bytes"], min(row["records"], data["limit"] or row["records"]), row["sets"])
+    return Rows(made, 1, row["bytes"], min(row["records"], data["limit"] or row["records"]), negatives, row["sets"])
 
 
-def _measured(reader: ShardReader, embedder: Embedder, negatives: int, probes: int, limit: int | None) -> Rows:
-    """Evenly spaced rows of a split; a hard negative, drawn among positives, counts as the row's own."""
+def _measured(reader: ShardReader, embedder: Embedder, most: int, mined: bool, probes: int, limit: int | None) -> Rows:
+    """Evenly spaced rows of a split, with their hard negatives; a mined one counts as the row's own positive."""
     chosen = np.linspace(0, reader.count - 1, min(probes, reader.count)).astype(int)
     records = [reader.read(int(row)) for row in chosen]
     sides = [(record.queries[0].content, record.positives[0].content) for record in records]
     queries = [embedder.processor(query) for query, _ in sides]
     positives = [embedder.processor(positive) for _, positive in sides]
+    wrong = [content for record in records for content in record.negatives[:most]]
+    lacking = [most - len(record.negatives[:most]) if mined else 0 for record in records]
+    given = [embedder.processor(content) for content in wrong]
+    given += [pieces for pieces, count in zip(positives, lacking, strict=True) for _ in range(count)]
     size = sum(shard["bytes"] for shard in reader.shards) / reader.count
     count = min(reader.count, limit or reader.count)
-    return Rows((*queries, *positives * (1 + negatives)), len(records), size, count, str(reader.folder))
+    contents = (*queries, *positives, *given)
+    return Rows(contents, len(records), size, count, len(given) / len(records), str(reader.folder))
 
 
 def _content(parts: Sequence[Mapping[str, Any]]) -> Content:
