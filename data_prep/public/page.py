@@ -31,7 +31,8 @@ the tier that was there before stays.
 
 Published splits are kept: their training rows go to train, their validation rows to dev, their test rows to held-out.
 What is *in the domain of an evaluation* (VATEX, MSR-VTT, YouCook2) is a task of its own that no default mixture takes,
-as in the paper; `commonspace train experiment=public/in_domain_video` is the experiment of its table 6.
+as in the paper; `commonspace train experiment=public/in_domain_video` is the experiment of its table 6. A [recipe of
+others](reproduce.md), `experiment=reproduce/omniembed`, trains on MSR-VTT too.
 
 Another set is another YAML file: `data_prep/public/spec.py` has its keys; `contents.py`, `annotations.py`, `tars.py`
 and `pairs.py` beside it have what the readers take.

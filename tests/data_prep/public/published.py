@@ -381,3 +381,28 @@ def vidore(folder: Path) -> None:
                 for n in range(2)
             ]  # fmt: skip
             put_parquet(folder / f"data/{name}-{file:05d}-of-{files:05d}.parquet", rows)
+
+
+@layout
+def bge(folder: Path) -> None:
+    for name, count in (("nq", 2), ("msmarco", 1)):
+        rows = [
+            {"query": f"{name} {n}?", "pos": [f"{name} answer {n}", f"another {n}"],
+             "neg": [f"{name} wrong {n} {way}" for way in range(10)]}
+            for n in range(count)
+        ]  # fmt: skip
+        put_lines(folder / f"{name}.jsonl", rows)
+
+
+@layout
+def pixmo_docs(folder: Path) -> None:
+    for kind, first in (("charts", 0), ("tables", 10)):
+        for side, numbers in (("train", (0, 1)), ("validation", (2,))):
+            rows = [
+                {
+                    "image_id": f"{kind}{n}", "image": {"bytes": picture(200 + first + n, "PNG"), "path": None},
+                    "questions": {"question": [f"how many {kind} {n}?", "which?"], "answer": ["two", "none"]},
+                }
+                for n in numbers
+            ]  # fmt: skip
+            put_parquet(folder / kind / f"{side}-00000-of-00001.parquet", rows)
