@@ -152,7 +152,8 @@ NEEDS = {"stage=finetune": ["data=finetune"], "data=own": ["stage=finetune"], "d
 NEEDS |= {f"data=finetune_{tier}": ["stage=finetune"] for tier in ("full", "tiny", "generated", "own")}
 ON_NEGATIVES = ("embedding_gemma", "shared", "classification")
 NEEDS |= {f"objective={name}": ["stage=finetune", "data=finetune"] for name in ON_NEGATIVES}
-NEEDS |= {f"data={name}": ["stage=finetune"] for name in ("public", "public_video")}
+NEEDS |= {f"data={name}": ["stage=finetune"] for name in ("public", "public_video", "omniembed")}
+NEEDS["data=lco_text"] = ["stage=finetune", "objective.reverse=false"]
 NATIVE = ("omni", "qwen3_omni", "qwen3_vl", "embedding_gemma2_whole", "gemma3")
 NEEDS |= {f"model={name}": ["data.features=false"] for name in NATIVE}
 

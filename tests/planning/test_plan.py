@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
+from commonspace import Content, Embedder
 from commonspace.configuration import compose
+from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError
 from commonspace.planning.command import main
 from commonspace.planning.memory import memory_is_shown
 from commonspace.planning.plan import machines, make_plan
+from tests.evaluation.made import write
 from tests.models.native import built_native
 from tests.stages.training import MODEL, settings, start_model, write_pairs
 
@@ -125,3 +129,41 @@ def test_a_plan_makes_no_weights() -> None:
 
     embedder, _ = sketch(resolved("experiment=flagship/omni_pretrain"))
     assert {p.device for p in embedder.parameters()} == {torch.device("meta")}
+
+
+def test_hard_negatives_that_rows_bring_are_counted(tmp_path: Path) -> None:
+    """Of shards and of typical rows alike: as many as a sample takes, and those of all rows where they are shared."""
+    write_pairs(tmp_path / "data/made")
+    start_model(tmp_path / "start")
+    reader = ShardReader(tmp_path / "data/made/summary", "train")
+    wrong = [Content(word) for word in ("red", "blue", "snow")]
+    rows = [replace(record, task="entailment", negatives=tuple(wrong)) for record in reader]
+    write(tmp_path / "data/made", "entailment", rows, "train")
+    words = [
+        *MODEL,
+        "stage=finetune",
+        "data=lco_text",
+        "data.tier=made",
+        "data.features=true",
+        f"init={tmp_path / 'start'}",
+    ]
+    words += ["stage.token_budget=null", "stage.steps=10", "objective.matryoshka=false", "objective.reverse=false"]
+    words += ["data.tasks.entailment.batch_size=8"]
+
+    def planned(*more: str) -> tuple[float, float]:
+        config = settings(tmp_path, *words, *more)
+        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+        plan = make_plan(plain, gpu="h100")
+        return plan["samples"]["entailment"]["tokens"], plan["batches"]["tasks"]["entailment"]["wrong targets"]
+
+    embedder = Embedder.load(tmp_path / "start")
+    each = [embedder.processor(content).tokens for content in wrong]
+    bare, none = planned("data.negative_count=0")
+    assert none == 7
+    assert planned("data.negative_count=2") == (pytest.approx(bare + each[0] + each[1]), 7 + 2)
+    assert planned("data.negative_count=8") == (pytest.approx(bare + sum(each)), 7 + 3)
+    assert planned("data.negative_count=2", "objective.share_negatives=true")[1] == 7 + 2 * 8
+    assert planned("data.negative_count=2", "+data.tasks.entailment.swap=true") == (pytest.approx(bare), 7)
+    typical = [planned(f"data.negative_count={count}", "data.tier=elsewhere") for count in (0, 1, 5)]
+    assert [wrong for _, wrong in typical] == [7, 8, 8]  # public.yaml gives a row one
+    assert typical[1][0] == typical[2][0] > typical[0][0]

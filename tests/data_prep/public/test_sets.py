@@ -21,7 +21,7 @@ from tests.data_prep.public import published
 ROOT = Path(__file__).parents[3]
 NAMED = (
     "coco flickr30k docci textcaps cc3m cc12m datacomp msr_vtt vatex youcook2 audiocaps clotho vggsound codesearchnet "
-    "coir miracl nq hotpotqa fever nli vidore recipe1m artcap"
+    "coir miracl nq hotpotqa fever nli vidore recipe1m artcap bge pixmo_docs"
 ).split()
 # (train, dev, held-out) of the small files, and what else was left out
 EXPECTED = {
@@ -48,6 +48,8 @@ EXPECTED = {
     "nq": ((4, 2, 0), {}),
     "nli": ((3, 1, 1), {}),
     "vidore": ((4, 2, 0), {}),
+    "bge": ((3, 0, 0), {}),
+    "pixmo_docs": ((4, 2, 0), {}),
 }
 KINDS = {
     "image_caption": (Image, Text),
@@ -58,6 +60,7 @@ KINDS = {
     "vatex": (Video, Text),
     "youcook2": (Video, Text),
     "page": (Text, Document),
+    "document_question": (Text, Document),
 }
 
 
@@ -174,7 +177,10 @@ def test_in_domain_video_is_in_no_default_mixture() -> None:
         entries = OmegaConf.to_container(OmegaConf.load(path)).get("defaults", [])
         tasks = {value for entry in entries if isinstance(entry, dict) for value in entry.values()}
         users |= {path.stem} if tasks & kept_out else set()
-    assert users == {"public_video"}
+    assert users == {"public_video", "omniembed"}  # table 6 of the paper, and a recipe of others that trains on it
+    experiments = (ROOT / "configs/experiment").rglob("*.yaml")
+    of_others = [path for path in experiments if "/data: omniembed" in path.read_text()]
+    assert [path.parent.name for path in of_others] == ["reproduce"]
 
 
 def test_the_page_is_as_the_files_say() -> None:
