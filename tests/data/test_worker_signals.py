@@ -6,13 +6,15 @@ import os
 import signal
 import time
 from multiprocessing import get_context
+from threading import Thread
 
 import pytest
 
-from commonspace.data.worker_signals import heed_only_the_parent
+from commonspace.data.worker_signals import heed_only_the_parent, held_back
 
 
 def work(ready) -> None:
+    Thread(target=time.sleep, args=(60,), daemon=True).start()  # as some libraries start theirs at a fork
     heed_only_the_parent(0)
     ready.set()
     time.sleep(60)
@@ -23,7 +25,8 @@ def worker():
     context = get_context("fork")
     ready = context.Event()
     process = context.Process(target=work, args=(ready,), daemon=True)
-    process.start()
+    with held_back():
+        process.start()
     assert ready.wait(10)
     yield process
     process.kill()

@@ -24,7 +24,7 @@ from commonspace.data.mixture import Mixture, StepPlan
 from commonspace.data.negatives import NegativeLists
 from commonspace.data.sample import Record
 from commonspace.data.shards import ShardReader
-from commonspace.data.worker_signals import heed_only_the_parent
+from commonspace.data.worker_signals import heed_only_the_parent, held_back
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.processing.pieces import Pieces
 
@@ -191,7 +191,9 @@ class MixtureLoader:
             timeout=(self.stall_seconds or 0) if self.workers else 0,
         )
         asked = time.perf_counter()
-        for item in self._watched(iter(loader)):
+        with held_back():
+            items = iter(loader)
+        for item in self._watched(items):
             batch = unpack(item) if isinstance(item, PackedBatch) else item
             batch.waited = time.perf_counter() - asked
             for part in batch.parts:
