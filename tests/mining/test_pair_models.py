@@ -290,6 +290,16 @@ def test_a_transcriber_says_how_likely_a_text_is_for_a_sound(tmp_path: Path) -> 
         teacher([(Content(low), Content(picture(1)))])
 
 
+def test_weights_of_english_alone_are_known_by_what_they_say(tmp_path: Path) -> None:
+    """The packaged ones name languages in their vocabulary."""
+    folder = whisper(tmp_path / "english", "en")
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "is_multilingual": False}))
+    assert Transcriber(folder).start == [0, 2]
+    with pytest.raises(ConfigError, match="English alone take no language"):
+        Transcriber(folder, language="en")
+
+
 def test_a_transcriber_of_many_languages_is_told_one(tmp_path: Path, folders) -> None:
     folder = whisper(tmp_path / "many", "en", "fr")
     assert Transcriber(folder, language="fr").start == [0, 5, 3, 2]

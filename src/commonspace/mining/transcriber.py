@@ -14,6 +14,7 @@ from commonspace.content import Audio, Content
 from commonspace.errors import ConfigError, ContentError, WeightsError
 from commonspace.mining.rendering import texts_alone
 from commonspace.models.backbones.pretrained import model_type, read_config, read_model
+from commonspace.models.folder import read_json
 from commonspace.processing.audio import log_mel, read_audio
 from commonspace.processing.preprocessing import Preprocessing
 
@@ -47,9 +48,20 @@ class Transcriber:
         ids = [self.tokenizer.token_to_id(word) for word in words]
         if None in ids:
             raise ConfigError(f"{folder}: its tokenizer has no {words[ids.index(None)]}; choose another language")
-        if language is None and self.tokenizer.token_to_id("<|en|>") is not None:
+        multilingual = self._multilingual(folder)
+        if language is None and multilingual:
             raise ConfigError(f"{folder}: multilingual weights need to know a language, as in language: fr")
+        if language is not None and not multilingual:
+            raise ConfigError(f"{folder}: weights of English alone take no language; leave {language} out")
         return ids
+
+    def _multilingual(self, folder: Path) -> bool:
+        """What the folder says of itself; the vocabulary tells where it says nothing, but English-only ones may name
+        languages too.
+        """
+        path = folder / "generation_config.json"
+        stated = read_json(path).get("is_multilingual") if path.exists() else None
+        return self.tokenizer.token_to_id("<|en|>") is not None if stated is None else bool(stated)
 
     @torch.inference_mode()
     def __call__(self, pairs: Sequence[tuple[Content, Content]]) -> list[float]:
