@@ -20,6 +20,7 @@ from commonspace.evaluation.engine import Evaluated, save
 from commonspace.evaluation.inhouse import run
 from commonspace.evaluation.inhouse.cells import Cells
 from commonspace.evaluation.inhouse.layout import read_tables
+from commonspace.evaluation.inhouse.page import page
 from commonspace.evaluation.metrics import METRICS
 from commonspace.evaluation.places import models_of
 from commonspace.evaluation.results import Row, Scored
@@ -78,6 +79,13 @@ def test_what_is_missing_is_named_with_its_command() -> None:
     assert cells.commands("base") == tuple(MODELS["base"]["made"]), "it was never trained here"
     assert cells.commands("soup") == ("evaluate embedder=models/mini/soup",)
     assert [line.task for line in cells.nowhere()] == ["fish"]
+
+
+def test_rows_of_several_commits_are_told_apart() -> None:
+    of_one = [replace(ROW, model=model, commit="a" * 40) for model in ("base", "soup")]
+    assert "several commits" not in page("mini", "x", [(shown(*of_one), [])])
+    told = page("mini", "x", [(shown(of_one[0], replace(ROW, commit=None)), [])])
+    assert f"Evaluated at several commits, so differences may be the code's: {'a' * 12}: base; no commit: soup." in told
 
 
 def test_means_are_of_models_with_every_line() -> None:

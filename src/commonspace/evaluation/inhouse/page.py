@@ -35,7 +35,19 @@ def _blocks(cells: Cells, compared: Sequence[Compared]) -> Iterator[str]:
         yield f"Seed by seed:\n\n{seeds}"
     if compared:
         yield f"Differences, query by query; Holm over the rows of a pair:\n\n{comparison_table(compared)}"
+    yield from _commits(cells)
     yield from _missing(cells, compared)
+
+
+def _commits(cells: Cells) -> Iterator[str]:
+    """Which models were evaluated at which state of the code, where it was not one."""
+    models: dict[str, set[str]] = {}
+    for line in cells.lines():
+        for name, row in cells.line(line).items():
+            models.setdefault((row.commit or "no commit")[:12], set()).add(name)
+    if len(models) > 1:
+        told = "; ".join(f"{commit}: {', '.join(sorted(names))}" for commit, names in sorted(models.items()))
+        yield f"Evaluated at several commits, so differences may be the code's: {told}."
 
 
 def _grid(cells: Cells) -> str:
