@@ -33,9 +33,9 @@ class Vectors:
     Raises ConfigError where the folder holds no model.
     """
 
-    def __init__(self, model: Path, cache: Path, batch_tokens: int) -> None:
-        self.model, self.cache, self.batch_tokens = model, cache, batch_tokens
-        self.name = weights_print(model, "likeness.model")
+    def __init__(self, likeness: Likeness, cache: Path, batch_tokens: int) -> None:
+        self.model, self.least, self.cache, self.batch_tokens = likeness.model, likeness.least, cache, batch_tokens
+        self.name = weights_print(self.model, "likeness.model")
         self._embedder = None
 
     def chunks(self, split: Split) -> Iterator[tuple[int, np.ndarray]]:
@@ -67,7 +67,6 @@ def find_like(
     held: Sequence[Split],
     table_of: dict[Split, pa.Table],
     vectors: Vectors,
-    least: float,
     least_characters: int,
     progress: Progress,
 ) -> dict[Split, np.ndarray]:
@@ -88,7 +87,7 @@ def find_like(
         for start, vectors_N2E in vectors.chunks(split):
             for rows, kind, some in _sides(table_of[split], start, vectors_N2E, least_characters):
                 if kind in asked:
-                    found[split][rows] |= near_vector(some, asked[kind], least)
+                    found[split][rows] |= near_vector(some, asked[kind], vectors.least)
             progress.advance(bar, len(vectors_N2E))
     return found
 

@@ -75,19 +75,16 @@ def mix(
     _check(tiers, output, data, options)
     splits = [split for tier in tiers for split in splits_of(data / tier, tier)]
     others = [split for tier in options.against for split in splits_of(data / tier, tier) if split.side != "train"]
-    likeness = options.likeness
-    vectors = None if likeness is None else Vectors(likeness.model, cache, options.batch_tokens)
+    train, held = (
+        [one for one in splits if one.side == "train"],
+        [one for one in splits if one.side != "train"] + others,
+    )
+    vectors = None if options.likeness is None else Vectors(options.likeness, cache, options.batch_tokens)
     with build_progress() as progress:
         tables = measure([*splits, *others], cache, workers, progress)
         scores = _agreement(splits, cache, options, progress)
         table_of = dict(zip([*splits, *others], tables, strict=True))
-        train, held = (
-            [one for one in [*splits, *others] if (one.side == "train") == wanted] for wanted in (True, False)
-        )
-        alike = {}
-        if vectors is not None and likeness is not None:
-            least = options.least_characters
-            alike = find_like(train, held, table_of, vectors, likeness.least, least, progress)
+        alike = find_like(train, held, table_of, vectors, options.least_characters, progress) if vectors else {}
         reasons = _reasons(splits, others, table_of, scores, alike, options, progress)
         report = _report(tiers, options, splits, others, table_of, reasons, scores)
         _write(data / output, tiers, data, splits, reasons, report, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,8 +9,7 @@ from pathlib import Path
 
 from commonspace.content import Content, Video
 from commonspace.data.sample import Record, Variant
-from commonspace.errors import DataError
-from data_prep.icon_clips import icon_clip
+from data_prep.icon_clips import clips_of, icons_of
 from data_prep.keys import record_key
 from data_prep.source import Package, Source
 from data_prep.split import concept
@@ -31,20 +29,11 @@ _PACKAGE = Package(
 
 def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
     """One row an icon: a clip of how it is drawn, moves or turns into another, and a sentence that says so."""
-    path = folders[_PACKAGE.name] / "package/icons.json"
-    try:
-        icons = json.loads(path.read_text(encoding="utf-8"))["icons"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{_NAME}: {path} cannot be read ({error}); delete its folder and build again") from error
-    for name, icon in icons.items():
-        if re.search(r"(^|-)(filled|twotone)(-|$)", name):
-            drops["filled or two-tone look of another icon"] += 1
-            continue
-        try:
-            clip, seconds = icon_clip(icon["body"], _BOX)
-        except DataError as error:
-            drops[re.sub(r"'[^']*'", "", str(error)).strip()] += 1
-            continue
+    icons = icons_of(folders[_PACKAGE.name], _NAME)
+    looks = {name for name in icons if re.search(r"(^|-)(filled|twotone)(-|$)", name)}
+    if looks:
+        drops["filled or two-tone look of another icon"] += len(looks)
+    for name, clip, seconds in clips_of({name: icons[name] for name in icons if name not in looks}, _BOX, drops):
         motion, caption, names = describe(name)
         yield Record(
             key=record_key(_NAME, name),
@@ -53,7 +42,7 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
             concept=concept(names),
             queries=(Variant(Content(Video(clip, name=name))),),
             positives=(Variant(Content(caption), "en"),),
-            extra={"action": motion, "family": names, "seconds": round(seconds, 2), "has_sound": False},
+            extra={"action": motion, "family": names, "seconds": seconds, "has_sound": False},
         )
 
 

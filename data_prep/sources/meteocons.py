@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from commonspace.content import Content, Video
 from commonspace.data.sample import Record, Variant
-from commonspace.errors import DataError
-from data_prep.icon_clips import icon_clip
+from data_prep.icon_clips import clips_of, icons_of
 from data_prep.keys import record_key
 from data_prep.source import Package, Source
 from data_prep.split import concept
@@ -31,17 +28,8 @@ _PACKAGE = Package(
 
 def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
     """`video` records of the outlined icons; the filled look of one is the same motion, so it shares the concept."""
-    path = folders[_PACKAGE.name] / "package/icons.json"
-    try:
-        icons = json.loads(path.read_text(encoding="utf-8"))["icons"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{_NAME}: {path} cannot be read ({error}); delete its folder and build again") from error
-    for name, icon in icons.items():
-        try:
-            clip, seconds = icon_clip(icon["body"], _BOX)
-        except DataError as error:
-            drops[" ".join(re.sub(r"'[^']*'", "", str(error)).split())] += 1
-            continue
+    icons = icons_of(folders[_PACKAGE.name], _NAME)
+    for name, clip, seconds in clips_of(icons, _BOX, drops):
         filled = name.endswith("-fill")
         words = name.removesuffix("-fill").replace("-", " ")
         yield Record(
@@ -53,7 +41,7 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
             positives=(
                 Variant(Content(f"a moving weather icon, {'filled' if filled else 'outlined'}: {words}"), "en"),
             ),
-            extra={"icon": words, "seconds": round(seconds, 2), "has_sound": False},
+            extra={"icon": words, "seconds": seconds, "has_sound": False},
         )
 
 
