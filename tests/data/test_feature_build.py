@@ -186,12 +186,13 @@ def test_readers_of_a_tier(make_shards, tmp_path):
         tier_readers(tmp_path / "empty")
 
 
-def test_a_tiers_towers_run_where_models_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiers_towers_run_where_models_do_and_as_many_processes_decode_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from commonspace.configuration import compose
 
     devices: list[str] = []
 
-    def build(readers, processor, towers, store) -> feature_build.FeatureReport:
+    def build(readers, processor, towers, store, workers) -> feature_build.FeatureReport:
+        assert workers == 3
         devices.extend(next(tower.parameters()).device.type for tower in towers.values())
         return feature_build.FeatureReport()
 
@@ -200,5 +201,5 @@ def test_a_tiers_towers_run_where_models_do(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(feature_build, "attach_features", lambda embedder, cache: FeatureCache(cache / "none"))
     monkeypatch.setattr(feature_build, "tier_readers", lambda *places: [])
     monkeypatch.setattr(feature_build, "build_features", build)
-    feature_build.build_tier(compose("data_features", ["data.tier=tiny"]))
+    feature_build.build_tier(compose("data_features", ["data.tier=tiny", "data.workers=3"]))
     assert devices == ["meta", "meta"]

@@ -101,6 +101,7 @@ def build_features(
     """Run each medium of `readers` through its tower ("image" or "audio") and keep the rows in `store`.
 
     processor   must know the towers' fingerprints (`attach_features`): they are part of the keys
+    workers     processes that decode; 0: this one does
     batch       images, or seconds of sound, that go through a tower at once
     keep_every  features between two writes: what an interruption costs at most
     Media that cannot be read are named in the report and left out.
@@ -191,7 +192,9 @@ def build_tier(config: DictConfig) -> FeatureReport:
     embedder.processor.on_limit = model["on_limit"]
     store = attach_features(embedder, cache)
     readers = tier_readers(Path(plain["paths"]["data"]) / plain["data"]["tier"], plain["data"]["tasks"])
-    report = build_features(readers, embedder.processor, embedder.backbone.towers(), store)
+    report = build_features(
+        readers, embedder.processor, embedder.backbone.towers(), store, workers=plain["data"]["workers"]
+    )
     console.print(
         f"{store.folder}: {len(store)} features, {store.bytes / 1e6:.0f} MB; {report.computed} new, "
         f"{report.known} known, {len(report.failed)} media left out"
