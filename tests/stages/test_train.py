@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from commonspace.errors import ConfigError, DataError
+from commonspace.evaluation.kept_scores import read_queries, read_scores
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import check_golden
 from commonspace.stages.sharded_strategy import to_whole
@@ -114,6 +115,30 @@ def test_skipped_samples_are_logged_and_told_at_the_end(
     assert skipped >= 2, "48 rows in batches of 8: six steps see each row once"
     said = " ".join(capsys.readouterr().out.split())
     assert f"{skipped} samples skipped (image_caption {skipped})" in said
+
+
+def test_a_run_that_keeps_scores_alone_is_scored_on_every_task_and_trained_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = settings(place, *overrides(place, "save=false", "stage.dev_undrawn=true", "data.tasks.summary.rate=0"))
+    mean = train(cell)
+    (run,) = (path.parent for path in (place / "runs").rglob("dev.json"))
+    assert not (place / "models").exists() and not (run / "checkpoints").exists()
+    scores, queries = read_scores(run), read_queries(run)
+    assert set(queries["task"]) == {"image_caption", "summary"} and len(queries) == 4 * 6 - 6
+    for (task, direction), part in queries.groupby(["task", "direction"]):
+        assert scores[f"{task} {direction}"] == pytest.approx(part["reciprocal_rank"].mean())
+    monkeypatch.setattr("commonspace.stages.train.starting_model", lambda plain: pytest.fail("trained again"))
+    assert train(cell) == mean == scores["mean"] and "ended before" in capsys.readouterr().out
+    (run / "dev.json").write_text("[]")
+    with pytest.raises(DataError, match="dev.json: no dev scores .*train the run again"):
+        train(cell)
+
+
+def test_scores_alone_want_dev_pairs(place: Path) -> None:
+    (place / "data/made/image_caption/dev.json").unlink()
+    with pytest.raises(ConfigError, match="save=false keeps dev scores alone, and no task"):
+        train(settings(place, *overrides(place, "save=false", "data.tasks.summary.rate=0", "stage.dev_every=0.0")))
 
 
 def test_dev_chooses_among_the_weights_of_a_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 
 from commonspace.content import Content
 from commonspace.errors import DataError
 from commonspace.evaluation.geometry import shape, summary
-from commonspace.evaluation.metrics import ReciprocalRank
+from commonspace.evaluation.metrics import ReciprocalRank, reciprocal_rank
 from commonspace.evaluation.ranking import rank_relevant, truncate
 from commonspace.evaluation.shares import embed_in_shares
 from commonspace.evaluation.suite import EvalTask, Suite
@@ -79,6 +80,16 @@ class DevRetrieval:
         scores["mean"] = float(np.mean([np.mean(values) for values in by_task.values()]))
         self._scored_NE, self._geometry = vectors_NE, None
         return scores
+
+    def queries_of(self, vectors_NE: torch.Tensor) -> pd.DataFrame:
+        """A line a query: task, direction, query, concept and reciprocal_rank, 0 beyond the tenth place."""
+        lines = []
+        for task in self.tasks:
+            query_Q, item_G = self.sides(task)
+            ranks = rank_relevant(vectors_NE[query_Q], vectors_NE[item_G], task.relevance)
+            columns = {"query": task.keys, "concept": task.concepts, "reciprocal_rank": reciprocal_rank(ranks, CUTOFF)}
+            lines.append(pd.DataFrame(columns).assign(task=task.name, direction=task.direction))
+        return pd.concat(lines, ignore_index=True)
 
     @property
     def geometry(self) -> dict[str, float]:

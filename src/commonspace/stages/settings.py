@@ -51,6 +51,7 @@ class StageSettings:
     freeze              parts that never train: "words" (the word embeddings), "text", "vision", "audio", "head"
     dev_every           share of the steps between two retrievals on dev; 0 scores at the end only
     dev_limit           dev records a task scored while training (soups take all of them)
+    dev_undrawn         score tasks of the mixture that are not drawn too, so that runs that differ in it compare
     dev_first           also score the model as it came, before the first step
     keep_best           the model folder gets the weights that scored best on dev within the run, not the last
     average             weights averaged within the run: "none", "ema" (with `average_decay`) or "tail" (the mean of
@@ -92,6 +93,7 @@ class StageSettings:
     average_share: float = 0.25
     dev_every: float = 0.25
     dev_limit: int = 96
+    dev_undrawn: bool = False
     dev_first: bool = False
     keep_best: bool = False
 

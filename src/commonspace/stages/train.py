@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from commonspace.data.shards import ShardReader
 from commonspace.data.staging import stage_shards
 from commonspace.data.storage import place
 from commonspace.errors import ConfigError, DataError
+from commonspace.evaluation.kept_scores import read_scores, write_scores
 from commonspace.evaluation.suite import build_suite
 from commonspace.models.adapter_folder import save_adapter_folder
 from commonspace.models.adapters import adapted_layers, merge
@@ -66,7 +68,10 @@ for _message in (
 
 
 def train(config: DictConfig) -> float:
-    """Train one stage and save its model folder; returns the mean dev MRR@10, which a sweeper can maximise."""
+    """Train one stage and save its model folder; returns the mean dev MRR@10, which a sweeper can maximise.
+
+    With `save` false no model is kept: scores are, and a run that has them is not trained again.
+    """
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
     plain["data"], plain["stage"] = mixed(plain["data"], plain["stage"])
     plain["data"]["tasks"] = chosen_tasks(plain["data"])
@@ -74,6 +79,10 @@ def train(config: DictConfig) -> float:
     STAGES[settings.name].check_tasks(settings.name, task_modalities(plain["data"]["tasks"]))
     folder = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
     identity = run_identity(folder, plain, fresh=plain["resume"] == "never")
+    run = folder / identity.run_id
+    if not plain["save"] and (scores := read_scores(run)):
+        console.print(f"{run}: ended before, dev mean {scores['mean']:.3f}; resume=never trains it anew")
+        return scores["mean"]
     if plain["paths"]["local"] is not None:
         plain["paths"]["data"] = str(staged_data(plain))
     pl.seed_everything(plain["seed"], workers=False)
@@ -96,8 +105,9 @@ def train(config: DictConfig) -> float:
     dev = dev_retrieval(plain, embedder)
     if dev is None and settings.keep_best:
         raise ConfigError("stage.keep_best: no task that is drawn has dev pairs to choose by; set it to false")
+    if dev is None and not plain["save"]:
+        raise ConfigError("save=false keeps dev scores alone, and no task that is drawn has dev pairs; set it to true")
     average = WeightAverage(settings, steps) if settings.average != "none" else None
-    run = folder / identity.run_id
     callbacks: list[pl.Callback] = [SameSteps(), *([average] if average else [])]
     if dev and (settings.dev_every or settings.dev_first):
         callbacks.append(DevScores(dev, math.ceil(settings.dev_every * steps), settings.dev_first))
@@ -111,7 +121,7 @@ def train(config: DictConfig) -> float:
     embedder.train()
     state = resumed_from(run / "checkpoints", plain["trainer"]["strategy"])
     trainer.fit(stage, datamodule=datamodule, ckpt_path=state, weights_only=True)
-    return finish(stage, average, dev, plain, identity.run_id, trainer, datamodule.skipped, origin)
+    return finish(stage, average, dev, plain, run, trainer, datamodule.skipped, origin)
 
 
 @dataclass(frozen=True)
@@ -134,12 +144,15 @@ def finish(
     average: WeightAverage | None,
     dev: DevRetrieval | None,
     plain: Mapping[str, Any],
-    run_id: str,
+    run: Path,
     trainer: pl.Trainer,
     skipped: Mapping[str, int],
     origin: Origin,
 ) -> float:
-    """Average, merge adapters unless they are to be saved alone, score on dev, save; only the first process writes."""
+    """Average, merge adapters unless they are to be saved alone, score on dev, save; only the first process writes.
+
+    Where no model is to be saved, nor are checkpoints kept.
+    """
     if trainer.interrupted:
         raise KeyboardInterrupt
     if average is not None:
@@ -157,25 +170,37 @@ def finish(
         for logger in trainer.loggers:
             for kind in ("dev", "final"):  # the last point of the curve, and a name of its own for tables of runs
                 logger.log_metrics(dev.logged(scores, kind) if dev else {}, step=stage.steps)
-        training = {
-            "stage": plain["stage"]["name"],
-            "seed": plain["seed"],
-            "run_id": run_id,
-            "init": plain["init"],
-            "dev": scores,
-        }
-        card = model_card(plain, run_id, scores)
-        if alone:
-            save_adapter_folder(embedder, Path(plain["output"]), Path(plain["init"]), card, training)
-        else:
-            embedder.save(plain["output"], card=card, training=training)
-        trace(plain, run_id, origin, trainer.loggers)
+        if plain["save"]:
+            save_model(embedder, plain, run.name, scores, alone=alone)
+            trace(plain, run.name, origin, trainer.loggers)
         if dev and plain["logger"]["wandb"]:
             examples = dev_examples(dev, vectors_NE, plain["logger"]["wandb"]["examples"])
             log_examples(trainer.loggers, "dev/examples", examples)
         close(trainer.loggers)
-        console.print(closing_line(plain["output"], scores, run_id, skipped))
+        if dev:
+            write_scores(run, scores, dev.queries_of(vectors_NE))
+        if not plain["save"]:
+            shutil.rmtree(run / "checkpoints")
+        console.print(closing_line(plain["output"] if plain["save"] else str(run), scores, run.name, skipped))
     return scores.get("mean", float("nan"))
+
+
+def save_model(
+    embedder: Embedder, plain: Mapping[str, Any], run_id: str, scores: Mapping[str, float], *, alone: bool
+) -> None:
+    """Write the model folder, or with `alone` the adapter's."""
+    training = {
+        "stage": plain["stage"]["name"],
+        "seed": plain["seed"],
+        "run_id": run_id,
+        "init": plain["init"],
+        "dev": dict(scores),
+    }
+    card = model_card(plain, run_id, scores)
+    if alone:
+        save_adapter_folder(embedder, Path(plain["output"]), Path(plain["init"]), card, training)
+    else:
+        embedder.save(plain["output"], card=card, training=training)
 
 
 def trace(plain: Mapping[str, Any], run_id: str, origin: Origin, loggers: list[Logger]) -> None:
@@ -267,13 +292,14 @@ def some_texts(datamodule: CommonspaceDataModule, count: int = 256) -> list[str]
 
 
 def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval | None:
-    """Dev retrieval over the tasks in training that have a dev split; None where none has."""
-    root = place(plain["paths"]["data"]) / plain["data"]["tier"]
-    names = [n for n, t in plain["data"]["tasks"].items() if t["rate"] > 0 and (root / n / "dev.json").is_file()]
+    """Dev retrieval over the tasks that train (`dev_undrawn`: that are named) and have a dev split; None without any."""
+    root, stage = place(plain["paths"]["data"]) / plain["data"]["tier"], plain["stage"]
+    asked = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0 or stage["dev_undrawn"]]
+    names = [name for name in asked if (root / name / "dev.json").is_file()]
     if not names:
         return None
     try:
-        return DevRetrieval(build_suite(root, "dev", names, limit=plain["stage"]["dev_limit"]), embedder.processor)
+        return DevRetrieval(build_suite(root, "dev", names, limit=stage["dev_limit"]), embedder.processor)
     except DataError as error:
         console.print(f"no dev retrieval: {error}")
         return None

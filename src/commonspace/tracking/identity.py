@@ -20,7 +20,7 @@ from typing import Any
 from commonspace.errors import DataError
 
 # Where a run lies and how it is watched does not change what it computes.
-UNRELATED = ("paths", "logger", "tags", "callbacks", "resume", "output", "hydra")
+UNRELATED = ("paths", "logger", "tags", "callbacks", "resume", "output", "save", "hydra")
 # Nor do how many processes share it out, in which way, and how patient they are: it may go on otherwise than it began.
 UNRELATED_WITHIN = {
     "data": ("stall_seconds",),
