@@ -223,6 +223,12 @@ COMMANDS: dict[str, Command] = {
         "the paper's tables of a tier's rows, and what is missing there",
         leaves=("output",),
     ),
+    "evaluate ablations": Command(
+        "evaluate_ablations",
+        "commonspace.evaluation.studies.run:main",
+        "families of cells that have ended: what is told apart, a plot each",
+        leaves=("output",),
+    ),
     "evaluate mteb": Command(
         "evaluate_mteb",
         "commonspace.evaluation.mteb.run:main",

@@ -292,7 +292,7 @@ def some_texts(datamodule: CommonspaceDataModule, count: int = 256) -> list[str]
 
 
 def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval | None:
-    """Dev retrieval over the tasks that train (`dev_undrawn`: that are named) and have a dev split; None without any."""
+    """Dev retrieval over tasks that train (`dev_undrawn`: that are named) and have a dev split; None without any."""
     root, stage = place(plain["paths"]["data"]) / plain["data"]["tier"], plain["stage"]
     asked = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0 or stage["dev_undrawn"]]
     names = [name for name in asked if (root / name / "dev.json").is_file()]

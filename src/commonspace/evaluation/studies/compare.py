@@ -1,0 +1,174 @@
+"""A family's levels against the reference: differences in pairs, resampling seeds and concepts together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from commonspace.errors import DataError
+from commonspace.evaluation.intervals import Difference, holm, paired_difference
+from commonspace.evaluation.studies.family import REFERENCE, Cell, Family
+
+
+@dataclass(frozen=True)
+class Level:
+    """One setting of what a family varies.
+
+    cells, commits  names of its cells with their mean dev MRR@10, and the commits they ran at
+    by_task         {task and direction: mean over its cells}
+    pairs           how many of them met a reference cell of equal seed (and learning rate)
+    difference      to the reference over these pairs; None for the reference itself, or where none met
+    shares          share of the batches of each medium, mean over its cells
+    """
+
+    label: str
+    cells: Mapping[str, float]
+    commits: tuple[str, ...]
+    by_task: Mapping[str, float]
+    shares: Mapping[str, float]
+    pairs: int = 0
+    difference: Difference | None = None
+    p_holm: float | None = None
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.cells.values())))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A family read: its levels in the order of its config's values, and which of them is the reference, if one is."""
+
+    family: str
+    about: str
+    seeds: int
+    expected: int
+    levels: tuple[Level, ...]
+    reference: str | None
+
+    @property
+    def found(self) -> int:
+        """How many of the family's own cells have ended."""
+        return sum(len(level.cells) for level in self.levels if level.label != REFERENCE)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Study:
+        """Inverse of `to_json`."""
+        levels = [
+            Level(**{**one, "commits": tuple(one["commits"]), "difference": _difference(one["difference"])})
+            for one in value["levels"]
+        ]
+        return cls(**{**value, "levels": tuple(levels)})
+
+
+def _difference(value: Mapping[str, Any] | None) -> Difference | None:
+    return None if value is None else Difference(**value)
+
+
+def study(family: Family, cells: Sequence[Cell]) -> Study | None:
+    """A family's levels of the cells that ended, None where none has.
+
+    The reference are the runs of the base experiment alone, beside those of the family that are the same. A family
+    whose cells begin elsewhere than the base has its first level for that.
+    """
+    own = [cell for cell in cells if family.name in cell.config["tags"]]
+    if not own:
+        return None
+    base = [cell for cell in cells if REFERENCE in cell.config["tags"]]
+    levels: dict[str, list[Cell]] = {}
+    for cell in sorted(own, key=lambda one: [_order(one.value(key)) for key in family.varied]):
+        levels.setdefault(_label(family, cell), []).append(cell)
+    reference = _reference(family, levels, base)
+    if reference is not None:
+        known = {_beside(family, cell) for cell in levels.get(reference, ())}
+        levels.setdefault(reference, []).extend(cell for cell in base if _beside(family, cell) not in known)
+    read = [
+        _read(label, some)
+        if label == reference
+        else _compared(_read(label, some), some, levels.get(reference, ()), family)
+        for label, some in levels.items()
+    ]
+    seeds = len({cell.value("seed") for cell in own})
+    return Study(family.name, family.about, seeds, family.count, tuple(_adjusted(read)), reference)
+
+
+def _reference(family: Family, levels: Mapping[str, Sequence[Cell]], base: Sequence[Cell]) -> str | None:
+    """The label of the level that others are compared with: the base's, its own or a family's; None without a base."""
+    if "init" in family.fixed:
+        return next(iter(levels))
+    if not base:
+        return None
+    same = _label(family, base[0])
+    return same if family.varied and not family.fixed and same in levels else REFERENCE
+
+
+def _beside(family: Family, cell: Cell) -> tuple[Any, ...]:
+    return tuple(cell.value(key) for key in family.beside)
+
+
+def _label(family: Family, cell: Cell) -> str:
+    words = [f"{key.rpartition('.')[2].replace('_', ' ')} {_words(cell.value(key))}" for key in family.varied]
+    return ", ".join(words) or family.name.replace("_", " ")
+
+
+def _order(value: Any) -> tuple[float, str]:
+    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(str, value)) or "nothing"
+    return str(value).lower() if isinstance(value, bool) else str(value).rpartition("/")[2]
+
+
+def _read(label: str, cells: Sequence[Cell]) -> Level:
+    scores = pd.DataFrame([cell.scores for cell in cells])
+    tasks = [name for name in scores if name != "mean" and not name.endswith(" gap")]
+    shares = pd.DataFrame([cell.shares() for cell in cells]).mean()
+    return Level(
+        label,
+        {cell.name: round(cell.scores["mean"], 6) for cell in cells},
+        tuple(sorted({cell.commit for cell in cells})),
+        {name: round(float(scores[name].mean()), 6) for name in tasks},
+        {medium: round(float(share), 6) for medium, share in shares.items()},
+    )
+
+
+def _compared(level: Level, cells: Sequence[Cell], against: Sequence[Cell], family: Family) -> Level:
+    others = {_beside(family, cell): cell for cell in against}
+    pairs = [(cell, others[_beside(family, cell)]) for cell in cells if _beside(family, cell) in others]
+    if not pairs:
+        return level
+    return replace(level, pairs=len(pairs), difference=paired([(one.queries, other.queries) for one, other in pairs]))
+
+
+def paired(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Difference:
+    """First less second of the mean dev score, over pairs of runs on the same queries.
+
+    Tasks weigh the same, as do both directions of one. Whole pairs are resampled and whole concepts; a single pair
+    says nothing about seeds. Raises DataError where two runs were asked other queries.
+    """
+    key = ["task", "direction", "query"]
+    first, *_ = tables = [frame.set_index(key)["reciprocal_rank"] for pair in pairs for frame in pair]
+    if any(not table.index.equals(first.index) for table in tables):
+        raise DataError("two cells were scored on different dev queries; run them again on the same data")
+    gaps_PQ = np.stack([(one - other).to_numpy() for one, other in zip(tables[::2], tables[1::2], strict=True)])
+    queries = pairs[0][0]
+    asked = queries.groupby(["task", "direction"])["query"].transform("size")
+    ways = queries.groupby("task")["direction"].transform("nunique")
+    weights_Q = len(queries) / (asked * ways * queries["task"].nunique()).to_numpy(dtype=np.float64)
+    return paired_difference(gaps_PQ * weights_Q, np.zeros((1, len(queries))), list(queries["concept"]))
+
+
+def _adjusted(levels: Sequence[Level]) -> list[Level]:
+    tested = [level.difference.p for level in levels if level.difference is not None]
+    adjusted = iter(holm(tested) if tested else ())
+    return [level if level.difference is None else replace(level, p_holm=next(adjusted)) for level in levels]

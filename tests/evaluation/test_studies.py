@@ -1,0 +1,186 @@
+"""Families of cells read from the folders of their runs: levels, pairs, what is told apart, the page and its plot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from commonspace.cli import main as cli
+from commonspace.configuration import compose, config_folder
+from commonspace.errors import DataError
+from commonspace.evaluation.kept_scores import write_scores
+from commonspace.evaluation.studies.compare import Study, paired, study
+from commonspace.evaluation.studies.family import Cell, read_cells, read_family
+from commonspace.evaluation.studies.page import page, reading, surface_of
+from commonspace.evaluation.studies.plot import draw
+
+TASKS = (("speech", "audio->text"), ("speech", "text->audio"), ("document", "text->document"))
+
+
+def queries(level: float, seed: int, hard: str = "") -> pd.DataFrame:
+    """40 queries a direction around a level; `hard` names a task that is at zero."""
+    noise = np.random.default_rng(seed)
+    rows = [
+        (task, way, f"{task}{number}", f"c{number % 20}", 0.0 if task == hard else level + noise.normal(0, 0.02))
+        for task, way in TASKS
+        for number in range(40)
+    ]
+    return pd.DataFrame(rows, columns=["task", "direction", "query", "concept", "reciprocal_rank"])
+
+
+def write_cell(
+    runs: Path, name: str, table: pd.DataFrame, tags: list[str], *options: str, started: float = 1.0
+) -> None:
+    """A run's folder as training leaves it."""
+    folder = runs / "mini" / name / f"id{started:g}"
+    folder.mkdir(parents=True)
+    config = compose("train", ["experiment=mini/cell", f"name={name}", f"tags=[{','.join(tags)}]", *options])
+    plain = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    OmegaConf.save(OmegaConf.create(OmegaConf.to_container(plain, resolve=True)), folder / "config.yaml")
+    schedule = [{"task": "speech", "steps": 100}, {"task": "document", "steps": 50}]
+    start = {"time": started, "run": {"code": {"commit": "abcdef0123456789", "dirty": False}}}
+    start["arithmetic"] = {"schedule": schedule}
+    (folder / "starts.jsonl").write_text(json.dumps(start) + "\n")
+    by_way = table.groupby(["task", "direction"])["reciprocal_rank"].mean()
+    scores = {f"{task} {way}": float(value) for (task, way), value in by_way.items()}
+    write_scores(folder, {**scores, "mean": float(by_way.groupby("task").mean().mean()), "speech gap": 0.3}, table)
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two temperatures of three, the reference among them, and the base; two learning rates, two seeds."""
+    folder = tmp_path / "runs"
+    for rate in ("1.5e-5", "3.0e-5"):
+        for seed in (1, 2):
+            for number, (temperature, level) in enumerate((("0.01", 0.3), ("0.05", 0.5))):
+                write_cell(
+                    folder, f"t{temperature}{rate}{seed}", queries(level, 10 * seed + number),
+                    ["ablation", "temperature"],
+                    f"stage.temperature={temperature}", f"stage.learning_rate={rate}", f"seed={seed}",
+                )  # fmt: skip
+    for seed in (1, 2, 3):
+        write_cell(folder, f"cell_s{seed}", queries(0.5, seed), ["ablation", "cell"], f"seed={seed}")
+    return folder
+
+
+def family(name: str):
+    return read_family(config_folder() / "ablation" / f"{name}.yaml")
+
+
+def read(runs: Path, name: str) -> Study:
+    found = study(family(name), read_cells(runs / "mini"))
+    assert found is not None
+    return found
+
+
+def test_a_family_is_what_its_config_sweeps() -> None:
+    found = family("temperature")
+    assert (found.varied, found.beside) == (("stage.temperature",), ("stage.learning_rate", "seed"))
+    assert found.count == 30 and found.about.startswith("Headline: five fixed temperatures")
+    assert family("leave_one_out").varied == ("data.without", "data.without_rest") and family("mixture").count == 24
+    assert "init" in family("pooling").fixed
+
+
+def test_levels_are_compared_with_the_reference_in_pairs(runs: Path) -> None:
+    found = read(runs, "temperature")
+    low, reference = found.levels
+    assert (low.label, reference.label, found.reference) == ("temperature 0.01", "temperature 0.05", "temperature 0.05")
+    assert len(low.cells) == low.pairs == 4 and len(reference.cells) == 5, (
+        "the base of seed 3 counts; others were there"
+    )
+    assert found.found == 9 and found.expected == 30 and found.seeds == 2
+    cells = {cell.name: cell for cell in read_cells(runs / "mini")}
+    gaps = [
+        cells[f"t0.01{r}{s}"].scores["mean"] - cells[f"t0.05{r}{s}"].scores["mean"]
+        for r in ("1.5e-5", "3.0e-5")
+        for s in (1, 2)
+    ]
+    assert low.difference.value == pytest.approx(np.mean(gaps), abs=1e-9)
+    assert low.difference.low < -0.19 and low.difference.high > -0.21 and low.p_holm < 0.05
+    assert low.shares["audio"] == pytest.approx(2 / 3) and low.commits == ("abcdef012345",)
+    assert Study.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_what_is_left_out_is_compared_with_the_base(runs: Path) -> None:
+    for seed in (1, 2):
+        options = ("data.without=[document]", "data.without_rest=true", f"seed={seed}")
+        write_cell(runs, f"l{seed}", queries(0.5, seed, "document"), ["ablation", "leave_one_out"], *options)
+    found = read(runs, "leave_one_out")
+    one, base = found.levels
+    assert (one.label, base.label, found.reference) == ("without document, without rest true", "cell", "cell")
+    assert one.pairs == 2 and one.difference.value == pytest.approx(-0.25, abs=0.02), "one of two tasks is lost"
+    assert found.found == 2 and "28 of 30 cells have not ended" in reading(found)
+
+
+def test_a_family_that_begins_elsewhere_compares_with_itself(runs: Path) -> None:
+    for kind in ("mean", "last"):
+        write_cell(runs, f"p{kind}", queries(0.2, 1), ["ablation", "pooling"], f"model.pooling={kind}", "init=null")
+    found = read(runs, "pooling")
+    assert found.reference == "pooling last" and [level.pairs for level in found.levels] == [0, 1]
+    assert "One seed: exploratory." in reading(found)
+
+
+def test_without_a_base_nothing_is_told_apart(tmp_path: Path) -> None:
+    write_cell(tmp_path, "m", queries(0.2, 1), ["ablation", "mask"], "objective.mask=false")
+    assert "No level met a reference cell" in reading(read(tmp_path, "mask"))
+    assert study(family("temperature"), read_cells(tmp_path / "mini")) is None
+
+
+def test_pairs_weigh_tasks_alike_and_want_equal_queries() -> None:
+    first, second = queries(0.5, 1), queries(0.5, 1)
+    first.loc[first["task"] == "document", "reciprocal_rank"] += 0.2
+    assert paired([(first, second)]).value == pytest.approx(0.1)
+    with pytest.raises(DataError, match="other|different dev queries"):
+        paired([(first, second.iloc[1:])])
+
+
+def test_of_cells_that_ran_again_the_later_counts(runs: Path) -> None:
+    write_cell(runs, "cell_s1", queries(0.9, 1), ["ablation", "cell"], started=2.0)
+    (cell,) = (cell for cell in read_cells(runs / "mini") if cell.name == "cell_s1")
+    assert isinstance(cell, Cell) and cell.scores["mean"] > 0.85
+
+
+def test_the_command_writes_a_page_a_plot_and_what_a_clone_redraws(runs: Path, tmp_path: Path, capsys) -> None:
+    output, words = tmp_path / "out", ["evaluate", "ablations", "data.tier=mini"]
+    assert cli([*words, f"paths.runs={runs}", f"output={output}"]) == 0
+    text = (output / "ablations.md").read_text()
+    assert (
+        "| temperature 0.05 | 5 |" in text
+        and "Told apart from the reference (temperature 0.05): temperature 0.01" in text
+    )
+    plot = (output / "ablations/temperature.png").read_bytes()
+    assert cli([*words, f"paths.runs={tmp_path / 'none'}", f"output={output}"]) == 0
+    assert (output / "ablations/temperature.png").read_bytes() == plot, "from what was kept alone"
+    with pytest.raises(SystemExit):
+        cli([*words, f"paths.runs={tmp_path / 'none'}", f"output={tmp_path / 'empty'}"])
+    assert "no cell of an ablation has ended" in capsys.readouterr().err
+
+
+def test_mixtures_have_their_surface_only_with_its_error(tmp_path: Path) -> None:
+    from commonspace.evaluation.studies.compare import Level
+
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet([1, 1, 1], 12)
+    levels = tuple(
+        Level(f"dirichlet {n}", {f"m{n}": float(0.5 + a * b)}, ("c",), {"speech": 0.5},
+              {"audio": a, "image": b, "text": c, "video": 0.0, "document": 0.0})
+        for n, (a, b, c) in enumerate(shares)
+    )  # fmt: skip
+    found = Study("mixture", "Mixtures.", 1, 24, levels, None)
+    surface = surface_of(found)
+    assert surface is not None and surface.explains and "off on mixtures it has not seen" in reading(found)
+    assert len(draw(found).axes) == 2
+    flat = Study("mixture", "Mixtures.", 1, 24, tuple(_noise(level, n) for n, level in enumerate(levels)), None)
+    assert "says nothing and is not drawn" in reading(flat) and len(draw(flat).axes) == 1
+    assert "mixture" in page("mini", "x", [found])
+
+
+def _noise(level, number: int):
+    from dataclasses import replace
+
+    return replace(level, cells={level.label: float((-1) ** number)})
