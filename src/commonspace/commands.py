@@ -217,6 +217,12 @@ COMMANDS: dict[str, Command] = {
         "score manual pages as one content against their text and images alone",
         leaves=("output", "name", "embedder"),
     ),
+    "evaluate speech": Command(
+        "evaluate_speech",
+        "commonspace.evaluation.speech.run:main",
+        "score speech against transcripts of it, in one language and across",
+        leaves=("output", "name", "embedder"),
+    ),
     "evaluate tables": Command(
         "evaluate_tables",
         "commonspace.evaluation.inhouse.run:main",

@@ -21,6 +21,7 @@ GIVEN = {
     "evaluate_mteb": ["embedder=models/x"],
     "evaluate_pages": ["embedder=models/x"],
     "evaluate_paper": ["embedder=models/x", "root=public"],
+    "evaluate_speech": ["embedder=models/x"],
     "mine": ["embedder=models/x"],
     "soup": ["ingredients=[models/x,models/y]"],
     "soup_barriers": ["ingredients=[models/x,models/y]"],

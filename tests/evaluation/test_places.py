@@ -31,6 +31,8 @@ from tests.evaluation.made import make_tier
         ("evaluate", ["experiment=tiny/baselines"], "docs/results/tiny"),
         ("evaluate_pages", [], "docs/results/mini"),
         ("evaluate_pages", ["experiment=mini/pages", "data.split=dev"], "runs/mini/evaluation"),
+        ("evaluate_speech", [], "docs/results/mini"),
+        ("evaluate_speech", ["experiment=mini/speech", "data.split=dev"], "runs/mini/evaluation"),
         ("evaluate_long", [], "docs/results/mini"),
         ("evaluate_long", ["data.split=dev", "paths.runs='/a,b'"], "/a,b/mini/evaluation"),
     ],

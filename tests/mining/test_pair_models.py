@@ -295,14 +295,14 @@ def test_weights_of_english_alone_are_known_by_what_they_say(tmp_path: Path) -> 
     folder = whisper(tmp_path / "english", "en")
     path = folder / "generation_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "is_multilingual": False}))
-    assert Transcriber(folder).start == [0, 2]
+    assert Transcriber(folder).decoder.start == [0, 2]
     with pytest.raises(ConfigError, match="English alone take no language"):
         Transcriber(folder, language="en")
 
 
 def test_a_transcriber_of_many_languages_is_told_one(tmp_path: Path, folders) -> None:
     folder = whisper(tmp_path / "many", "en", "fr")
-    assert Transcriber(folder, language="fr").start == [0, 5, 3, 2]
+    assert Transcriber(folder, language="fr").decoder.start == [0, 5, 3, 2]
     with pytest.raises(ConfigError, match="need to know a language"):
         Transcriber(folder)
     with pytest.raises(ConfigError, match=r"has no <\|xx\|>"):

@@ -87,8 +87,10 @@ SPECS: tuple[TaskSpec, ...] = (
     TaskSpec("manual", "manual", "text->text", most=300, prompt="search result"),
     *_both("own", "own", "query", "positive", own=True),
 )
+# Questions of `commonspace evaluate speech` with a row for each language, or pair of spoken and written ones.
+SPEECH_PAIRS = ("speech_in_language", "speech_from_english", "speech_to_english", "speech_cross_language")
 # Tasks with a row for each language among several.
-BY_LANGUAGE = frozenset(spec.name for spec in SPECS if spec.group == "language")
+BY_LANGUAGE = frozenset(spec.name for spec in SPECS if spec.group == "language") | frozenset(SPEECH_PAIRS)
 # Composed queries: every relation of a concept counts, not one drawn for it.
 COMPOSED = tuple(spec.name for spec in SPECS if spec.match == "relation")
 # Pairs of tasks whose mean MRR@10 over both directions is the primary measure.
