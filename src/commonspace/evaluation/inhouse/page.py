@@ -99,6 +99,9 @@ def _missing(cells: Cells, compared: Sequence[Compared]) -> Iterator[str]:
     ]
     if told:
         yield "Missing:\n\n" + "\n".join(told)
-    if nowhere := cells.nowhere():
+    if cells.table.folder and not cells.lines():
+        commands = ", ".join(f"`commonspace {command}`" for command in cells.commands(cells.table.columns[-1].name))
+        yield f"No rows lie in {cells.table.folder}/ yet; made by {commands}."
+    elif nowhere := cells.nowhere():
         names = ", ".join(dict.fromkeys(line.task for line in nowhere))
         yield f"No model has rows of {names} here: a tier's sources decide which tasks it has (docs/data.md)."

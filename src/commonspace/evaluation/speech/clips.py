@@ -56,8 +56,8 @@ def read_clips(root: Path, split: str) -> list[Clip]:
     if not any(clip.language == ENGLISH for clip in clips):
         heard = ", ".join(sorted({clip.language for clip in clips})) or "nothing"
         raise DataError(
-            f"{root / 'speech'}: no clip of {split} is in English, all that the cascade's decoder hears, but in {heard}; "
-            "take another split or tier, or build this one with a source that speaks English"
+            f"{root / 'speech'}: no clip of {split} is in English, all that the cascade's decoder hears, but in "
+            f"{heard}; take another split or tier, or build this one with a source that speaks English"
         )
     return clips
 

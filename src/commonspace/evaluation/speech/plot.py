@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from commonspace.evaluation.plots import STYLE
 from commonspace.evaluation.results import Row
@@ -50,13 +51,13 @@ def draw(rows: Sequence[Row]) -> Figure | None:
     model = FINAL if FINAL in natives else natives[-1]
     matrices = {form: pairs(asked, f"{model}_{form}") for form in ("native", "gold")}
     matrices = {form: cells for form, cells in matrices.items() if cells}
-    names = sorted({name for cells in matrices.values() for pair in cells for name in pair})
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.5, 4 + (4.6 if names else 0)), layout="constrained")
+        figure = Figure(figsize=(10.5, 9 if matrices else 4.4), layout="constrained")
         panels = figure.subplot_mosaic([["dots"] * max(1, len(matrices)), *([list(matrices)] if matrices else [])])
         _dots(panels["dots"], asked, model)
         for form, cells in matrices.items():
-            image = _matrix(panels[form], cells, names, f"{model}, {_LABELS[form]}: {METRIC} by language")
+            image = _matrix(panels[form], cells)
+            panels[form].set_title(f"{_LABELS[form]}, {METRIC} by pair of languages", loc="left", fontsize=9)
         if matrices:
             figure.colorbar(image, ax=[panels[form] for form in matrices], shrink=0.8, pad=0.01)
         figure.suptitle(
@@ -106,22 +107,24 @@ def _dots(panel: Axes, asked: Rows, model: str) -> None:
     panel.set_xlim(0, 1.01)
     panel.grid(axis="y", visible=False)
     panel.set_xlabel(f"{METRIC} without near-duplicates, 95% over concepts")
-    panel.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    panel.legend(loc="lower left", bbox_to_anchor=(-0.16, 1), ncols=len(series) + 1, fontsize=8, columnspacing=1)
 
 
-def _matrix(panel: Axes, cells: dict[tuple[str, str], Row], names: Sequence[str], title: str):
-    values = np.full((len(names), len(names)), np.nan)
-    for (spoken, written), row in cells.items():
-        values[names.index(spoken), names.index(written)] = row.value
+def _matrix(panel: Axes, cells: Mapping[tuple[str, str], Row]) -> AxesImage:
+    """Spoken languages by those asked for; a pair that was not asked, or too few times, stays grey."""
+    spoken, written = (sorted({pair[side] for pair in cells}) for side in (0, 1))
+    values = np.full((len(spoken), len(written)), np.nan)
+    for (first, second), row in cells.items():
+        values[spoken.index(first), written.index(second)] = row.value
+    panel.set_facecolor("#eeeeee")
     image = panel.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         if not np.isnan(value):
             text = f"{value:.2f}".removeprefix("0")
             panel.text(x, y, text, ha="center", va="center", fontsize=7.5, color="white" if value < 0.6 else "black")
-    panel.set_xticks(range(len(names)), names)
-    panel.set_yticks(range(len(names)), names)
+    panel.set_xticks(range(len(written)), written, fontsize=8)
+    panel.set_yticks(range(len(spoken)), spoken, fontsize=8)
     panel.set_xlabel("text")
     panel.set_ylabel("speech")
-    panel.set_title(title, loc="left", fontsize=9)
     panel.grid(visible=False)
     return image

@@ -1,14 +1,14 @@
-"""What clips ask: for the text of the same thing, in the language spoken or in another, among all texts of that language.
+"""What clips ask: the text of the same thing, in the language spoken or in another, among all texts of that language.
 
-speech_english       en->en   English for English
-speech_in_language   xx->xx   every other language for itself
-speech_from_english  en->xx   English for every other language
-speech_to_english    xx->en   every other language for English
-speech_cross_language xx->yy  every other language for every other
+speech_english         en->en  English for English
+speech_in_language     xx->xx  every other language for itself
+speech_from_english    en->xx  English for every other language
+speech_to_english      xx->en  every other language for English
+speech_cross_language  xx->yy  every other language for every other
 
 The pool of a question is all texts of the language asked for. A clip asks for every language that has a text of its
-concept, but across languages not where its own words stand in the pool ("Un puma." in Spanish and in Catalan): there the
-answer would be of the language spoken.
+concept, but across languages not where its own words stand in the pool ("Un puma." in Spanish and in Catalan): there
+the answer would be of the language spoken.
 """
 
 from __future__ import annotations

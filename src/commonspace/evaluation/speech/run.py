@@ -39,7 +39,7 @@ def main(config: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
-    data, paths = plain["data"], {name: Path(path) for name, path in plain["paths"].items()}
+    data, paths = plain["data"], {name: Path(plain["paths"][name]) for name in ("data", "cache", "docs")}
     place = Surroundings(
         data=paths["data"] / data["tier"], cache=paths["cache"], output=Path(plain["output"]), split=data["split"],
         features=data["features"], weights=plain["weights"], draws=plain["bootstrap"], model=plain["model"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -11,6 +13,17 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from commonspace.errors import WeightsError
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' warnings."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def model_type(folder: Path) -> str:
@@ -36,17 +49,14 @@ def read_model(
 
     `attention` names transformers' implementation; None leaves the choice to it, part by part.
     """
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()  # the language head and towers that are left on disk are no news
     try:
-        model, report = kind.from_pretrained(
-            folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
-            local_files_only=True, output_loading_info=True,
-        )  # fmt: skip
+        with quiet():  # the language head and towers that are left on disk are no news
+            model, report = kind.from_pretrained(
+                folder, config=config, dtype=torch.float32, attn_implementation=attention, use_safetensors=True,
+                local_files_only=True, output_loading_info=True,
+            )  # fmt: skip
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise WeightsError(f"{folder}: does not hold the weights of a {kind.__name__} ({error})") from error
-    finally:
-        logging.set_verbosity(level)
     if lost := sorted([*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])]):
         raise WeightsError(f"{folder}: lacks {', '.join(lost[:3])} of a {kind.__name__}; copy the folder again")
     return model
