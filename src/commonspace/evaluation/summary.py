@@ -55,6 +55,7 @@ def _selections(part: pd.DataFrame, full: bool) -> Iterator[_Selection]:
     """Headline and every-query rows of each subset; at full size also by language (in groups) and by source."""
     suite = str(part["suite"].iloc[0])
     everything = tuple(METRICS) if full else _SIZE_METRICS
+    language = _one(part["language"])  # of several "all", even where one query a concept leaves but one of them
     subsets = [("all", part)]
     if part["near_duplicate"].notna().all():
         subsets.append(("no_near_duplicates", part[part["near_duplicate"] == ""]))
@@ -62,17 +63,17 @@ def _selections(part: pd.DataFrame, full: bool) -> Iterator[_Selection]:
         if kept.empty:
             continue
         head = headline(kept)
-        yield _Selection(head, suite, subset, _one(head["language"]), "all", everything)
+        yield _Selection(head, suite, subset, language, "all", everything)
         if len(head) < len(kept) and full:
-            yield _Selection(kept, suite + EVERY, subset, _one(kept["language"]), "all", everything)
+            yield _Selection(kept, suite + EVERY, subset, language, "all", everything)
         if not full:
             continue
         column = "language" if bool(part["grouped"].iloc[0]) else "source"
         groups = list(kept.groupby(column, sort=True))
         for name, group in groups if len(groups) > 1 else []:
             if len(group) >= _LEAST_PART:
-                language, source = (str(name), "all") if column == "language" else (_one(group["language"]), str(name))
-                yield _Selection(headline(group), suite, subset, language, source, _PART_METRICS[column])
+                named = (str(name), "all") if column == "language" else (_one(group["language"]), str(name))
+                yield _Selection(headline(group), suite, subset, *named, _PART_METRICS[column])
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from commonspace.evaluation.places import models_of
 from commonspace.evaluation.results import Row, Scored
 from commonspace.evaluation.results_index import PAPER_TABLES
 from commonspace.evaluation.specs import SPECS
+from commonspace.evaluation.speech.forms import FORMS, column
 from commonspace.evaluation.summary import summarise
 
 MODELS = {
@@ -86,6 +87,13 @@ def test_rows_of_several_commits_are_told_apart() -> None:
     assert "several commits" not in page("mini", "x", [(shown(*of_one), [])])
     told = page("mini", "x", [(shown(of_one[0], replace(ROW, commit=None)), [])])
     assert f"Evaluated at several commits, so differences may be the code's: {'a' * 12}: base; no commit: soup." in told
+
+
+def test_a_folder_that_nothing_was_evaluated_into_is_named_with_its_commands() -> None:
+    told = page("mini", "x", [(shown(folder="speech"), [])])
+    assert "No rows lie in speech/ yet; made by `commonspace soup experiment=mini/soup`, `commonspace evaluate" in told
+    assert "a tier's sources decide" not in told
+    assert "No rows lie in" not in page("mini", "x", [(shown(ROW, folder="speech"), [])])
 
 
 def test_means_are_of_models_with_every_line() -> None:
@@ -184,6 +192,9 @@ def test_commands_that_make_a_column_compose(name: str) -> None:
         command, rest = split_command(shlex.split(line))
         assert compose(COMMANDS[command].root, overrides_of(command, rest))
     command, rest = split_command(shlex.split(PLAIN.models[name].made[-1]))
-    assert command == "evaluate", "what makes rows comes last"
-    config = compose("evaluate", rest)
-    assert set(models_of(config.embedder, config.name)) >= {name}
+    assert command in ("evaluate", "evaluate speech"), "what makes rows comes last"
+    config = compose(COMMANDS[command].root, rest)
+    found = set(models_of(config.embedder, config.name))
+    if command == "evaluate speech":
+        found = {column(model, form) for model in (*found, "e5") for form in FORMS}
+    assert found >= {name}

@@ -54,7 +54,7 @@ def read_clips(root: Path, split: str) -> list[Clip]:
         raise DataError(f"{root / 'speech'}: no {split} split, and clips are of it; run `commonspace data build`")
     clips = [_clip(record) for record in ShardReader(root / "speech", split)]
     if not any(clip.language == ENGLISH for clip in clips):
-        heard = ", ".join(sorted({clip.language for clip in clips})) or "nothing"
+        heard = ", ".join(sorted({clip.language for clip in clips} - {""})) or "no known language"
         raise DataError(
             f"{root / 'speech'}: no clip of {split} is in English, all that the cascade's decoder hears, but in "
             f"{heard}; take another split or tier, or build this one with a source that speaks English"
@@ -65,7 +65,7 @@ def read_clips(root: Path, split: str) -> list[Clip]:
 def _clip(record: Record) -> Clip:
     (sound,), text = record.queries[0].content.parts, record.positives[0]
     assert isinstance(sound, Audio)
-    language = text.language or str(record.extra["language"])
+    language = text.language or str(record.extra.get("language") or "")
     digest = record.queries[0].content.digest()
     return Clip(record.key, record.concept, record.source, language, sound, _text(text.content), digest)
 

@@ -25,7 +25,7 @@ from commonspace.evaluation.speech.clips import ENGLISH, Clip, Written
 from commonspace.evaluation.speech.questions import CROSS, FROM_ENGLISH, IN_ENGLISH, TO_ENGLISH, Question
 from commonspace.evaluation.summary import summarise
 
-NATIVE, CASCADE, GOLD = "native", "cascade", "gold"
+FORMS = NATIVE, CASCADE, GOLD = ("native", "cascade", "gold")
 ASKED = {CASCADE: (IN_ENGLISH, FROM_ENGLISH), GOLD: (FROM_ENGLISH, TO_ENGLISH, CROSS)}  # native: everything
 
 

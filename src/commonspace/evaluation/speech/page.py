@@ -9,6 +9,7 @@ from commonspace.evaluation.comparison import Compared, read_comparisons
 from commonspace.evaluation.plots import png
 from commonspace.evaluation.results import Row, read_all
 from commonspace.evaluation.results_index import SPEECH
+from commonspace.evaluation.speech.forms import NATIVE, column
 from commonspace.evaluation.speech.plot import draw, pairs
 from commonspace.evaluation.speech.questions import DIRECTIONS
 from commonspace.evaluation.speech.transcripts import WER
@@ -114,7 +115,7 @@ def _rates(rows: Sequence[Row]) -> str:
 
 def _matrices(asked: Rows) -> Iterator[str]:
     for model in asked.models:
-        if model.endswith("_native") and (cells := pairs(asked, model)):
+        if model.endswith(column("", NATIVE)) and (cells := pairs(asked, model)):
             spoken, written = (sorted({pair[side] for pair in cells}) for side in (0, 1))
             lines = [
                 [one, *(f"{cells[one, other].value:.3f}" if (one, other) in cells else "" for other in written)]

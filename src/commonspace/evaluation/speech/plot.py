@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 from commonspace.evaluation.plots import STYLE
 from commonspace.evaluation.results import Row
 from commonspace.evaluation.results_index import FINAL
+from commonspace.evaluation.speech.forms import CASCADE, FORMS, GOLD, NATIVE, column
 from commonspace.evaluation.speech.questions import DIRECTIONS
 from commonspace.evaluation.tables import Rows
 
@@ -24,8 +25,8 @@ _WORDS = {
     "xx->en": "other speech,\nEnglish text",
     "xx->yy": "other speech,\nother languages",
 }
-_COLOURS = {"native": "#d1001f", "cascade": "#0072b2", "gold": "#e69f00"}
-_LABELS = {"native": "the sound itself", "cascade": "its transcript", "gold": "the recorded words"}
+_COLOURS = {NATIVE: "#d1001f", CASCADE: "#0072b2", GOLD: "#e69f00"}
+_LABELS = {NATIVE: "the sound itself", CASCADE: "its transcript", GOLD: "the recorded words"}
 
 
 def pairs(rows: Rows, model: str) -> dict[tuple[str, str], Row]:
@@ -45,11 +46,12 @@ def draw(rows: Sequence[Row]) -> Figure | None:
     Of several models the soup, else the last by name.
     """
     asked = Rows.of(row for row in rows if row.task in DIRECTIONS)
-    natives = [model.removesuffix("_native") for model in asked.models if model.endswith("_native")]
+    end = column("", NATIVE)
+    natives = [model.removesuffix(end) for model in asked.models if model.endswith(end)]
     if not natives:
         return None
     model = FINAL if FINAL in natives else natives[-1]
-    matrices = {form: pairs(asked, f"{model}_{form}") for form in ("native", "gold")}
+    matrices = {form: pairs(asked, column(model, form)) for form in (NATIVE, GOLD)}
     matrices = {form: cells for form, cells in matrices.items() if cells}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.5, 9 if matrices else 4.4), layout="constrained")
@@ -71,14 +73,14 @@ def _dots(panel: Axes, asked: Rows, model: str) -> None:
     clean, every = (asked.headline(METRIC, subset) for subset in ("no_near_duplicates", "all"))
     names = [(task, way) for task, way in DIRECTIONS.items() if (task, way) in every][::-1]
     series = [
-        (f"{name}_{form}", f"{name}, {_LABELS[form]}", _COLOURS[form], filled)
+        (column(name, form), f"{name}, {_LABELS[form]}", _COLOURS[form], filled)
         for name, filled in ((model, True), ("e5", False))
-        for form in ("native", "cascade", "gold")
-        if any(f"{name}_{form}" in cell for cell in every.values())
+        for form in FORMS
+        if any(column(name, form) in cell for cell in every.values())
     ]
-    for place, (column, label, colour, filled) in enumerate(series):
+    for place, (asking, label, colour, filled) in enumerate(series):
         shift = 0.62 * (0.5 - (place + 0.5) / len(series))
-        there = [(at, row) for at, name in enumerate(names) if (row := clean.get(name, every[name]).get(column))]
+        there = [(at, row) for at, name in enumerate(names) if (row := clean.get(name, every[name]).get(asking))]
         ends = [row.ci95 or (row.value, row.value) for _, row in there]
         panel.errorbar(
             [row.value for _, row in there],

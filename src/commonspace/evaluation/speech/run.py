@@ -17,7 +17,7 @@ from commonspace.evaluation.results import Scored, current_commit, write_rows
 from commonspace.evaluation.results_index import SPEECH, write_index
 from commonspace.evaluation.run import command_line, scored_folder
 from commonspace.evaluation.speech.clips import ENGLISH, Clip, read_clips, read_texts
-from commonspace.evaluation.speech.forms import CASCADE, GOLD, NATIVE, Asking, column, compare_forms
+from commonspace.evaluation.speech.forms import CASCADE, FORMS, GOLD, NATIVE, Asking, column, compare_forms
 from commonspace.evaluation.speech.page import said, said_error, write_page
 from commonspace.evaluation.speech.questions import build_questions
 from commonspace.evaluation.speech.transcripts import error_rows, transcribe
@@ -56,7 +56,7 @@ def main(config: DictConfig) -> None:
     asking = _asking(place, clips)
     spoken = {clip.key: text for clip, text in zip(english, heard, strict=True)}
     embedder = InPrecision(model, plain["precision"])
-    done = asking.evaluate(embedder, scored, (NATIVE, CASCADE, GOLD), spoken, plain["prompt"])
+    done = asking.evaluate(embedder, scored, FORMS, spoken, plain["prompt"])
     folder = (place.output / SPEECH).parent
     found = compare_forms(done, scored.model, place.draws)
     others = [_chance(asking, place.split), *(_raw_e5(place, asking, spoken) if plain["e5"] else ())]
