@@ -8,7 +8,7 @@ that they find it whatever the embedder does: gold is asked across languages onl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,11 +112,13 @@ def compare_forms(done: Mapping[str, Evaluated], model: str, draws: int = DRAWS)
     return found
 
 
-def _paired(first: pd.DataFrame, second: pd.DataFrame, metric: str):
+def _paired(
+    first: pd.DataFrame, second: pd.DataFrame, metric: str
+) -> Iterator[tuple[str, str, list[str], np.ndarray, np.ndarray]]:
     """(task, direction, concepts, values [1, Q] of both) of every question that both were asked."""
     if second.empty:
         return
     for (task, direction), part in second[second["near_duplicate"] == ""].groupby(["task", "direction"], sort=False):
         other = first[first["task"] == task].set_index("query").loc[part["query"]]
-        values = (one[metric].to_numpy(np.float64)[None] for one in (other, part))
-        yield task, direction, part["concept"].tolist(), *values
+        own, others = (one[metric].to_numpy(np.float64)[None] for one in (other, part))
+        yield task, direction, part["concept"].tolist(), own, others
