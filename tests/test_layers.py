@@ -23,7 +23,7 @@ FLOORS = (
     {"models"},
     {"objectives", "data", "tracking"},
     {"evaluation"},
-    {"mining", "serving", "export", "embed"},
+    {"mining", "serving", "export", "embed", "rivals"},
     {"stages"},
     {"fingerprints", "child", "contradictions", "model_contradictions", "objective_contradictions", "commands"}
     | {"stage_contradictions"},

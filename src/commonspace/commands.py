@@ -163,6 +163,13 @@ COMMANDS: dict[str, Command] = {
         leaves=("output",),
         replaces={"output": "model"},
     ),
+    "rival": Command(
+        "rival",
+        "commonspace.rivals.run:main",
+        "train a peer on the same rows by open_clip or sentence-transformers",
+        leaves=("output",),
+        replaces={"output": "rival"},
+    ),
     "mine": Command("mine", "commonspace.mining.run:main", "find hard negatives with a model", leaves=("output",)),
     "soup": Command(
         "soup",

@@ -12,8 +12,8 @@ from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.late_fusion import (
     LateFusion,
     TrainingRows,
-    _batches,
     kinds_of,
+    record_batches,
     symmetric_loss,
     train_heads,
     training_rows,
@@ -85,7 +85,7 @@ def test_a_fusion_that_does_not_fit_the_queries_is_refused() -> None:
 def test_languages_take_turns_and_each_record_comes_once_an_epoch() -> None:
     records = np.repeat(np.arange(10), 3)
     settings = Settings(steps=60, batch_size=4, canonical=0.5)
-    batches = list(_batches(records, settings, torch.Generator().manual_seed(0)))
+    batches = list(record_batches(records, settings, torch.Generator().manual_seed(0)))
     assert {len(batch) for batch in batches} == {4} and len(batches) == 30 * 2
     for epoch in range(30):
         drawn = records[torch.cat(batches[2 * epoch : 2 * epoch + 2]).numpy()]
@@ -97,7 +97,7 @@ def test_languages_take_turns_and_each_record_comes_once_an_epoch() -> None:
 def test_a_records_first_row_is_drawn_at_its_probability(canonical: float) -> None:
     records = np.repeat(np.arange(50), 3)
     settings = Settings(steps=40, batch_size=50, canonical=canonical)
-    drawn = torch.cat(list(_batches(records, settings, torch.Generator().manual_seed(0))))
+    drawn = torch.cat(list(record_batches(records, settings, torch.Generator().manual_seed(0))))
     share = (drawn % 3 == 0).float().mean().item()
     assert share == pytest.approx(canonical, abs=3 * (canonical * (1 - canonical) / 2000) ** 0.5)
 

@@ -57,7 +57,7 @@ def training_rows(
     pairs = [
         (number, record.queries[0].content, positive.content)
         for number, record in enumerate(records)
-        for positive in _some(record, variants, number)
+        for positive in variants_of(record, variants, number)
     ]
     if not pairs:
         raise DataError("late fusion has no training rows; build the train split of its tasks first")
@@ -71,7 +71,7 @@ def training_rows(
     )
 
 
-def _some(record: Record, variants: int, number: int) -> list:
+def variants_of(record: Record, variants: int, number: int) -> list:
     others = record.positives[1:]
     turn = number % max(1, len(others))
     return [record.positives[0], *(others[turn:] + others[:turn])[: variants - 1]]
@@ -187,7 +187,7 @@ def train_heads(
         optimiser = torch.optim.AdamW(
             heads.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
-        batches = list(_batches(rows.records, settings, generator))
+        batches = list(record_batches(rows.records, settings, generator))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, settings.learning_rate, total_steps=len(batches) + 1, pct_start=0.1
         )
@@ -220,7 +220,7 @@ class _Tensors:
         return query, positive, self.query_ids[batch], self.positive_ids[batch]
 
 
-def _batches(records: np.ndarray, settings: Settings, generator: torch.Generator) -> Iterator[torch.Tensor]:
+def record_batches(records: np.ndarray, settings: Settings, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Epoch after epoch each record once, one of its rows drawn, in random order; ragged last batches are left out."""
     order = np.argsort(records, kind="stable")
     starts = np.flatnonzero(np.diff(records[order], prepend=-1))

@@ -57,7 +57,7 @@ class SentenceTransformerRival:
         options = {"prompts": dict(prompts)} if prompts else {}
         try:
             self.model = SentenceTransformer(str(folder), device=best_device(), local_files_only=True, **options)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:  # of any of the libraries below it
             raise WeightsError(f"{folder}: sentence-transformers cannot load it ({error})") from error
 
     @property
@@ -88,10 +88,8 @@ def is_rival(folder: Path) -> bool:
     """Whether a folder is a model of another library: by its modules, open_clip's config, or transformers' own."""
     if is_ours(folder) or not folder.is_dir():
         return False
-    return (
-        any((folder / name).is_file() for name in ("modules.json", OPEN_CLIP))
-        or ((folder / "config.json").is_file()
-        and "model_type" in json.loads((folder / "config.json").read_text()))
+    return any((folder / name).is_file() for name in ("modules.json", OPEN_CLIP)) or (
+        (folder / "config.json").is_file() and "model_type" in json.loads((folder / "config.json").read_text())
     )
 
 

@@ -40,7 +40,7 @@ BASELINES = ("chance", "bm25", "e5", "late_fusion")
 
 
 def main(config: DictConfig) -> None:
-    """Evaluate what `config.embedder` names: a baseline, "baselines" for all of them, or a folder of ours or a rival's."""
+    """Evaluate what `config.embedder` names: a baseline, "baselines" for all of them, or a model's folder."""
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)

@@ -18,6 +18,7 @@ _MARKERS = {
     "model": {"config.json": {"format", "backbone"}, "adapter.json": {"format", "base"}},  # whole, or an adapter alone
     "index": {"about.json": {"vectors", "dim"}},
     "export": {"export.json": {"export", "folders"}},
+    "rival": {"training.json": {"rival", "folders"}},
 }
 
 
@@ -55,11 +56,11 @@ def replace_folder(new: Path, folder: Path, kind: str = "model") -> None:
 
 
 def _own_folders(folder: Path, kind: str) -> set[str]:
-    """Folders inside that an export says are part of it; models and indices have none."""
-    marker = folder / "export.json"
-    if kind != "export" or not _marked(marker, _MARKERS[kind][marker.name]):
-        return set()
-    return set(json.loads(marker.read_text(encoding="utf-8"))["folders"])
+    """Folders inside that an export or a rival says are part of it; models and indices have none."""
+    for name, keys in _MARKERS[kind].items():
+        if "folders" in keys and _marked(folder / name, keys):
+            return set(json.loads((folder / name).read_text(encoding="utf-8"))["folders"])
+    return set()
 
 
 def _marked(path: Path, keys: set[str]) -> bool:
