@@ -46,7 +46,7 @@ ROW = Row("heldout", "code", "text->code", "heldout", "no_near_duplicates", "all
 
 
 def shown(*rows: Row, **changes: Any) -> Cells:
-    (table,) = read_tables(MODELS, [{**TABLE, **changes}])
+    (table,) = read_tables(MODELS, [{**TABLE, **changes}], "mini")
     return Cells(table, rows, "no_near_duplicates")
 
 
@@ -124,12 +124,12 @@ def test_seeds_are_told_where_their_mean_stands() -> None:
 )
 def test_tables_that_make_no_sense_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        read_tables(MODELS, [{**TABLE, **changes}])
+        read_tables(MODELS, [{**TABLE, **changes}], "mini")
 
 
 def test_a_column_needs_its_commands() -> None:
     with pytest.raises(ConfigError, match=r"models\.x: takes `made`"):
-        read_tables({"x": {"answers": ["code"]}}, [])
+        read_tables({"x": {"answers": ["code"]}}, [], "mini")
 
 
 def ranked(model: str, seed: int) -> Evaluated:
@@ -186,15 +186,28 @@ def test_baselines_answer_what_their_code_asks_them() -> None:
     assert {name: set(PLAIN.models[name].answers) for name in families} == families
 
 
-@pytest.mark.parametrize("name", list(PLAIN.models))
-def test_commands_that_make_a_column_compose(name: str) -> None:
-    for line in PLAIN.models[name].made:
+MADE = [(tier, name) for tier in ("mini", "full") for name, one in PLAIN.models.items() if tier in one.get("tiers", [tier])]
+
+
+@pytest.mark.parametrize(("tier", "name"), MADE)
+def test_commands_that_make_a_column_compose(tier: str, name: str) -> None:
+    made = compose("evaluate_tables", [f"data.tier={tier}"]).models[name].made
+    for line in made:
         command, rest = split_command(shlex.split(line))
         assert compose(COMMANDS[command].root, overrides_of(command, rest))
-    command, rest = split_command(shlex.split(PLAIN.models[name].made[-1]))
+    command, rest = split_command(shlex.split(made[-1]))
     assert command in ("evaluate", "evaluate speech"), "what makes rows comes last"
     config = compose(COMMANDS[command].root, rest)
     found = set(models_of(config.embedder, config.name))
     if command == "evaluate speech":
         found = {column(model, form) for model in (*found, "e5") for form in FORMS}
     assert found >= {name}
+
+
+def test_a_tier_has_the_tables_and_models_that_name_it_or_none() -> None:
+    models = {**MODELS, "base": {**MODELS["base"], "tiers": ["full"]}}
+    tables = [TABLE, {**TABLE, "name": "of full", "tiers": ["full"]}]
+    (mini,), full = (read_tables(models, tables, tier) for tier in ("mini", "full"))
+    assert [table.name for table in full] == [TABLE["name"], "of full"]
+    assert [one.name for one in full[0].columns] == TABLE["models"] and full[0].pairs == (("soup", "base"),)
+    assert [one.name for one in mini.columns] == ["bm25", "soup"] and mini.pairs == ()

@@ -291,7 +291,7 @@ def test_table_3_is_of_these_rows(tmp_path: Path, places: list[str]) -> None:
 
 def test_gold_and_cascade_are_asked_what_the_tables_expect_of_them() -> None:
     plain = compose("evaluate_tables")
-    for table in read_tables(plain.models, plain.tables):
+    for table in read_tables(plain.models, plain.tables, "mini"):
         for one in table.columns:
             form = one.name.partition("_")[2]
             if table.folder == "speech" and form:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,33 +52,39 @@ class Table:
     plot: str | None = None
 
 
-def read_tables(models: Mapping[str, Mapping[str, Any]], tables: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """The tables of a config; ConfigError names the row, model or pair that makes no sense."""
+def read_tables(models: Mapping[str, Mapping[str, Any]], tables: Sequence[Mapping[str, Any]], tier: str) -> list[Table]:
+    """The tables of a config that a tier has, with the models it has; ConfigError names what makes no sense."""
     columns = {name: _column(name, given) for name, given in models.items()}
-    return [_table(given, columns) for given in tables]
+    absent = {name for name, given in models.items() if not _has(given, tier)}
+    return [_table(given, columns, absent) for given in tables if _has(given, tier)]
+
+
+def _has(given: Mapping[str, Any], tier: str) -> bool:
+    return "tiers" not in given or tier in given["tiers"]
 
 
 def _column(name: str, given: Mapping[str, Any]) -> Column:
-    if set(given) - {"made", "answers"} or not given.get("made"):
-        raise ConfigError(f"models.{name}: takes `made`, a list of commands, and `answers`, a list of tasks")
+    if set(given) - {"made", "answers", "tiers"} or not given.get("made"):
+        raise ConfigError(f"models.{name}: takes `made`, a list of commands, `answers`, one of tasks, and `tiers`")
     answers = given.get("answers")
     return Column(name, tuple(given["made"]), None if answers is None else frozenset(answers))
 
 
-def _table(given: Mapping[str, Any], columns: Mapping[str, Column]) -> Table:
+def _table(given: Mapping[str, Any], columns: Mapping[str, Column], absent: Set[str]) -> Table:
     if not {"name", "about", "rows", "models"} <= set(given) <= {*_KEYS}:
         raise ConfigError(f"tables: {given.get('name', given)}: needs name, about, rows and models; knows {_KEYS}")
-    pairs = tuple((first, second) for first, second in given.get("pairs", ()))
-    for model in (*given["models"], *(name for pair in pairs for name in pair)):
+    asked = [(first, second) for first, second in given.get("pairs", ())]
+    for model in (*given["models"], *(name for pair in asked for name in pair)):
         if model not in columns:
             raise ConfigError(f"tables: {given['name']}: {model} is none of `models`; say there how its rows are made")
     lines = tuple(_line(row, given["name"]) for row in given["rows"])
-    chosen = tuple(columns[model] for model in given["models"])
+    chosen = tuple(columns[model] for model in given["models"] if model not in absent)
+    pairs = tuple(pair for pair in asked if not absent & set(pair))
     about, folder = str(given["about"]), str(given.get("folder", ""))
     return Table(str(given["name"]), about, lines, chosen, pairs, folder, given.get("plot"))
 
 
-_KEYS = ("name", "about", "rows", "models", "pairs", "folder", "plot")
+_KEYS = ("name", "about", "rows", "models", "pairs", "folder", "plot", "tiers")
 
 
 def _line(row: str, table: str) -> Line:

@@ -34,7 +34,7 @@ def main(config: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
-    tables = read_tables(plain["models"], plain["tables"])
+    tables = read_tables(plain["models"], plain["tables"], plain["data"]["tier"])
     folder, subset = Path(plain["output"]), plain["subset"]
     shown = [Cells(table, read_all(folder / table.folder), subset) for table in tables]
     if not any(cells.rows for cells in shown):
