@@ -33,6 +33,14 @@ def cells(family: str) -> list[DictConfig]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_has_cells_at_full_scale(family: str) -> None:
+    swept = OmegaConf.load(config_folder() / "ablation" / f"{family}.yaml")["hydra"]["sweeper"]["params"]
+    words = jobs([f"{key}={value}" for key, value in OmegaConf.to_container(swept, resolve=False).items()])[0]
+    cell = compose("train", [*words, "experiment=full/cell", f"ablation={family}"])
+    assert (cell.data.tier, cell.stage.steps, cell.save) == ("full", 2000, False) and family in cell.tags
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_cell_of_a_family_is_another_under_a_name_of_its_own(family: str) -> None:
     path = config_folder() / "ablation" / f"{family}.yaml"
     assert path.read_text().splitlines()[1] == f"# commonspace train -m experiment=mini/cell ablation={family}"

@@ -186,7 +186,9 @@ def test_baselines_answer_what_their_code_asks_them() -> None:
     assert {name: set(PLAIN.models[name].answers) for name in families} == families
 
 
-MADE = [(tier, name) for tier in ("mini", "full") for name, one in PLAIN.models.items() if tier in one.get("tiers", [tier])]
+MADE = [
+    (tier, name) for tier in ("mini", "full") for name, one in PLAIN.models.items() if tier in one.get("tiers", [tier])
+]
 
 
 @pytest.mark.parametrize(("tier", "name"), MADE)

@@ -1,0 +1,85 @@
+"""A cell of every family trains: two steps of the tiny tier's mixture on made media, scored on all of its tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from commonspace.configuration import compose, config_folder
+from commonspace.content import Audio, Content, Document, Image, Video
+from commonspace.data.negatives import write_negatives
+from commonspace.data.shards import ShardReader
+from commonspace.evaluation.studies.compare import study
+from commonspace.evaluation.studies.family import read_cells, read_family
+from commonspace.multirun import jobs
+from commonspace.stages.train import train
+from tests.evaluation.made import record, write
+from tests.media import numbered_frames, picture_bytes, sound_bytes, tone, video_bytes
+from tests.stages.training import MODEL, TEXTS, blocks, start_model
+
+# pooling begins at pretrained towers, whose weights no made tier has.
+FAMILIES = sorted({path.stem for path in (config_folder() / "ablation").glob("*.yaml")} - {"pooling"})
+TASKS = ("image_caption", "crosslingual", "speech", "video", "document", "document_part", "figure")
+CELL = [
+    "experiment=tiny/cell", *MODEL, "model=compact", "data.workers=0", "data.shrink=true", "logger=csv",
+    "stage.average=none",
+]  # fmt: skip
+
+
+def query(task: str, number: int) -> Content:
+    """What a task's record asks with, small."""
+    picture = Image(picture_bytes(blocks(number)), name=f"{number}.png")
+    return {
+        "image_caption": lambda: Content(picture),
+        "crosslingual": lambda: Content(f"le {TEXTS[number]}"),
+        "speech": lambda: Content(Audio(sound_bytes(tone(0.3, hertz=200.0 + 30 * number)))),
+        "video": lambda: Content(Video(video_bytes(np.roll(numbered_frames(4), number, axis=1)))),
+        "document": lambda: Content(f"page {TEXTS[number]}"),
+        "document_part": lambda: Content(Document(f"first {TEXTS[number]}", picture)),
+        "figure": lambda: Content(f"figure of {TEXTS[number]}", picture),
+    }[task]()
+
+
+def answer(task: str, number: int) -> Content:
+    text = TEXTS[number]
+    return Content(Document(f"the {text}", text)) if task.startswith("document") else Content(text)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of the tiny mixture, negatives of one task, and both models that families begin at."""
+    folder = tmp_path_factory.mktemp("cells")
+    for task in TASKS:
+        for split, numbers in (("train", range(12)), ("dev", range(12, 16))):
+            rows = [record(f"{task}{n}", task, TEXTS[n], query(task, n), ("en", answer(task, n))) for n in numbers]
+            write(folder / "data/tiny", task, rows, split)
+    reader = ShardReader(folder / "data/tiny/crosslingual", "train")
+    lists = {f"crosslingual{n}": [f"crosslingual{(n + step) % 12}" for step in (3, 5, 7, 9)] for n in range(12)}
+    scores = {key: [0.5, 0.4, 0.3, 0.2] for key in lists}
+    write_negatives(folder / "data/negatives/tiny/crosslingual.parquet", reader, lists, scores)
+    for name in ("align", "pretrain"):
+        start_model(folder / "models/tiny" / name)
+    return folder
+
+
+def cell(place: Path, *words: str):
+    places = [f"paths.{name}={place / name}" for name in ("data", "cache", "runs", "models", "docs")]
+    return compose("train", [*places, *CELL, *words])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cell_trains_and_is_read_back(place: Path, family: str) -> None:
+    swept = OmegaConf.load(config_folder() / "ablation" / f"{family}.yaml")["hydra"]["sweeper"]["params"]
+    words = jobs([f"{key}={value}" for key, value in OmegaConf.to_container(swept, resolve=False).items()])[-1]
+    if family == "matryoshka":  # a weight for each of the made model's three sizes
+        words = ["objective.matryoshka_weights=[1,2,4]", "seed=1"]
+    train(cell(place, f"ablation={family}", *words))
+    (one,) = (cell for cell in read_cells(place / "runs/tiny") if family in cell.config["tags"])
+    assert {task.split()[0] for task in one.scores} >= {*TASKS} - {"crosslingual"}, "those it leaves out too"
+    assert len(one.queries) and not (place / "models/tiny" / one.name).exists()
+    found = study(read_family(config_folder() / "ablation" / f"{family}.yaml"), [one])
+    assert found is not None and found.found == 1
