@@ -186,7 +186,7 @@ def test_recipes_compose_with_all_their_steps(name: str, tmp_path: Path) -> None
 
 
 def test_every_file_is_reached() -> None:
-    used = {"experiment", "ablation", "debug", "task", "recipe", "suite"} | {
+    used = {"experiment", "ablation", "debug", "task", "recipe", "suite", "rival"} | {
         choice.partition("=")[0] for choice in TRAIN_CHOICES
     }
     assert set(GROUPS) == used and set(_DELTAS) <= used
