@@ -18,7 +18,16 @@ from commonspace.errors import ConfigError
 
 _DELTAS = ("experiment", "ablation", "debug", "launcher")  # groups that change values and define none
 # Its alternative is given; the tower is left out; the rule is not applied.
-_OR_NULL = ("stage.token_budget", "model.vision", "model.audio", "margin", "near.image", "near.text", "near.sound")
+_OR_NULL = (
+    "stage.token_budget",
+    "rival.negatives",
+    "model.vision",
+    "model.audio",
+    "margin",
+    "near.image",
+    "near.text",
+    "near.sound",
+)
 # Of these the user names the keys.
 _NAMED_BY_USER = (
     *("stage.task_temperatures", "stage.modality_temperatures", "stage.task_text_dropout"),

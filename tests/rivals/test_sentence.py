@@ -29,7 +29,9 @@ E5 = {"query": "query: ", "document": "text: "}
 
 def options(**changes: Any) -> dict[str, Any]:
     """Those of the config, small."""
-    told = OmegaConf.to_container(compose("rival", ["rival=sentence_transformers"]).rival, resolve=True)
+    told = OmegaConf.to_container(
+        compose("rival", ["rival=sentence_transformers", "rival.negatives=null"]).rival, resolve=True
+    )
     small = {"tasks": ["summary", "document"], "token_budget": 150, "batch_size": 4, "mini_batch_size": 2}
     return {
         **told,
