@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from sentence_transformers import SentenceTransformer
+from tokenizers import Tokenizer
+from transformers import BertModel
 
 from commonspace.configuration import compose
 from commonspace.content import Content
@@ -47,7 +50,8 @@ def options(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def folder(weights: Path, tmp_path: Path) -> Path:
     """A folder that the library wrote, prompts in it."""
-    SentenceTransformer(str(weights / "multilingual-e5-small"), prompts=E5).save_pretrained(str(tmp_path / "theirs"))
+    model = load_rival(weights / "multilingual-e5-small", E5).model
+    model.save_pretrained(str(tmp_path / "theirs"), create_model_card=False)
     return tmp_path / "theirs"
 
 
@@ -62,6 +66,16 @@ def test_vectors_are_those_of_the_library(folder: Path, weights: Path) -> None:
     wanted = plain.encode([f"title: {text}" for text in texts], normalize_embeddings=True)
     np.testing.assert_allclose(bare.embed(contents, role="query"), wanted, atol=1e-6)
     assert rival.prompted and bare.prompted and not load_rival(weights / "multilingual-e5-small").prompted
+
+
+def test_weights_with_a_tokenizer_alone_keep_it(weights: Path) -> None:
+    """Pooled by hand: the mean of the transformer's states over the tokens that tokenizer.json gives."""
+    folder, text = weights / "multilingual-e5-small", "a red fox runs"
+    ids = torch.tensor([Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids])
+    with torch.no_grad():
+        wanted = BertModel.from_pretrained(folder, add_pooling_layer=False)(ids).last_hidden_state.mean(1)
+    found = load_rival(folder).embed([Content(text), Content("a red fox runs over the blue bird")])
+    np.testing.assert_allclose(found[:1], torch.nn.functional.normalize(wanted, dim=1), atol=1e-5)
 
 
 def test_it_is_measured_on_texts_and_documents(
@@ -134,7 +148,7 @@ def test_the_folder_is_asked_as_it_was_trained(given: Given, tmp_path: Path) -> 
 
 
 def test_a_task_has_its_share_of_the_budget(given: Given, weights: Path) -> None:
-    model = SentenceTransformer(str(weights / "multilingual-e5-small"))
+    model = load_rival(weights / "multilingual-e5-small").model
     rows = drawn_rows(options(), given, model)
     for task, drawn in rows.items():
         tokens = [len(model.tokenizer(text)["input_ids"]) for row in drawn for text in row.values()]
@@ -144,7 +158,7 @@ def test_a_task_has_its_share_of_the_budget(given: Given, weights: Path) -> None
 
 def test_mined_negatives_stand_beside_their_rows(given: Given, weights: Path, tmp_path: Path) -> None:
     model, reader = (
-        SentenceTransformer(str(weights / "multilingual-e5-small")),
+        load_rival(weights / "multilingual-e5-small").model,
         ShardReader(given.data / "summary", "train"),
     )
     write_negatives(tmp_path / "mined" / "summary.parquet", reader, {"s1": ["s2", "s3"]}, {"s1": [0.9, 0.8]})
@@ -162,8 +176,6 @@ def test_mined_negatives_stand_beside_their_rows(given: Given, weights: Path, tm
 
 
 def test_the_best_try_stays(weights: Path) -> None:
-    import torch
-
     model, scores = torch.nn.Linear(1, 1, bias=False), iter([0.2, 0.5, 0.3])
     start = model.weight.item()
 

@@ -17,7 +17,7 @@ from commonspace.content import Content
 from commonspace.errors import ConfigError, ContentError, WeightsError
 from commonspace.evaluation.dual_tower import OPEN_CLIP, DualTower
 from commonspace.evaluation.frozen import texts_of
-from commonspace.evaluation.mteb.rivals import is_ours
+from commonspace.evaluation.mteb.rivals import is_ours, sentence_transformer
 from commonspace.evaluation.suite import Suite
 from commonspace.models.device import best_device
 
@@ -50,13 +50,11 @@ class SentenceTransformerRival:
     kinds = "text"
 
     def __init__(self, folder: Path, prompts: Mapping[str, str] | None = None) -> None:
-        try:
-            from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise ConfigError(f"{folder}: needs sentence-transformers: pip install 'commonspace[rivals]'") from error
         options = {"prompts": dict(prompts)} if prompts else {}
         try:
-            self.model = SentenceTransformer(str(folder), device=best_device(), local_files_only=True, **options)
+            self.model = sentence_transformer(folder, best_device(), **options)
+        except ImportError as error:
+            raise ConfigError(f"{folder}: needs sentence-transformers: pip install 'commonspace[rivals]'") from error
         except Exception as error:  # of any of the libraries below it
             raise WeightsError(f"{folder}: sentence-transformers cannot load it ({error})") from error
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from commonspace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 _OURS = ("config.json", "preprocessing.json")
 _ADAPTER = "adapter.json"
@@ -30,15 +33,31 @@ def load_rival(embedder: str, prompts: Mapping[str, str] | None, device: str) ->
     if not any((folder / name).is_file() for name in ("modules.json", "config.json")):
         raise ConfigError(f"{folder}: holds neither modules.json nor config.json; give the folder of a model")
     from mteb.models import SentenceTransformerEncoderWrapper
-    from sentence_transformers import SentenceTransformer
 
-    wrapped = SentenceTransformerEncoderWrapper(
-        SentenceTransformer(str(folder), device=device, local_files_only=True), model_prompts=dict(prompts or {})
-    )
+    wrapped = SentenceTransformerEncoderWrapper(sentence_transformer(folder, device), model_prompts=dict(prompts or {}))
     wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(
         update={"name": f"local/{folder.name}", "revision": _revision(folder)}
     )
     return wrapped
+
+
+def sentence_transformer(folder: Path, device: str, **options: Any) -> SentenceTransformer:
+    """A folder as sentence-transformers loads it; weights with a tokenizer.json alone, as packages' are, keep theirs.
+
+    Without a tokenizer_config.json transformers goes by the kind of model, and takes any BERT's for WordPiece.
+    """
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedTokenizerFast
+
+    model = SentenceTransformer(str(folder), device=device, local_files_only=True, **options)
+    named = any((folder / name).is_file() for name in ("tokenizer_config.json", "modules.json"))
+    if not named and (folder / "tokenizer.json").is_file():
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        config = model[0].model.config
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(config.pad_token_id)
+        tokenizer.model_max_length = config.max_position_embeddings
+        model[0].processor = tokenizer
+    return model
 
 
 def _revision(folder: Path) -> str:
