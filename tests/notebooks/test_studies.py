@@ -51,6 +51,9 @@ def mixtures() -> list[Run]:
         image = sum(row["steps"] for row in schedule if medium_of(tasks[row["task"]]["direction"]) == "image") / 150
         config = {"data": {"tasks": tasks, "dirichlet": draw}, "seed": 1, "arithmetic": {"schedule": schedule}}
         runs.append(cell(f"m{draw}", config, {"mean": 0.4 + image * (1 - image)}, ("ablation", "mixture")))
+    for seed in (1, 2):
+        config = {"data": {"without": [], "without_rest": False}, "seed": seed}
+        runs.append(cell(f"c{seed}", config, {"mean": 0.5 + seed / 100, "speech": 0.5}, ("ablation", "cell")))
     for medium in ("image", "audio"):
         for rest in (False, True):
             for seed in (1, 2):
@@ -82,6 +85,7 @@ def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     surface = shown.names["surface"]
     assert surface.explains and surface.media == tuple(MEDIA) and surface.mixtures == 12
     assert shown.names["means"].loc["speech", "audio"] == pytest.approx(0.1)
+    assert shown.names["above"].loc["speech"].to_dict() == {"audio": pytest.approx(-0.4), "image": pytest.approx(0.1)}
     assert "error on mixtures not seen" in capsys.readouterr().out
 
 
