@@ -11,13 +11,14 @@ from commonspace.evaluation.results import FLOAT, Row
 from commonspace.evaluation.specs import BY_LANGUAGE
 
 # Columns as far as they were evaluated; models not named here stand before the soups, by name.
-_FIRST = ("chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", "align", "pretrain")
+_PEERS = ("all-MiniLM-L6-v2", "rival_st", "rival_clip")
+_FIRST = ("chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", *_PEERS, "align", "pretrain")
 _LAST = ("soup_uniform", "soup")
 STAR = "*"
 
 
 def ordered(models: Iterable[str]) -> list[str]:
-    """Models as the columns of every table: baselines, stages in their order, soups last."""
+    """Models as the columns of every table: baselines, peers, stages in their order, soups last."""
     names = set(models)
     middle = sorted(names - set(_FIRST) - set(_LAST))
     return [name for name in (*_FIRST, *middle, *_LAST) if name in names]
