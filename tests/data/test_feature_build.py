@@ -186,7 +186,7 @@ def test_readers_of_a_tier(make_shards, tmp_path):
         tier_readers(tmp_path / "empty")
 
 
-def test_a_tiers_towers_run_where_models_do_and_as_many_processes_decode_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiers_towers_run_where_models_do_beside_as_many_decoders_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     from commonspace.configuration import compose
 
     devices: list[str] = []

@@ -133,7 +133,8 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     cells = rows.headline(metric, subset)
     stage_of = {row.model: row.stage for row in rows.rows}
     asked = {m: sum(m in cell for cell in cells.values()) for m in rows.models}
-    models = [m for m in rows.models if stage_of[m] != "baseline" and (stage_of[m] != "align" or asked[m] > 4)]
+    ours = [m for m in rows.models if stage_of[m] not in ("baseline", "rival")]
+    models = [m for m in ours if stage_of[m] != "align" or asked[m] > 4]
     lines = {
         name: [(x, cell[m]) for x, m in enumerate(models) if m in cell]
         for name, cell in sorted(cells.items())

@@ -62,8 +62,8 @@ def resolve_weights(name: str, source: str | Path = "package", cache: str | Path
         return _from_folder(name, Path(source))
     if pretrained is None:
         raise WeightsError(
-            f"no packaged weights are called {name!r}; known are {', '.join((*PRETRAINED, *RIVALS))}; for others give a "
-            "folder, or use weights=hub"
+            f"no packaged weights are called {name!r}; known are {', '.join((*PRETRAINED, *RIVALS))}; for others give "
+            "a folder, or use weights=hub"
         )
     return _from_package(name, pretrained, Path(cache))
 
