@@ -93,7 +93,7 @@ def test_levels_are_compared_with_the_reference_in_pairs(runs: Path) -> None:
     assert len(low.cells) == low.pairs == 4 and len(reference.cells) == 5, (
         "the base of seed 3 counts; others were there"
     )
-    assert found.found == 9 and found.expected == 30 and found.seeds == 2
+    assert found.found == 8 and found.expected == 30 and found.seeds == 2
     cells = {cell.name: cell for cell in read_cells(runs / "mini")}
     gaps = [
         cells[f"t0.01{r}{s}"].scores["mean"] - cells[f"t0.05{r}{s}"].scores["mean"]
@@ -103,6 +103,7 @@ def test_levels_are_compared_with_the_reference_in_pairs(runs: Path) -> None:
     assert low.difference.value == pytest.approx(np.mean(gaps), abs=1e-9)
     assert low.difference.low < -0.19 and low.difference.high > -0.21 and low.p_holm < 0.05
     assert low.shares["audio"] == pytest.approx(2 / 3) and low.commits == ("abcdef012345",)
+    assert "Over 120 dev queries of 20 concepts." in reading(found, "mini")
     assert Study.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
@@ -114,7 +115,7 @@ def test_what_is_left_out_is_compared_with_the_base(runs: Path) -> None:
     one, base = found.levels
     assert (one.label, base.label, found.reference) == ("without document, without rest true", "cell", "cell")
     assert one.pairs == 2 and one.difference.value == pytest.approx(-0.25, abs=0.02), "one of two tasks is lost"
-    assert found.found == 2 and "28 of 30 cells have not ended" in reading(found)
+    assert found.found == 2 and "28 of 30 cells have not ended" in reading(found, "mini")
 
 
 def test_a_family_that_begins_elsewhere_compares_with_itself(runs: Path) -> None:
@@ -122,12 +123,19 @@ def test_a_family_that_begins_elsewhere_compares_with_itself(runs: Path) -> None
         write_cell(runs, f"p{kind}", queries(0.2, 1), ["ablation", "pooling"], f"model.pooling={kind}", "init=null")
     found = read(runs, "pooling")
     assert found.reference == "pooling last" and [level.pairs for level in found.levels] == [0, 1]
-    assert "One seed: exploratory." in reading(found)
+    assert "One seed: exploratory." in reading(found, "mini")
+
+
+def test_a_family_that_changes_the_objective_beside_what_it_varies_compares_with_itself(runs: Path) -> None:
+    for count in (1, 2):
+        options = (f"data.sub_batches={count}", "objective.reverse=false")
+        write_cell(runs, f"b{count}", queries(0.2, 1), ["ablation", "sub_batches"], *options)
+    assert read(runs, "sub_batches").reference == "sub batches 1", "the base trains both ways"
 
 
 def test_without_a_base_nothing_is_told_apart(tmp_path: Path) -> None:
     write_cell(tmp_path, "m", queries(0.2, 1), ["ablation", "mask"], "objective.mask=false")
-    assert "No level met a reference cell" in reading(read(tmp_path, "mask"))
+    assert "No level met a reference cell" in reading(read(tmp_path, "mask"), "mini")
     assert study(family("temperature"), read_cells(tmp_path / "mini")) is None
 
 
@@ -171,12 +179,12 @@ def test_mixtures_have_their_surface_only_with_its_error(tmp_path: Path) -> None
               {"audio": a, "image": b, "text": c, "video": 0.0, "document": 0.0})
         for n, (a, b, c) in enumerate(shares)
     )  # fmt: skip
-    found = Study("mixture", "Mixtures.", 1, 24, levels, None)
+    found = Study("mixture", "Mixtures.", 1, 12, 24, levels, None)
     surface = surface_of(found)
-    assert surface is not None and surface.explains and "off on mixtures it has not seen" in reading(found)
+    assert surface is not None and surface.explains and "off on mixtures it has not seen" in reading(found, "mini")
     assert len(draw(found).axes) == 2
-    flat = Study("mixture", "Mixtures.", 1, 24, tuple(_noise(level, n) for n, level in enumerate(levels)), None)
-    assert "says nothing and is not drawn" in reading(flat) and len(draw(flat).axes) == 1
+    flat = Study("mixture", "Mixtures.", 1, 12, 24, tuple(_noise(level, n) for n, level in enumerate(levels)), None)
+    assert "says nothing and is not drawn" in reading(flat, "mini") and len(draw(flat).axes) == 1
     assert "mixture" in page("mini", "x", [found])
 
 

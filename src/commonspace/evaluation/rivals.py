@@ -60,6 +60,7 @@ class SentenceTransformerRival:
 
     @property
     def prompted(self) -> bool:
+        """Whether any role has a prompt."""
         return any(self.model.prompts.values())
 
     def reads(self, content: Content) -> bool:

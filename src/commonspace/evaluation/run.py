@@ -59,6 +59,7 @@ def main(config: DictConfig) -> None:
     group = process_group()
     first = rank_and_size(group)[0] == 0
     folder = _folder(plain)
+    shown = {name: plain[name] for name in ("name", "dims", "rescored")} | {"quantised": plain["quantised"] or ()}
     if plain["rival_prompts"] and not is_rival(folder):
         raise ConfigError(f"rival_prompts: {plain['embedder']} is no model of sentence-transformers; leave it out")
     if place.tasks is not None:
@@ -79,27 +80,16 @@ def main(config: DictConfig) -> None:
         idle = {"prefix_policy": "query", "batch_tokens": 8192, "precision": "32-true"}
         if passed := [key for key, value in idle.items() if plain[key] != value]:
             raise ConfigError(f"{', '.join(passed)}: of our model folders alone, {folder} is none; leave it out")
-        evaluate_rival(
-            place,
-            folder,
-            name=plain["name"],
-            prompts=plain["rival_prompts"],
-            dims=plain["dims"],
-            quantised=plain["quantised"] or (),
-            rescored=plain["rescored"],
-        )
+        evaluate_rival(place, folder, prompts=plain["rival_prompts"], **shown)
     else:
         evaluate_folder(
             place,
             folder,
-            name=plain["name"],
-            dims=plain["dims"],
             prefix_policy=plain["prefix_policy"],
             batch_tokens=plain["batch_tokens"],
             precision=plain["precision"],
-            quantised=plain["quantised"] or (),
-            rescored=plain["rescored"],
             group=group,
+            **shown,
         )
     if place.split == "heldout" and first:
         written = report.write(place.output, Path(plain["paths"]["docs"]))

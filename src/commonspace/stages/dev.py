@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from rich.console import Console
 
 from commonspace.content import Content
+from commonspace.data.storage import place
 from commonspace.errors import DataError
 from commonspace.evaluation.geometry import shape, summary
 from commonspace.evaluation.metrics import ReciprocalRank, reciprocal_rank
 from commonspace.evaluation.ranking import rank_relevant, truncate
 from commonspace.evaluation.shares import embed_in_shares
-from commonspace.evaluation.suite import EvalTask, Suite
+from commonspace.evaluation.suite import EvalTask, Suite, build_suite
 from commonspace.models.embedder import Embedder
 from commonspace.objectives.gather import Group
 from commonspace.processing.pieces import Pieces
 from commonspace.processing.processor import Processor
 
 CUTOFF = 10
+console = Console()
 
 
 class DevRetrieval:
@@ -129,6 +133,20 @@ class DevRetrieval:
             for array in (task.query_digests, task.gallery_digests, task.relevance.starts, task.relevance.items):
                 state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()
+
+
+def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval | None:
+    """Dev retrieval over tasks that train (`dev_undrawn`: that are named) and have a dev split; None without any."""
+    root, stage = place(plain["paths"]["data"]) / plain["data"]["tier"], plain["stage"]
+    asked = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0 or stage["dev_undrawn"]]
+    names = [name for name in asked if (root / name / "dev.json").is_file()]
+    if not names:
+        return None
+    try:
+        return DevRetrieval(build_suite(root, "dev", names, limit=stage["dev_limit"]), embedder.processor)
+    except DataError as error:
+        console.print(f"no dev retrieval: {error}")
+        return None
 
 
 def _sides(task: EvalTask) -> tuple[tuple[str, Sequence[Content], Sequence[int]], ...]:

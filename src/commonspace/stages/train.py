@@ -22,9 +22,8 @@ from commonspace.data.rates import mixed
 from commonspace.data.shards import ShardReader
 from commonspace.data.staging import stage_shards
 from commonspace.data.storage import place
-from commonspace.errors import ConfigError, DataError
+from commonspace.errors import ConfigError
 from commonspace.evaluation.kept_scores import read_scores, write_scores
-from commonspace.evaluation.suite import build_suite
 from commonspace.models.adapter_folder import save_adapter_folder
 from commonspace.models.adapters import adapted_layers, merge
 from commonspace.models.build import standardise
@@ -35,7 +34,7 @@ from commonspace.stages.callbacks import DevScores, SameSteps, WeightAverage
 from commonspace.stages.checkpoints import BEST, Checkpoints, pointed
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.describe import batch_arithmetic, closing_line, model_card, print_arithmetic, shrunk_batches
-from commonspace.stages.dev import DevRetrieval
+from commonspace.stages.dev import DevRetrieval, dev_retrieval
 from commonspace.stages.examples import dev_examples
 from commonspace.stages.finetune import FinetuneStage
 from commonspace.stages.objective import Objective
@@ -289,17 +288,3 @@ def some_texts(datamodule: CommonspaceDataModule, count: int = 256) -> list[str]
     if not texts:
         raise ConfigError("head_init=identity centres on training texts, and no task has any; use head_init=random")
     return texts
-
-
-def dev_retrieval(plain: Mapping[str, Any], embedder: Embedder) -> DevRetrieval | None:
-    """Dev retrieval over tasks that train (`dev_undrawn`: that are named) and have a dev split; None without any."""
-    root, stage = place(plain["paths"]["data"]) / plain["data"]["tier"], plain["stage"]
-    asked = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0 or stage["dev_undrawn"]]
-    names = [name for name in asked if (root / name / "dev.json").is_file()]
-    if not names:
-        return None
-    try:
-        return DevRetrieval(build_suite(root, "dev", names, limit=stage["dev_limit"]), embedder.processor)
-    except DataError as error:
-        console.print(f"no dev retrieval: {error}")
-        return None

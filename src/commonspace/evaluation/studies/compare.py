@@ -11,7 +11,7 @@ import pandas as pd
 
 from commonspace.errors import DataError
 from commonspace.evaluation.intervals import Difference, holm, paired_difference
-from commonspace.evaluation.studies.family import REFERENCE, Cell, Family
+from commonspace.evaluation.studies.family import OWN_BASE, REFERENCE, Cell, Family
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class Level:
 
     @property
     def mean(self) -> float:
+        """Mean dev MRR@10 of its cells."""
         return float(np.mean(list(self.cells.values())))
 
 
 @dataclass(frozen=True)
 class Study:
-    """A family read: its levels in the order of its config's values, and which of them is the reference, if one is."""
+    """A family read: its levels in the order of their values, and which of them is the reference, if one is.
+
+    seeds, found  of the family's own cells that have ended; `expected` of them there are
+    """
 
     family: str
     about: str
     seeds: int
+    found: int
     expected: int
     levels: tuple[Level, ...]
     reference: str | None
-
-    @property
-    def found(self) -> int:
-        """How many of the family's own cells have ended."""
-        return sum(len(level.cells) for level in self.levels if level.label != REFERENCE)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -77,7 +77,7 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
     """A family's levels of the cells that ended, None where none has.
 
     The reference are the runs of the base experiment alone, beside those of the family that are the same. A family
-    whose cells begin elsewhere than the base has its first level for that.
+    whose cells all differ from the base in `OWN_BASE` has its first level for that.
     """
     own = [cell for cell in cells if family.name in cell.config["tags"]]
     if not own:
@@ -97,12 +97,12 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
         for label, some in levels.items()
     ]
     seeds = len({cell.value("seed") for cell in own})
-    return Study(family.name, family.about, seeds, family.count, tuple(_adjusted(read)), reference)
+    return Study(family.name, family.about, seeds, len(own), family.count, tuple(_adjusted(read)), reference)
 
 
 def _reference(family: Family, levels: Mapping[str, Sequence[Cell]], base: Sequence[Cell]) -> str | None:
     """The label of the level that others are compared with: the base's, its own or a family's; None without a base."""
-    if "init" in family.fixed:
+    if OWN_BASE & set(family.fixed):
         return next(iter(levels))
     if not base:
         return None

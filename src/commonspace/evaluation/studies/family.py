@@ -19,6 +19,10 @@ from commonspace.errors import DataError
 from commonspace.evaluation.kept_scores import SCORES, read_queries, read_scores
 
 REFERENCE = "cell"  # tag of the runs that change nothing
+OWN_BASE = {
+    "init",
+    "objective",
+}  # a family that fixes one of these would compare that with the base, not what it varies
 BESIDE = ("stage.learning_rate", "seed")  # not what a family asks about: cells are compared at equal values
 _SAYS_NOTHING = {"name", "tags", "hydra"}
 
@@ -29,7 +33,7 @@ class Family:
 
     about   its own first lines
     swept   {key: the values as it lists them}
-    fixed   what all its cells change; where that is `init`, they compare with one another alone
+    fixed   what all its cells change
     """
 
     name: str

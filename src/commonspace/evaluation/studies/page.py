@@ -23,8 +23,8 @@ def page(tier: str, command: str, studies: Sequence[Study]) -> str:
         "levels. With one seed nothing is known of seeds, and a family is exploratory.\n"
     ]
     for study in studies:
-        parts += [f"\n## {study.family}\n\n{study.about}\n\n    {_command(tier, study)}\n", "\n".join(_table(study))]
-        parts += [f"\n![{study.family}](ablations/{study.family}.png)\n", f"\n{reading(study)}\n"]
+        parts += [f"## {study.family}\n\n{study.about}\n\n    {_command(tier, study)}\n", "\n".join(_table(study))]
+        parts += [f"\n![{study.family}](ablations/{study.family}.png)\n", f"{reading(study, tier)}\n"]
     return "\n".join(parts)
 
 
@@ -45,7 +45,7 @@ def _table(study: Study) -> Iterator[str]:
             yield f"{row} {shown} | {level.p_holm:.3f} | {gap.detectable:.4f} |"
 
 
-def reading(study: Study) -> str:
+def reading(study: Study, tier: str) -> str:
     """One paragraph: what is told apart from the reference, what is not and could have been, what is missing."""
     compared = [level for level in study.levels if level.difference is not None]
     apart = sorted((level for level in compared if level.p_holm < 0.05), key=lambda level: -level.difference.value)
@@ -58,9 +58,12 @@ def reading(study: Study) -> str:
         shown = max(level.difference.detectable for level in alike)
         named = ", ".join(f"{level.label} ({level.difference.value:+.3f})" for level in alike)
         said.append(f"Not told apart: {named}; a difference of {shown:.3f} would have been, with 80% power.")
-    if not compared:
+    if compared:
+        asked = compared[0].difference
+        said.append(f"Over {asked.queries} dev queries of {asked.units} concepts.")
+    else:
         said.append(
-            "No level met a reference cell: `commonspace train -m experiment=TIER/cell seed=1,2,3` makes those."
+            f"No level met a reference cell: `commonspace train -m experiment={tier}/cell seed=1,2,3` makes those."
         )
     if study.seeds == 1:
         said.append("One seed: exploratory.")

@@ -37,6 +37,7 @@ def _cells(axis: Axes, levels: tuple[Level, ...]) -> None:
         axis.plot(scores, [place] * len(scores), "o", ms=3.5, alpha=0.5, color=COLOURS[0])
         axis.plot([level.mean], [place], "|", ms=13, mew=2, color="black")
     axis.set_yticks(range(len(levels)), [level.label for level in levels], fontsize=7)
+    axis.set_ylim(-0.5, len(levels) - 0.5)  # as the picture of tasks has it
     axis.set_xlabel("MRR@10 on dev; bars: means")
 
 
@@ -50,6 +51,7 @@ def _differences(axis: Axes, levels: tuple[Level, ...]) -> None:
             )
     axis.axvline(0, color="black", lw=0.8)
     axis.set_yticks(range(len(levels)), [])
+    axis.set_ylim(-0.5, len(levels) - 0.5)
     axis.set_xlabel("difference to the reference; filled: p < 0.05")
 
 
