@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from commonspace.evaluation.intervals import bootstrap, holm, paired_difference
+from commonspace.evaluation.intervals import bootstrap, difference_over_seeds, holm, paired_difference
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
@@ -46,6 +46,29 @@ def test_seeds_widen_the_interval_and_the_detectable_difference() -> None:
     several = paired_difference(base[None], seeds, units)
     assert several.high - several.low > 5 * (alone.high - alone.low)
     assert several.detectable == pytest.approx(2.8 * (several.high - several.low) / 3.92, rel=0.1)
+
+
+@pytest.mark.parametrize("noisy", ["seeds", "concepts", "both"])
+def test_three_seeds_cover_the_truth_as_often_as_they_say(noisy: str) -> None:
+    rng, covered, units = np.random.default_rng(4), 0, np.repeat(np.arange(40), 3)
+    for _ in range(400):
+        seeds, concepts = rng.normal(size=(3, 1)), rng.normal(size=40)[units]
+        gaps = (noisy != "concepts") * seeds + (noisy != "seeds") * concepts + rng.normal(size=(3, 120)) * 0.1
+        found = difference_over_seeds(gaps, units.tolist())
+        covered += found.low <= 0 <= found.high
+        assert (found.p < 0.05) == (not found.low <= 0 <= found.high)
+    assert 370 <= covered <= 394
+
+
+def test_one_seed_has_the_interval_of_concepts_alone() -> None:
+    rng = np.random.default_rng(5)
+    gaps, units = rng.normal(0.1, 1, size=(1, 400)), [str(row // 2) for row in range(400)]
+    found, resampled = difference_over_seeds(gaps, units), paired_difference(gaps, np.zeros((1, 400)), units)
+    assert (found.value, found.queries, found.units) == (pytest.approx(resampled.value), 400, 200)
+    assert found.high - found.low == pytest.approx(resampled.high - resampled.low, rel=0.05)
+    assert found.detectable == pytest.approx(resampled.detectable, rel=0.05)
+    same = difference_over_seeds(np.zeros((3, 400)), units)
+    assert (same.value, same.low, same.high, same.p) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_holm_steps_down_and_keeps_the_order() -> None:

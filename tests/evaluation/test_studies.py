@@ -80,7 +80,7 @@ def read(runs: Path, name: str) -> Study:
 
 def test_a_family_is_what_its_config_sweeps() -> None:
     found = family("temperature")
-    assert (found.varied, found.beside) == (("stage.temperature",), ("stage.learning_rate", "seed"))
+    assert found.varied == ("stage.temperature", "stage.learning_rate")
     assert found.count == 30 and found.about.startswith("Headline: five fixed temperatures")
     assert family("leave_one_out").varied == ("data.without", "data.without_rest") and family("mixture").count == 24
     assert "init" in family("pooling").fixed
@@ -88,18 +88,15 @@ def test_a_family_is_what_its_config_sweeps() -> None:
 
 def test_levels_are_compared_with_the_reference_in_pairs(runs: Path) -> None:
     found = read(runs, "temperature")
-    low, reference = found.levels
-    assert (low.label, reference.label, found.reference) == ("temperature 0.01", "temperature 0.05", "temperature 0.05")
-    assert len(low.cells) == low.pairs == 4 and len(reference.cells) == 5, (
-        "the base of seed 3 counts; others were there"
-    )
+    slow, low, other, reference = found.levels
+    assert [level.label for level in found.levels] == [
+        f"temperature {temperature}, learning rate {rate}" for temperature in (0.01, 0.05) for rate in (1.5e-05, 3e-05)
+    ]
+    assert found.reference == reference.label and reference.difference is None and slow.pairs == other.pairs == 2
+    assert len(low.cells) == low.pairs == 2 and len(reference.cells) == 3, "the base of seed 3; others were there"
     assert found.found == 8 and found.expected == 30 and found.seeds == 2
     cells = {cell.name: cell for cell in read_cells(runs / "mini")}
-    gaps = [
-        cells[f"t0.01{r}{s}"].scores["mean"] - cells[f"t0.05{r}{s}"].scores["mean"]
-        for r in ("1.5e-5", "3.0e-5")
-        for s in (1, 2)
-    ]
+    gaps = [cells[f"t0.013.0e-5{s}"].scores["mean"] - cells[f"t0.053.0e-5{s}"].scores["mean"] for s in (1, 2)]
     assert low.difference.value == pytest.approx(np.mean(gaps), abs=1e-9)
     assert low.difference.low < -0.19 and low.difference.high > -0.21 and low.p_holm < 0.05
     assert low.shares["audio"] == pytest.approx(2 / 3) and low.commits == ("abcdef012345",)
@@ -158,8 +155,8 @@ def test_the_command_writes_a_page_a_plot_and_what_a_clone_redraws(runs: Path, t
     assert cli([*words, f"paths.runs={runs}", f"output={output}"]) == 0
     text = (output / "ablations.md").read_text()
     assert (
-        "| temperature 0.05 | 5 |" in text
-        and "Told apart from the reference (temperature 0.05): temperature 0.01" in text
+        "| temperature 0.05, learning rate 3e-05 | 3 |" in text
+        and "Told apart from the reference (temperature 0.05, learning rate 3e-05): temperature 0.01" in text
     )
     plot = (output / "ablations/temperature.png").read_bytes()
     assert cli([*words, f"paths.runs={tmp_path / 'none'}", f"output={output}"]) == 0

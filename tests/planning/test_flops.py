@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from commonspace import Content, Embedder
 from commonspace.models.checkpointing import checkpoint_activations
 from commonspace.planning.flops import costs, load_of
+from commonspace.stages.optimiser import freeze
 from tests.models.native import HEARING, NATIVE, built_native
 from tests.models.pretrained import FAMILIES, built
 from tests.models.tiny import clip, picture, sound
@@ -80,6 +81,18 @@ def test_flops_of_training(model: tuple[str, str, Embedder], checkpointed: bool)
         cost = costs(embedder, [load_of(pieces, embedder)], checkpointed=checkpointed)
         ratios[name] = sum(cost.training.values()) / measured
     assert all(0.8 < ratio < 1.2 for ratio in ratios.values()), ratios
+
+
+@pytest.mark.parametrize("family", ["compact", "qwen3"])
+def test_flops_below_which_no_gradient_passes(family: str, tmp_path: Path) -> None:
+    embedder = built(tmp_path, family).train().requires_grad_(True)
+    pieces = embedder.processor(TEXT)
+    load = [load_of(pieces, embedder)]
+    whole = sum(costs(embedder, load).training.values())
+    freeze(embedder, ["words", "vision", "audio"], layers=1)
+    measured = counted(lambda: embedder([pieces]).square().sum().backward())
+    planned = sum(costs(embedder, load).training.values())
+    assert planned < whole and 0.8 < planned / measured < 1.2
 
 
 def test_frozen_parts_cost_less_and_cached_ones_nothing(tmp_path: Path) -> None:

@@ -119,6 +119,27 @@ def test_frozen_parts_do_not_move_and_the_rest_settles_first():
     assert not [name for name in moved if "layer" in name or "word_embeddings" in name or "vision" in name]
 
 
+@pytest.mark.parametrize("cache_tokens", [16384, 20])
+def test_nothing_trains_through_frozen_layers_and_the_rest_has_the_same_gradients(cache_tokens):
+    whole = make_stage(tiny_embedder(), cache_tokens=cache_tokens)
+    upper = make_stage(tiny_embedder(), cache_tokens=cache_tokens, frozen_layers=1)
+    batch = make_batch(whole.embedder)
+    for stage in (whole, upper):
+        stage.train()
+        stage.backward_batch(batch)
+    expected, found = gradients(whole), gradients(upper)
+    moved = {name for name, gradient in found.items() if gradient.any()}
+    assert moved == {name for name in moved if "encoder.layer.1." in name or "head." in name}
+    for name in moved:
+        torch.testing.assert_close(found[name], expected[name])
+    assert len(moved) == sum("encoder.layer.1." in name or "head." in name for name in expected)
+
+
+def test_some_layer_must_train():
+    with pytest.raises(ConfigError, match="frozen_layers=2: the transformer has 2; freeze text"):
+        make_stage(tiny_embedder(), frozen_layers=2)
+
+
 def test_an_audio_batch_trains_the_audio_connector():
     embedder = tiny_embedder()
     stage = make_stage(embedder)
@@ -199,6 +220,8 @@ def test_the_report_names_both_directions():
         ({"temperature": 0.0}, "temperature"),
         ({"layer_decay": 0.5, "freeze": ("text",)}, "no effect"),
         ({"freeze": ("everything",)}, "freeze"),
+        ({"frozen_layers": 1, "freeze": ("text",)}, "no effect"),
+        ({"frozen_layers": -1}, "negative"),
         ({"schedule": "stairs"}, "schedule"),
         ({"accumulate": 0}, "accumulate"),
         ({"modality_temperatures": {"smell": 0.1}}, "may name"),

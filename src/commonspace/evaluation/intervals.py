@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 DRAWS = 2000
 _SEED = 20240917
@@ -53,7 +53,7 @@ class Difference:
     """A paired difference between two models on the same queries, first minus second.
 
     value, low, high   mean difference and its 95% interval
-    p                  two-sided bootstrap p value of no difference
+    p                  two-sided p value of no difference
     detectable         smallest true difference shown with 80% power at 5%, two-sided
     queries, units     how many were compared
     """
@@ -98,6 +98,37 @@ def paired_difference(
         detectable=float((norm.ppf(0.975) + norm.ppf(0.8)) * differences_R.std()),
         queries=len(units),
         units=units_count,
+    )
+
+
+def difference_over_seeds(gaps_SQ: np.ndarray, units: Sequence[str]) -> Difference:
+    """The mean of gaps [seeds, Q] between pairs of runs of equal seed on the same queries, where seeds are few.
+
+    Its variance is that between concepts, of their queries together and of seeds' mean, and that between seeds; the
+    interval is Student's t with Satterthwaite's degrees of freedom. Two or three seeds drawn with replacement would
+    show a half or two thirds of their variance. One seed alone leaves that between concepts.
+    """
+    seeds, queries = gaps_SQ.shape
+    if queries != len(units):
+        raise ValueError(f"{queries} queries and {len(units)} units")
+    value = float(gaps_SQ.mean())
+    sums_U1, counts_U = _sums(gaps_SQ.mean(axis=0)[:, None] - value, units)
+    parts = [
+        (float((sums_U1**2).sum()) / queries**2, len(counts_U)),
+        (float(gaps_SQ.mean(axis=1).var()) / seeds, seeds),
+    ]
+    terms = [(variance * count / (count - 1), count - 1) for variance, count in parts if variance and count > 1]
+    total = sum(variance for variance, _ in terms)
+    freedom = total**2 / sum(variance**2 / free for variance, free in terms) if terms else 1.0
+    error = total**0.5
+    return Difference(
+        value=value,
+        low=value - error * float(t.ppf(0.975, freedom)),
+        high=value + error * float(t.ppf(0.975, freedom)),
+        p=float(2 * t.sf(abs(value) / error, freedom)) if error else float(value == 0),
+        detectable=error * float(t.ppf(0.975, freedom) + t.ppf(0.8, freedom)),
+        queries=queries,
+        units=len(counts_U),
     )
 
 

@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from commonspace.planning.flops import Load
 
 
-def attentions(embedder: Embedder, load: Load) -> Iterator[tuple[str, float]]:
-    """(part, FLOPs) of one content, forwards.
+def attentions(embedder: Embedder, load: Load) -> Iterator[tuple[str, float, bool]]:
+    """(part, FLOPs forwards, whether a stage stops gradients at the layer) of one content.
 
     Masked attention computes every score, so sliding layers of transformers count in full; `model.window` computes
     three windows a token.
     """
-    for layer in embedder.backbone.layers():
+    for depth, layer in enumerate(embedder.backbone.layers()):
         seen = min(load.tokens, _window(layer, load.tokens))
-        yield "text", 4 * load.tokens * seen * query_width(layer)
+        yield "text", 4 * load.tokens * seen * query_width(layer), depth < embedder.backbone.frozen_layers
     model = getattr(embedder.backbone, "model", None)
     towers = embedder.backbone.towers()
     if model is not None and "image" in towers:
-        yield "vision", sum(_eyes(model.config.vision_config, step) for step in load.patches)
+        yield "vision", sum(_eyes(model.config.vision_config, step) for step in load.patches), False
     if "audio" in towers:
         config = model.config.audio_config if model is not None else towers["audio"].encoder.config
-        yield "audio", sum(_ears(config, frames) for frames in load.sounds)
+        yield "audio", sum(_ears(config, frames) for frames in load.sounds), False
 
 
 def _window(layer: nn.Module, tokens: int) -> int:

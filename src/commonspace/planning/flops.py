@@ -137,7 +137,7 @@ class Layers:
 def layers_of(embedder: Embedder) -> list[Layers]:
     """Every linear map and convolution of a model. ConfigError for one whose positions are not known here."""
     rules = [*_COMMON, *_OWN.get(embedder.backbone.name, [])]
-    passed, repeated = passed_parts(embedder), _layered(embedder)
+    passed, repeated, stopped = passed_parts(embedder), _layered(embedder), _stopped(embedder)
     found: Counter = Counter()
     for name, size, trains in _maps(embedder):
         number = next((place for place, rule in enumerate(rules) if re.search(rule[0], name)), None)
@@ -147,7 +147,7 @@ def layers_of(embedder: Embedder) -> list[Layers]:
             raise ConfigError(f"plan: over how many positions {name} runs is not known; leave that tower out by null")
         part = rules[number][1]
         connects = "_connector." in name
-        passes = part in passed and not _FIRST.search(name)
+        passes = part in passed and not _FIRST.search(name) and not name.startswith(stopped)
         if connects and name.endswith(".contract"):
             passes = trains
         found[number, trains, passes, name.startswith(repeated)] += 2 * size
@@ -162,6 +162,12 @@ def _layered(embedder: Embedder) -> tuple[str, ...]:
         for name, module in embedder.named_modules()
         if module in own or isinstance(module, GradientCheckpointingLayer)
     )
+
+
+def _stopped(embedder: Embedder) -> tuple[str, ...]:
+    """Names, with a dot behind, of the transformer's layers that no gradient passes."""
+    own = set(embedder.backbone.layers()[: embedder.backbone.frozen_layers])
+    return tuple(f"{name}." for name, module in embedder.named_modules() if module in own)
 
 
 def check_known(embedder: Embedder, cached: bool) -> None:
@@ -214,12 +220,12 @@ def costs(
         repeated = again + int(checkpointed and layer.layered and layer.part in passed)
         forward[layer.part] += flops
         training[layer.part] += flops * (1 + repeated + layer.trains + layer.passes)
-    for part, flops in (found for load in loads for found in attentions(embedder, load)):
+    for part, flops, stopped in (found for load in loads for found in attentions(embedder, load)):
         if cached and part != "text":
             continue
         repeated = again + int(checkpointed and part in passed)
         forward[part] += flops
-        training[part] += flops * (1 + repeated + 2 * (part in passed))
+        training[part] += flops * (1 + repeated + 2 * (part in passed and not stopped))
     return Cost(forward, training)
 
 

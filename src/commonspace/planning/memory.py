@@ -136,7 +136,7 @@ def _stacks(embedder: Embedder, cached: bool) -> Iterator[Stack]:
     """The stacks of layers that keep anything: the transformer, and towers that train."""
     backbone = embedder.backbone
     if any(p.requires_grad for p in backbone.parameters()):
-        yield from (_text(layer, backbone.text.config) for layer in backbone.layers())
+        yield from (_text(layer, backbone.text.config) for layer in backbone.layers()[backbone.frozen_layers :])
     config = getattr(getattr(backbone, "model", None), "config", None)
     for name, tower in backbone.towers().items():
         if not cached and any(p.requires_grad for p in tower.parameters()):

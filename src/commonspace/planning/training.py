@@ -15,4 +15,4 @@ def prepare(embedder: Embedder, plain: Mapping[str, Any]) -> None:
     stage = plain["stage"]
     adapt(embedder, plain["model"]["lora"])
     unfreeze_towers(embedder, stage["vision_trainable_stages"], stage["audio_trainable"])
-    freeze(embedder, stage["freeze"])
+    freeze(embedder, stage["freeze"], stage["frozen_layers"])

@@ -41,7 +41,7 @@ def thumbnail(content: Content, size: int = 160) -> pil.Image:
 
 def sheet(rows: Sequence[tuple[str, Sequence[Shown]]], size: int = 160) -> pil.Image:
     """One picture with a row of thumbnails under each title, their captions below them; notebooks display it."""
-    return pil.open(io.BytesIO(png(sheet_figure(rows, size))))
+    return pil.open(io.BytesIO(png(sheet_figure(rows, size), colours=None)))
 
 
 def sheet_figure(rows: Sequence[tuple[str, Sequence[Shown]]], size: int = 160) -> Figure:

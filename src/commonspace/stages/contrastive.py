@@ -59,7 +59,7 @@ class ContrastiveStage(pl.LightningModule):
         unfreeze_towers(embedder, settings.vision_trainable_stages, settings.audio_trainable)
         self.sharded = False
         self._fillers = Fillers(embedder.processor)
-        freeze(embedder, settings.freeze)
+        freeze(embedder, settings.freeze, settings.frozen_layers)
         embedder.backbone.set_dropout(settings.dropout)
         if settings.gradient_checkpointing:
             checkpoint_activations(embedder.backbone)

@@ -35,8 +35,12 @@ def unfreeze_towers(embedder: Embedder, vision_stages: int, audio: bool) -> None
         towers["audio"].train_whole()
 
 
-def freeze(embedder: Embedder, parts: Iterable[str]) -> None:
-    """Stop gradients for the named parts."""
+def freeze(embedder: Embedder, parts: Iterable[str], layers: int = 0) -> None:
+    """Stop gradients for the named parts, and below the first `layers` of the transformer.
+
+    What enters the transformer (marks, connectors) has no gradient through it then. Raises ConfigError where no layer
+    would be left.
+    """
     backbone = embedder.backbone
     modules = {
         "words": backbone.text.get_input_embeddings(),
@@ -48,6 +52,17 @@ def freeze(embedder: Embedder, parts: Iterable[str]) -> None:
     for part in parts:
         if (module := modules[part]) is not None:
             module.requires_grad_(False)
+    if layers:
+        own = backbone.layers()
+        if layers >= len(own):
+            raise ConfigError(f"stage.frozen_layers={layers}: the transformer has {len(own)}; freeze text instead")
+        nn.ModuleList(own[:layers]).requires_grad_(False)
+        own[layers - 1].register_forward_hook(_without_gradient)
+        backbone.frozen_layers = layers
+
+
+def _without_gradient(layer: nn.Module, given: tuple, made: torch.Tensor | tuple) -> torch.Tensor | tuple:
+    return made.detach() if isinstance(made, torch.Tensor) else (made[0].detach(), *made[1:])
 
 
 def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterable[nn.Parameter] = ()) -> list[dict]:

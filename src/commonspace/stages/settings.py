@@ -49,6 +49,8 @@ class StageSettings:
     accumulate          batches whose gradients one optimiser step takes the mean of, whatever their tasks; clipping and
                         the schedule act once a step, `steps` counts steps and `token_budget` all their tokens
     freeze              parts that never train: "words" (the word embeddings), "text", "vision", "audio", "head"
+    frozen_layers       first layers of the transformer that never train, nor anything through them: what stands
+                        before them has its gradient by other ways alone
     dev_every           share of the steps between two retrievals on dev; 0 scores at the end only
     dev_limit           dev records a task scored while training (soups take all of them)
     dev_undrawn         score tasks of the mixture that are not drawn too, so that runs that differ in it compare
@@ -82,6 +84,7 @@ class StageSettings:
     vision_trainable_stages: int = 0
     audio_trainable: bool = False
     freeze: tuple[str, ...] = ("words",)
+    frozen_layers: int = 0
     dropout: float = 0.0
     layer_dropout: float | None = None
     text_dropout: float | None = None
@@ -146,6 +149,9 @@ class StageSettings:
                 (self.vision_trainable_stages and "vision" in self.freeze)
                 or (self.audio_trainable and "audio" in self.freeze)
             ),
+            "stage.frozen_layers must not be negative": self.frozen_layers >= 0,
+            "stage.frozen_layers has no effect when the text encoder is frozen": self.frozen_layers == 0
+            or "text" not in self.freeze,
             "stage.layer_decay lies in (0, 1]": 0 < self.layer_decay <= 1,
             "stage.dropout, layer_dropout, text_dropout and task_text_dropout lie in [0, 1)": all(
                 0 <= p < 1 for p in (self.dropout, *aligned)

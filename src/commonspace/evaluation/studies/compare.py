@@ -1,4 +1,4 @@
-"""A family's levels against the reference: differences in pairs, resampling seeds and concepts together."""
+"""A family's levels against the reference: differences in pairs of equal seed, over seeds and concepts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from commonspace.errors import DataError
-from commonspace.evaluation.intervals import Difference, holm, paired_difference
+from commonspace.evaluation.intervals import Difference, difference_over_seeds, holm
 from commonspace.evaluation.studies.family import OWN_BASE, REFERENCE, Cell, Family
 
 
@@ -20,7 +20,7 @@ class Level:
 
     cells, commits  names of its cells with their mean dev MRR@10, and the commits they ran at
     by_task         {task and direction: mean over its cells}
-    pairs           how many of them met a reference cell of equal seed (and learning rate)
+    pairs           how many of them met a reference cell of equal seed
     difference      to the reference over these pairs; None for the reference itself, or where none met
     shares          share of the batches of each medium, mean over its cells
     """
@@ -88,12 +88,10 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
         levels.setdefault(_label(family, cell), []).append(cell)
     reference = _reference(family, levels, base)
     if reference is not None:
-        known = {_beside(family, cell) for cell in levels.get(reference, ())}
-        levels.setdefault(reference, []).extend(cell for cell in base if _beside(family, cell) not in known)
+        known = {cell.value("seed") for cell in levels.get(reference, ())}
+        levels.setdefault(reference, []).extend(cell for cell in base if cell.value("seed") not in known)
     read = [
-        _read(label, some)
-        if label == reference
-        else _compared(_read(label, some), some, levels.get(reference, ()), family)
+        _read(label, some) if label == reference else _compared(_read(label, some), some, levels.get(reference, ()))
         for label, some in levels.items()
     ]
     seeds = len({cell.value("seed") for cell in own})
@@ -108,10 +106,6 @@ def _reference(family: Family, levels: Mapping[str, Sequence[Cell]], base: Seque
         return None
     same = _label(family, base[0])
     return same if family.varied and not family.fixed and same in levels else REFERENCE
-
-
-def _beside(family: Family, cell: Cell) -> tuple[Any, ...]:
-    return tuple(cell.value(key) for key in family.beside)
 
 
 def _label(family: Family, cell: Cell) -> str:
@@ -142,9 +136,9 @@ def _read(label: str, cells: Sequence[Cell]) -> Level:
     )
 
 
-def _compared(level: Level, cells: Sequence[Cell], against: Sequence[Cell], family: Family) -> Level:
-    others = {_beside(family, cell): cell for cell in against}
-    pairs = [(cell, others[_beside(family, cell)]) for cell in cells if _beside(family, cell) in others]
+def _compared(level: Level, cells: Sequence[Cell], against: Sequence[Cell]) -> Level:
+    others = {cell.value("seed"): cell for cell in against}
+    pairs = [(cell, others[cell.value("seed")]) for cell in cells if cell.value("seed") in others]
     if not pairs:
         return level
     return replace(level, pairs=len(pairs), difference=paired([(one.queries, other.queries) for one, other in pairs]))
@@ -153,8 +147,8 @@ def _compared(level: Level, cells: Sequence[Cell], against: Sequence[Cell], fami
 def paired(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Difference:
     """First less second of the mean dev score, over pairs of runs on the same queries.
 
-    Tasks weigh the same, as do both directions of one. Whole pairs are resampled and whole concepts; a single pair
-    says nothing about seeds. Raises DataError where two runs were asked other queries.
+    Tasks weigh the same, as do both directions of one. A single pair says nothing about seeds. Raises
+    DataError where two runs were asked other queries.
     """
     key = ["task", "direction", "query"]
     first, *_ = tables = [frame.set_index(key)["reciprocal_rank"] for pair in pairs for frame in pair]
@@ -165,7 +159,7 @@ def paired(pairs: Sequence[tuple[pd.DataFrame, pd.DataFrame]]) -> Difference:
     asked = queries.groupby(["task", "direction"])["query"].transform("size")
     ways = queries.groupby("task")["direction"].transform("nunique")
     weights_Q = len(queries) / (asked * ways * queries["task"].nunique()).to_numpy(dtype=np.float64)
-    return paired_difference(gaps_PQ * weights_Q, np.zeros((1, len(queries))), list(queries["concept"]))
+    return difference_over_seeds(gaps_PQ * weights_Q, list(queries["concept"]))
 
 
 def _adjusted(levels: Sequence[Level]) -> list[Level]:

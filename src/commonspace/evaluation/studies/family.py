@@ -23,7 +23,6 @@ OWN_BASE = {
     "init",
     "objective",
 }  # a family that fixes one of these would compare that with the base, not what it varies
-BESIDE = ("stage.learning_rate", "seed")  # not what a family asks about: cells are compared at equal values
 _SAYS_NOTHING = {"name", "tags", "hydra"}
 
 
@@ -49,13 +48,8 @@ class Family:
 
     @property
     def varied(self) -> tuple[str, ...]:
-        """The keys whose values make a level."""
-        return tuple(key for key in self.swept if key not in BESIDE)
-
-    @property
-    def beside(self) -> tuple[str, ...]:
-        """The keys at whose equal values cells are compared: seeds always."""
-        return tuple(key for key in BESIDE if key in self.swept or key == "seed")
+        """The keys whose values make a level; cells of one differ by seed."""
+        return tuple(key for key in self.swept if key != "seed")
 
 
 def read_family(path: Path) -> Family:

@@ -64,6 +64,7 @@ class Backbone(nn.Module, ABC):
     own_towers     whether the towers are the pretrained model's own: they come with its weights, none may be chosen
     has_summaries  whether `TokenStates.summaries` is there, which pooling=input_and_last reads
     preprocessing  the class of the numbers that its processor takes
+    frozen_layers  how many of `layers` no gradient passes, from the first on; a stage sets it (stages/optimiser.py)
     masks          what tokens may see: all, "full", and where it may stay as it was pretrained "causal"
     """
 
@@ -76,6 +77,7 @@ class Backbone(nn.Module, ABC):
     has_summaries: ClassVar[bool] = True
     preprocessing: ClassVar[type[Preprocessing]] = Preprocessing
     masks: ClassVar[tuple[str, ...]] = ("full",)
+    frozen_layers: int = 0
 
     text: PreTrainedModel
     width: int
