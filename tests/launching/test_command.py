@@ -45,6 +45,12 @@ def test_a_sweep_of_values_is_one_array_of_submitit(capsys: pytest.CaptureFixtur
     assert lines[-1].startswith("cost: at most 96.0 core-hours")
 
 
+def test_a_family_of_an_ablation_is_as_many_jobs_as_it_has_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = said(capsys, "experiment=mini/cell", "ablation=temperature")
+    assert lines[-2].startswith("30 jobs") and lines[30].endswith(" -m")
+    assert lines[0] == "run 0: stage.temperature=0.01 stage.learning_rate=1.5e-05 seed=1"
+
+
 def test_a_search_has_as_many_jobs_as_trials(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("launcher=slurm_search", "experiment=mini/finetune_base", "stage.temperature=interval(0.01,0.1)")
     assert said(capsys, *words)[-2].startswith("16 jobs")

@@ -18,11 +18,12 @@ from commonspace.launching.chain import chain_jobs
 from commonspace.launching.jobs import OF_LAUNCHING, Job, composed, resources_of, without_launcher
 from commonspace.launching.snapshot import Snapshot
 from commonspace.launching.sweep import keep_sweep, sweep_job
-from commonspace.multirun import check_multirun, is_swept, jobs
+from commonspace.multirun import check_multirun, is_swept, jobs, swept
 
 _EPILOG = """
 COMMAND is train unless it is named. Resources are options of the launcher group, as hydra.launcher.timeout_min=60;
-values with commas make a sweep, which submitit submits as one array and waits for. docs/slurm.md has the rest.
+values with commas, or a family of ablation=FAMILY, make a sweep, which submitit submits as one array and waits for.
+docs/slurm.md has the rest.
 """
 
 
@@ -49,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     overrides = overrides_of(name, rest)
     if options.sweep:
         return _sweep(name, Path(options.sweep), overrides, options.dry_run)
-    return (_multirun if is_swept(overrides) else _single)(name, overrides, options.dry_run)
+    sweeps = is_swept([*swept(COMMANDS[name].root, overrides), *overrides])
+    return (_multirun if sweeps else _single)(name, overrides, options.dry_run)
 
 
 def _single(name: str, overrides: Sequence[str], dry_run: bool) -> int:
@@ -79,7 +81,7 @@ def _multirun(name: str, overrides: Sequence[str], dry_run: bool) -> int:
     """Hydra's own sweep, in the snapshot: a sweeper makes the jobs, submitit submits them and waits for results."""
     command = COMMANDS[name]
     check_multirun(command, ["-m", *overrides])
-    runs = jobs(overrides)
+    runs = jobs([*swept(command.root, overrides), *overrides])
     config = composed(command, runs[0] if runs else [word for word in overrides if not is_swept([word])])
     if not runs and "n_trials" not in config.hydra.sweeper:
         raise ConfigError("a range is drawn from by a sweeper that can; use launcher=slurm_search, or give its values")
