@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "commonspace"
 
 # From the ground up; a module may import its own floor and those below it.
 FLOORS = (
-    {"errors", "files"},
+    {"errors", "files", "config_values"},
     {"content", "html_document", "prompts"},
     {"processing"},
     {"models"},

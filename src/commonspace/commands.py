@@ -69,17 +69,17 @@ def _mix(config: DictConfig) -> Calls:
     folders = {"data": Path(config.paths.data), "cache": Path(config.paths.cache)}
     named = ("tiers", "output", "against", "workers", "duplicates", "leaks", "least_characters")
     groups = ("near", "likeness", "limits", "agreement")
-    from omegaconf import OmegaConf
+    from commonspace.config_values import resolved
 
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [*named, *groups]), resolve=True)
+    plain = resolved(config, [*named, *groups])
     return [{**plain, **folders}]
 
 
 def _synthesise(config: DictConfig) -> Calls:
-    from omegaconf import OmegaConf
+    from commonspace.config_values import resolved
 
     named = [key for key in config if key not in ("launcher", "hydra")]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, named), resolve=True)
+    plain = resolved(config, named)
     folders = {"data": Path(config.paths.data), "cache": Path(config.paths.cache)}
     options = {key: value for key, value in plain.items() if key not in ("paths", "input")}
     return [{**options, "source": str(config.input), **folders}]

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from commonspace.config_values import resolved
 from commonspace.errors import ConfigError
 
 _DELTAS = ("experiment", "ablation", "debug", "launcher")  # groups that change values and define none
@@ -105,8 +106,7 @@ def check_config(config: DictConfig, root: str) -> None:
     findings = list(_compare(plain, schema(root), ""))
     findings += [f"{key}: needs a value; give it as {key}=..." for key in sorted(OmegaConf.missing_keys(config))]
     if not findings:
-        resolved = OmegaConf.to_container(OmegaConf.masked_copy(config, list(plain)), resolve=True)
-        findings += contradictions(resolved)
+        findings += contradictions(resolved(config))
     if findings:
         raise ConfigError(f"{root}: " + "; ".join(findings))
 

@@ -50,27 +50,23 @@ class Step:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The command's config, composed and checked, without what only hydra reads."""
-        from omegaconf import OmegaConf
-
         from commonspace.cli import overrides_of, split_command
+        from commonspace.config_values import resolved
         from commonspace.configuration import compose
 
         command, rest = split_command(list(self.words))
         if command not in COMMANDS:
             raise ConfigError(f"recipe.steps.{self.name}: {command!r} is no command of a recipe")
         composed = compose(COMMANDS[command].root, overrides_of(command, rest))
-        return OmegaConf.to_container(
-            OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]), resolve=True
-        )
+        return resolved(composed)
 
 
 def main(config: DictConfig) -> int:
     """Run the recipe, show it as it goes, and end with one table and the paths of what it made."""
-    from omegaconf import OmegaConf
-
+    from commonspace.config_values import resolved
     from commonspace.recipe_view import StepTable, print_closing
 
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, ["paths", "recipe", "only", "again"]), resolve=True)
+    plain = resolved(config, ["paths", "recipe", "only", "again"])
     folder = Path(plain["paths"]["runs"]) / plain["recipe"]["tier"] / "recipe"
     recipe = Recipe(read_steps(plain["recipe"]["steps"], plain["paths"]), folder)
     chosen = recipe.chosen(plain["only"])

@@ -6,6 +6,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from commonspace.commands import COMMANDS
+from commonspace.config_values import resolved
 from commonspace.configuration import compose, config_folder
 from commonspace.errors import ConfigError
 from commonspace.multirun import _parsed, check_multirun, jobs, swept
@@ -111,7 +112,7 @@ def test_leaving_out_is_what_it_says() -> None:
     tasks = OmegaConf.to_container(cells("leave_one_out")[0].data.tasks, resolve=True)
     before = shares(tasks)
     for cell in cells("leave_one_out"):
-        plain = OmegaConf.to_container(OmegaConf.masked_copy(cell, ["data", "stage", "paths"]), resolve=True)
+        plain = resolved(cell, ["data", "stage", "paths"])
         data, stage = mixed(plain["data"], plain["stage"])
         (out,) = plain["data"]["without"]
         assert set(shares(data["tasks"])) == set(before) - {out}

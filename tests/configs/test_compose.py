@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from commonspace.cli import overrides_of, split_command
 from commonspace.commands import COMMANDS
+from commonspace.config_values import resolved
 from commonspace.configuration import _DELTAS, compose, config_folder, schema
 
 FOLDER = config_folder()
@@ -98,7 +99,7 @@ def test_experiments_run_under_every_logger(name: str, choice: str, tmp_path: Pa
     if "logger" not in schema(command.root):
         pytest.skip(f"{command.root} logs no run")
     config = compose(command.root, [f"experiment={name}", f"logger={choice}"])
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     assert make_loggers(tmp_path, plain, Identity("abcd-1", "abcd", "1", 0.0))
     assert plain["tags"] == list(OmegaConf.load(path).get("tags", []))
 
@@ -177,7 +178,7 @@ def test_recipes_compose_with_all_their_steps(name: str, tmp_path: Path) -> None
     from commonspace.recipe import Recipe, read_steps
 
     config = compose("recipe", [f"recipe={name}"])
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, ["paths", "recipe"]), resolve=True)
+    plain = resolved(config, ["paths", "recipe"])
     recipe = Recipe(read_steps(plain["recipe"]["steps"], plain["paths"]), tmp_path)
     assert len([step for step in recipe.order if step.startswith("finetune_")]) >= 3
     assert "pretrain" in recipe.before["mine"] and "mine" in recipe.before["finetune_base"]

@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from commonspace.cli import overrides_of, split_command
 from commonspace.commands import COMMANDS
+from commonspace.config_values import resolved
 from commonspace.configuration import compose, config_folder
 from commonspace.planning.command import _short
 from commonspace.planning.plan import make_plan
@@ -28,14 +28,14 @@ def table_row(name: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def resolved(name: str) -> dict:
+def values_of(name: str) -> dict:
     config = compose("train", [f"experiment=reproduce/{name}"])
-    return OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    return resolved(config)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_costs_are_the_planners(name: str) -> None:
-    plain = resolved(name)
+    plain = values_of(name)
     plan = make_plan(plain, gpu="h100")
     (hours,), (memory,) = plan["hours"], plan["memory"].values()
     model, totals, steps = plan["model"], plan["totals"], plan["batches"]["steps"]
@@ -55,7 +55,7 @@ def test_costs_are_the_planners(name: str) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_its_steps_are_its_epochs(name: str) -> None:
     """Rows of the run are the epochs that the experiment says, of the rows that it counts."""
-    plain = resolved(name)
+    plain = values_of(name)
     rates = {task: options["rate"] for task, options in plain["data"]["tasks"].items()}
     rows = 2 * 557_850 if name == "lco_text" else 1000 * sum(rates.values())
     batch = sum(options["batch_size"] for options in plain["data"]["tasks"].values()) / len(rates)
@@ -77,7 +77,7 @@ def test_the_page_and_the_experiments_own_lines_say_that_it_was_not_run(name: st
 
 
 def test_what_the_options_table_names_is_in_use() -> None:
-    plain = {name: resolved(name) for name in EXPERIMENTS}
+    plain = {name: values_of(name) for name in EXPERIMENTS}
     for one in plain.values():
         assert (one["model"]["attention"], one["model"]["pooling"], one["model"]["head_init"]) == (
             "causal", "last", "plain",

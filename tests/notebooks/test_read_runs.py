@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from omegaconf import OmegaConf
 
+from commonspace.config_values import resolved
 from commonspace.configuration import compose
 from commonspace.evaluation.comparison import Compared, write_comparisons
 from commonspace.evaluation.intervals import Difference
@@ -27,7 +27,7 @@ def write_run(folder: Path, *overrides: str, steps: int = 8, speed: float = 1.0)
     """One offline run, by the loggers of training, under the names that the stages log."""
     config = compose("train", [*overrides, f"paths.runs={folder}"])
     kept = [key for key in config if key != "hydra"]
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, kept), resolve=True)
+    plain = resolved(config, kept)
     place = folder / plain["name"]
     loggers = make_loggers(place, plain, run_identity(place, plain), arithmetic={"steps": steps})
     for step in range(steps):

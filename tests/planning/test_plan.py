@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from commonspace import Content, Embedder
+from commonspace.config_values import resolved
 from commonspace.configuration import compose
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError
@@ -24,14 +24,14 @@ OTHERS = ("stamp_language", "emoji_language", "crosslingual", "recipe", "code")
 FLAGSHIP = ["gemma_pretrain", "gemma_finetune", "omni_pretrain", "omni_finetune"]
 
 
-def resolved(*words: str) -> dict:
+def values_of(*words: str) -> dict:
     config = compose("train", words)
-    return OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    return resolved(config)
 
 
 @pytest.fixture(scope="module", params=FLAGSHIP)
 def flagship(request: pytest.FixtureRequest) -> tuple[str, dict]:
-    return request.param, make_plan(resolved(f"experiment=flagship/{request.param}"), gpu="h100", gpus=[8, 256])
+    return request.param, make_plan(values_of(f"experiment=flagship/{request.param}"), gpu="h100", gpus=[8, 256])
 
 
 def test_the_flagship_has_the_size_it_says(flagship: tuple[str, dict]) -> None:
@@ -70,7 +70,7 @@ def test_more_gpus_take_less_time_and_no_fewer_hours(flagship: tuple[str, dict])
 
 
 def test_pretraining_takes_billions_of_tokens_in_large_batches() -> None:
-    plan = make_plan(resolved("experiment=flagship/gemma_pretrain"), gpu="h100")
+    plan = make_plan(values_of("experiment=flagship/gemma_pretrain"), gpu="h100")
     assert plan["totals"]["tokens"] == pytest.approx(20e9, rel=0.01)
     assert plan["batches"]["tasks"]["summary"]["a device"] == 128
     assert plan["batches"]["tasks"]["summary"]["wrong targets"] == 8191
@@ -88,7 +88,7 @@ def test_rows_that_lie_here_are_measured(tmp_path: Path, capsys: pytest.CaptureF
         *(f"data.tasks.{name}.rate=0" for name in OTHERS),
     ]  # fmt: skip
     config = settings(tmp_path, *words)
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     plan = make_plan(plain, gpu="rtx4090", gpus=[2])
     assert plan["samples"]["summary"]["records"] == 48 and plan["batches"]["steps"] == 10
     assert plan["totals"]["rows"] == pytest.approx(10 * (0.25 * 8 + 0.75 * 16))
@@ -112,7 +112,7 @@ def test_rows_that_lie_here_are_measured(tmp_path: Path, capsys: pytest.CaptureF
 )  # fmt: skip
 def test_what_cannot_be_planned_is_said(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        make_plan(resolved(*words), gpu="h100")
+        make_plan(values_of(*words), gpu="h100")
 
 
 def test_memory_that_no_test_holds_is_called_a_guess(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_unknown_gpus_are_refused() -> None:
 def test_a_plan_makes_no_weights() -> None:
     from commonspace.planning.architecture import sketch
 
-    embedder, _ = sketch(resolved("experiment=flagship/omni_pretrain"))
+    embedder, _ = sketch(values_of("experiment=flagship/omni_pretrain"))
     assert {p.device for p in embedder.parameters()} == {torch.device("meta")}
 
 
@@ -152,7 +152,7 @@ def test_hard_negatives_that_rows_bring_are_counted(tmp_path: Path) -> None:
 
     def planned(*more: str) -> tuple[float, float]:
         config = settings(tmp_path, *words, *more)
-        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+        plain = resolved(config)
         plan = make_plan(plain, gpu="h100")
         return plan["samples"]["entailment"]["tokens"], plan["batches"]["tasks"]["entailment"]["wrong targets"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
+from commonspace.config_values import resolved
 from commonspace.content import Audio, Content, Document, Image, Video
 from commonspace.evaluation import run
 from commonspace.models.adapters import adapted_layers
@@ -76,7 +76,7 @@ def trained(folder: Path, name: str, *words: str) -> tuple[Embedder, Embedder, d
     if not (wanted := weights / str(settings(folder, f"experiment=reproduce/{name}").model.backbone)).exists():
         given.rename(wanted)
     config = settings(folder, f"experiment=reproduce/{name}", *SMALL, f"weights={weights}", *words)
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     before = starting_model({**plain, "model": {**plain["model"], "lora": {**plain["model"]["lora"], "rank": 0}}})
     train(config)
     output = Path(plain["output"])

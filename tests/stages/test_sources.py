@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from commonspace import Content, Embedder
+from commonspace.config_values import resolved
 from commonspace.configuration import compose
 from commonspace.data.sample import Record, Variant
 from commonspace.stages.describe import model_card
@@ -47,7 +46,7 @@ def test_a_card_carries_its_own_sources_and_those_of_the_model_it_started_from(t
     before = {"made": Source("CC0-1.0", 9, "made | elsewhere"), "gimp": Source("GFDL-1.2 or later", 3312, "the manual")}
     (tmp_path / "models/first/README.md").write_text("# first\n\n" + sources_section(before))
     config = compose("train", [f"paths.data={tmp_path}/data", f"init={tmp_path}/models/first"])
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     (tmp_path / "README.md").write_text(model_card(plain, "run-1", {"mean": 0.5}))
     assert card_sources(tmp_path) == {
         "gimp": before["gimp"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from commonspace.config_values import resolved
 from commonspace.configuration import compose
 from commonspace.errors import DataError
 from commonspace.tracking.reader import find_logs, read_log
@@ -28,14 +29,13 @@ def until_written(folder: Path, seconds: float = 10) -> None:
 @pytest.fixture(scope="session")
 def offline_run(tmp_path_factory: pytest.TempPathFactory):
     """A function that writes one run of a few steps and returns (folder, identity, resolved config)."""
-    from omegaconf import OmegaConf
 
     from commonspace.tracking.identity import run_identity
     from commonspace.tracking.logger import make_loggers
 
     def write(folder: Path, overrides=(), steps=range(6), losses=None, finish=True):
         config = compose("train", ["experiment=tiny/pretrain", f"paths.runs={folder}", *overrides])
-        plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+        plain = resolved(config)
         identity = run_identity(folder, plain)
         for logger in make_loggers(folder, plain, identity, arithmetic={"global_batch": 512}):
             for step in steps:

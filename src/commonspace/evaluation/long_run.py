@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from commonspace.config_values import resolved
 from commonspace.content import Image, Text
 from commonspace.data.features import attach_features
 from commonspace.errors import ConfigError
@@ -79,9 +80,7 @@ class Taken:
 
 def main(config: DictConfig) -> None:
     """Evaluate the folder `config.embedder`; on held-out the tier's report is made anew."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     folder, data, output = Path(plain["embedder"]), plain["data"], Path(plain["output"])
     methods = methods_of(plain["methods"], plain["reference"])
     model = Embedder.load(folder).to(best_device())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.data.features import attach_features
 from commonspace.errors import ConfigError
 from commonspace.evaluation import report
@@ -31,9 +32,7 @@ console = Console()
 
 def main(config: DictConfig) -> None:
     """Evaluate the folder `config.embedder`; on held-out the tier's report is made anew."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     folder, data = Path(plain["embedder"]), plain["data"]
     output = Path(plain["output"])
     model = Embedder.load(folder).to(best_device())

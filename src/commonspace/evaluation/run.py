@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from commonspace.config_values import resolved
 from commonspace.content import Content
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError
@@ -41,9 +42,7 @@ BASELINES = ("chance", "bm25", "e5", "late_fusion")
 
 def main(config: DictConfig) -> None:
     """Evaluate what `config.embedder` names: a baseline, "baselines" for all of them, or a model's folder."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     place = Surroundings(
         data=Path(plain["paths"]["data"]) / plain["data"]["tier"],
         cache=Path(plain["paths"]["cache"]),

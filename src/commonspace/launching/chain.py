@@ -7,6 +7,7 @@ from pathlib import Path
 
 from commonspace.cli import overrides_of, split_command
 from commonspace.commands import COMMANDS
+from commonspace.config_values import resolved
 from commonspace.configuration import compose
 from commonspace.errors import ConfigError
 from commonspace.launching.jobs import Job, composed, resources_of, without_launcher
@@ -18,10 +19,9 @@ def chain_jobs(name: str, words: Sequence[str], launcher: Sequence[str]) -> list
 
     `words` are overrides of the recipe (only=[...] takes just these steps), `launcher` those that say how to launch.
     """
-    from omegaconf import OmegaConf
 
     config = compose("recipe", [f"recipe={name}", *words])
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, ["paths", "recipe", "only", "again"]), resolve=True)
+    plain = resolved(config, ["paths", "recipe", "only", "again"])
     folder = Path(plain["paths"]["runs"]) / plain["recipe"]["tier"] / "recipe"
     recipe = Recipe(read_steps(plain["recipe"]["steps"], plain["paths"]), folder)
     wanted = recipe.order if plain["only"] is None else [recipe.step(step).name for step in plain["only"]]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.data.features import attach_features
 from commonspace.data.negatives import list_file
 from commonspace.data.shards import ShardReader
@@ -193,10 +194,7 @@ def prompt_of(task: str) -> str | None:
 
 def main(config: DictConfig) -> None:
     """`mine_run` by the composed config of the command."""
-    from omegaconf import OmegaConf
-
-    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    plain: dict[str, Any] = OmegaConf.to_container(own, resolve=True)
+    plain = resolved(config)
     options = MiningOptions.of(plain)
     graph_rows = plain["graph_rows"] if plain["search"] == "approximate" else None
     names = ("directions", "chunk", "batch_tokens", "precision", "prefixes", "seed")

@@ -23,14 +23,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the plan as JSON")
     options = parser.parse_intermixed_args(list(arguments))
 
-    from omegaconf import OmegaConf
-
+    from commonspace.config_values import resolved
     from commonspace.configuration import compose
     from commonspace.planning.plan import make_plan
 
     words = [word for word in options.words if word != "train"]
     config = compose("train", words)
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     plan = make_plan(plain, gpu=options.gpu, gpus=options.gpus, utilisation=options.utilisation)
     if options.json:
         print(json.dumps(plan, indent=1))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.evaluation.results import current_commit
 from commonspace.files import write_json
 from commonspace.models.replacing import replace_folder
@@ -25,9 +26,7 @@ console = Console()
 
 def main(config: DictConfig) -> None:
     """Train `config.rival` on a tier's rows; `training.json` of its folder says how."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     options, output = plain["rival"], Path(plain["output"])
     given = Given(
         Path(plain["paths"]["data"]) / plain["data"]["tier"], Path(plain["paths"]["cache"]), plain["weights"],

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from commonspace.config_values import resolved
 from commonspace.evaluation import plots
 from commonspace.evaluation.barrier_plot import barrier_figure
 from commonspace.models.blend import Blend
@@ -30,7 +31,7 @@ def barriers(config: DictConfig) -> float:
 
     Returns the highest barrier. A run that was killed goes on where it stopped.
     """
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     kitchen = Kitchen.of(plain)
     places = np.linspace(0, 1, plain["points"]).tolist()
     ways = [(pair, share) for pair in combinations(range(len(kitchen.ingredients)), 2) for share in places]

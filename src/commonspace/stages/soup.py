@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.models.averaging import greedy
 from commonspace.models.blend import Blend
 from commonspace.stages.soup_folder import save_soup, soup_recipe
@@ -23,7 +24,7 @@ console = Console()
 
 def soup(config: DictConfig) -> float:
     """Make the soup that `method` names and, with `uniform_output`, the average of all; returns the mean dev MRR@10."""
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     kitchen = Kitchen.of(plain)
     everyone = Blend(tuple(range(len(kitchen.ingredients))), _of(plain["weights"], range(len(kitchen.ingredients))))
     for number in everyone.members:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.data.datamodule import CommonspaceDataModule
 from commonspace.data.rates import mixed
 from commonspace.data.shards import ShardReader
@@ -71,7 +72,7 @@ def train(config: DictConfig) -> float:
 
     With `save` false no model is kept: scores are, and a run that has them is not trained again.
     """
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     plain["data"], plain["stage"] = mixed(plain["data"], plain["stage"])
     plain["data"]["tasks"] = chosen_tasks(plain["data"])
     settings = StageSettings.from_config(plain["stage"])

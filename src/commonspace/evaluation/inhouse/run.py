@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.errors import DataError
 from commonspace.evaluation.comparison import Compared, compare, read_comparisons, write_comparisons
 from commonspace.evaluation.inhouse.cells import Cells
@@ -31,9 +32,7 @@ console = Console()
 
 def main(config: DictConfig) -> None:
     """Write the page, its plot, and what is missing to the console too."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     tables = read_tables(plain["models"], plain["tables"], plain["data"]["tier"])
     folder, subset = Path(plain["output"]), plain["subset"]
     shown = [Cells(table, read_all(folder / table.folder), subset) for table in tables]

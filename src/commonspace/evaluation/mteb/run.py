@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
+from commonspace.config_values import resolved
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.mteb.cache import shared_cache
 from commonspace.evaluation.mteb.model import load, modalities_of
@@ -38,9 +39,7 @@ def main(config: DictConfig) -> None:
 
     Raises DataError at the end, naming the tasks that failed; those that did not are kept.
     """
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     _check(plain)
     asked = Asked.of(plain)
     chosen = asked.chosen

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.evaluation.engine import Embeds
@@ -33,9 +34,7 @@ console = Console()
 
 def main(config: DictConfig) -> None:
     """Measure `config.embedder` on the rows of a table; rows measured before by the same model and options are kept."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     table = read_table(plain["table"], plain["sets"], plain["rows"])
     folder, name = Path(plain["output"]), plain["name"] or _name(plain["embedder"])
     measured = [row for row in table.rows if row.set]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from commonspace.config_values import resolved
 from commonspace.errors import ConfigError
 from commonspace.evaluation.baselines import RawText, chance
 from commonspace.evaluation.comparison import read_comparisons, write_comparisons
@@ -36,9 +37,7 @@ console = Console()
 
 def main(config: DictConfig) -> None:
     """Evaluate the folder `config.embedder`; on held-out the page and the index of results are made anew."""
-    from omegaconf import OmegaConf
-
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"]), resolve=True)
+    plain = resolved(config)
     data, paths = plain["data"], {name: Path(plain["paths"][name]) for name in ("data", "cache", "docs")}
     place = Surroundings(
         data=paths["data"] / data["tier"], cache=paths["cache"], output=Path(plain["output"]), split=data["split"],
