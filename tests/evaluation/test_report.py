@@ -18,7 +18,16 @@ from commonspace.evaluation.comparison import compare, compare_models, primary, 
 from commonspace.evaluation.engine import evaluate, over_seeds, save
 from commonspace.evaluation.geometry import geometry
 from commonspace.evaluation.page import render
-from commonspace.evaluation.results import Scored, ranks_path, read_all, read_ranks, write_geometry
+from commonspace.evaluation.results import (
+    Scored,
+    ranks_path,
+    read_all,
+    read_ranks,
+    read_rows,
+    rows_path,
+    write_geometry,
+    write_rows,
+)
 from commonspace.evaluation.results_index import write_index
 from commonspace.evaluation.specs import COMPOSED
 from commonspace.evaluation.suite import Suite, build_suite
@@ -152,6 +161,19 @@ def test_a_second_report_is_the_same_and_needs_no_ranks(folder: Path) -> None:
     for name, data in before.items():
         if name not in ("results.md", "report.html"):  # which say, from ranks, why queries count as seen
             assert (folder / name).read_bytes() == data, name
+
+
+def test_a_difference_of_a_model_that_was_trained_again_is_forgotten(folder: Path) -> None:
+    """Its ranks are not here, its name is, and its rows are another run's."""
+    report.write(folder)
+    assert any("pretrain" in (one.model, one.baseline) for one in read_comparisons(folder))
+    ranks_path(folder, "pretrain").unlink()
+    report.write(folder)
+    assert any("pretrain" in (one.model, one.baseline) for one in read_comparisons(folder)), "the same rows: kept"
+    rows = [replace(row, run_id="another") for row in read_rows(rows_path(folder, "pretrain"))]
+    write_rows(folder, "pretrain", rows)
+    report.write(folder)
+    assert not any("pretrain" in (one.model, one.baseline) for one in read_comparisons(folder))
 
 
 def test_only_its_own_files_are_written_and_taken_away(folder: Path) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from commonspace.errors import DataError
 from commonspace.evaluation.intervals import DRAWS, Difference, holm, paired_difference
-from commonspace.evaluation.results import read_ranks
+from commonspace.evaluation.results import read_ranks, read_rows, rows_path
 from commonspace.evaluation.specs import COMPOSED, PRIMARY
 from commonspace.evaluation.summary import clusters, headline
 from commonspace.files import write_text
@@ -30,6 +30,7 @@ class Compared:
     task, direction  direction "both" is the mean over the two
     first, second    means of the two models over the same queries and all their seeds
     p_holm           adjusted over the family it was reported in; None outside a family
+    made             what made the rows of the two (`maker`): a difference that is kept is of these and of no others
     """
 
     task: str
@@ -42,6 +43,7 @@ class Compared:
     second: float
     difference: Difference
     p_holm: float | None = None
+    made: tuple[str, str] = ("", "")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -107,13 +109,26 @@ def compare_models(
 ) -> list[Compared]:
     """Each task as the mean of its directions; p values adjusted by Holm over the tasks found."""
     first, second = read_ranks(folder, model), read_ranks(folder, baseline)
+    made = maker(folder, model), maker(folder, baseline)
     found = []
     for task in tasks:
         result = compare(first, second, task, metric, subset)
         if result is not None:
-            found.append(Compared(task, "both", metric, subset, model, baseline, *result))
+            found.append(Compared(task, "both", metric, subset, model, baseline, *result, made=made))
     adjusted = holm([one.difference.p for one in found])
     return [replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
+
+
+def maker(folder: Path, model: str) -> str:
+    """The run that a model's rows are of, or the commits where it names none; empty without rows."""
+    path = rows_path(folder, model)
+    return "+".join(sorted({row.run_id or row.commit or "" for row in read_rows(path)})) if path.exists() else ""
+
+
+def still_true(folder: Path, kept: Sequence[Compared]) -> list[Compared]:
+    """Those of the models whose rows lie here now: a name alone may have been trained again since."""
+    makers = {name: maker(folder, name) for one in kept for name in (one.model, one.baseline)}
+    return [one for one in kept if one.made == (makers[one.model], makers[one.baseline])]
 
 
 def write_comparisons(folder: Path, found: Sequence[Compared]) -> Path:
@@ -132,4 +147,9 @@ def read_comparisons(folder: Path) -> list[Compared]:
     if not path.exists():
         return []
     values = json.loads(path.read_text())
-    return [Compared(**{**value, "difference": Difference(**value["difference"])}) for value in values]
+    return [
+        Compared(
+            **{**value, "difference": Difference(**value["difference"]), "made": tuple(value.get("made", ("", "")))}
+        )
+        for value in values
+    ]

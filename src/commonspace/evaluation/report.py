@@ -19,6 +19,7 @@ from commonspace.evaluation.comparison import (
     compare_models,
     primary,
     read_comparisons,
+    still_true,
     write_comparisons,
 )
 from commonspace.evaluation.explanations import (
@@ -88,7 +89,7 @@ def write(folder: Path, docs: Path | None = None) -> Path:
 def comparisons(folder: Path, names: Sequence[str]) -> list[Compared]:
     """Every trained model against late fusion on the primary measure and R@1, then on composed queries.
 
-    Pairs whose ranks lie here are computed; the rest is taken from `comparisons.json`.
+    Pairs whose ranks lie here are computed; the rest is taken from `comparisons.json`, where it is of the same rows.
     """
     with_ranks = {name for name in names if ranks_path(folder, name).exists()}
     trained = [name for name in names if name not in ("chance", "bm25", "e5") and not name.startswith("late_fusion")]
@@ -105,7 +106,7 @@ def comparisons(folder: Path, names: Sequence[str]) -> list[Compared]:
         for other in others:
             found += compare_models(folder, FINAL, other, PRIMARY)
     fresh = {(one.model, one.baseline) for one in found}
-    kept = [one for one in read_comparisons(folder) if (one.model, one.baseline) not in fresh]
+    kept = [one for one in still_true(folder, read_comparisons(folder)) if (one.model, one.baseline) not in fresh]
     found += [one for one in kept if {one.model, one.baseline} <= set(names)]
     write_comparisons(folder, found)
     return found

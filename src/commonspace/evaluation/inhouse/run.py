@@ -11,7 +11,14 @@ from rich.console import Console
 
 from commonspace.config_values import resolved
 from commonspace.errors import DataError
-from commonspace.evaluation.comparison import Compared, compare, read_comparisons, write_comparisons
+from commonspace.evaluation.comparison import (
+    Compared,
+    compare,
+    maker,
+    read_comparisons,
+    still_true,
+    write_comparisons,
+)
 from commonspace.evaluation.inhouse.cells import Cells
 from commonspace.evaluation.inhouse.layout import Table, read_tables
 from commonspace.evaluation.inhouse.page import page
@@ -54,18 +61,18 @@ def main(config: DictConfig) -> None:
 
 def differences(folder: Path, cells: Cells) -> list[Compared]:
     """Paired differences of a table's pairs, line by line, Holm over the lines of a pair; of a table whose rows lie
-    apart, those that lie with them. Made anew where both models' ranks are here, else as they were kept, else the
-    report's own of both directions.
+    apart, those that lie with them. Made anew where both models' ranks are here, else as they were kept of the
+    same rows, else the report's own of both directions.
     """
     table = cells.table
     if table.folder:
         names = {column.name for column in table.columns}
         return [one for one in read_comparisons(folder / table.folder) if one.model in names]
-    kept = {_key(one): one for one in read_comparisons(folder / FOLDER)}
+    kept = {_key(one): one for one in still_true(folder, read_comparisons(folder / FOLDER))}
     kept |= {_key(one): one for pair in table.pairs for one in _fresh(folder, cells, *pair)}
     if kept:
         write_comparisons(folder / FOLDER, list(kept.values()))
-    reported = read_comparisons(folder)
+    reported = still_true(folder, read_comparisons(folder))
     return [one for pair in table.pairs for one in _adjusted(table, pair, kept) or _reported(table, pair, reported)]
 
 
@@ -73,14 +80,14 @@ def _fresh(folder: Path, cells: Cells, model: str, baseline: str) -> list[Compar
     if not all(ranks_path(folder, name).exists() for name in (model, baseline)):
         return []
     first, second = (read_ranks(folder, name) for name in (model, baseline))
-    found = []
+    made, found = (maker(folder, model), maker(folder, baseline)), []
     for line in cells.lines():
         rows = cells.line(line)
         if {model, baseline} <= set(rows):
             subset = rows[model].subset
             gap = compare(first, second, line.task, line.metric, subset, line.direction)
             if gap is not None:
-                found.append(Compared(line.task, line.direction, line.metric, subset, model, baseline, *gap))
+                found.append(Compared(line.task, line.direction, line.metric, subset, model, baseline, *gap, made=made))
     return found
 
 
