@@ -18,8 +18,6 @@ def mixtures(config: Config) -> Iterable[str]:
     data = config.get("data")
     if not isinstance(data, dict) or "without" not in data or "stage" not in config:
         return
-    if data["without_rest"] and not data["without"]:
-        yield "data.without_rest: nothing is left out; name media in data.without, or set it to false"
     if data["dirichlet"] is None and data["concentration"] != 1.0:
         yield "data.concentration: has no effect without data.dirichlet; leave it at 1.0"
     for key in ("without", "dirichlet"):

@@ -82,8 +82,10 @@ def test_a_family_is_what_its_config_sweeps() -> None:
     found = family("temperature")
     assert found.varied == ("stage.temperature", "stage.learning_rate")
     assert found.count == 30 and found.about.startswith("Headline: five fixed temperatures")
-    assert family("leave_one_out").varied == ("data.without", "data.without_rest") and family("mixture").count == 24
-    assert "init" in family("pooling").fixed
+    assert family("leave_one_out_rest").varied == ("data.without",) and family("mixture").count == 24
+    assert {"init", "model.text_hidden"} <= set(family("pooling").fixed)
+    assert family("leave_one_out").says("data.tasks.speech.rate") and not family("temperature").says("data.tasks")
+    assert family("stage_effect").says("init.bytes") and not family("stage_effect").says("rows.speech")
 
 
 def test_levels_are_compared_with_the_reference_in_pairs(runs: Path) -> None:
@@ -106,20 +108,22 @@ def test_levels_are_compared_with_the_reference_in_pairs(runs: Path) -> None:
 
 def test_what_is_left_out_is_compared_with_the_base(runs: Path) -> None:
     for seed in (1, 2):
-        options = ("data.without=[document]", "data.without_rest=true", f"seed={seed}")
+        options = ("data.without=[document]", f"seed={seed}")
         write_cell(runs, f"l{seed}", queries(0.5, seed, "document"), ["ablation", "leave_one_out"], *options)
     found = read(runs, "leave_one_out")
     one, base = found.levels
-    assert (one.label, base.label, found.reference) == ("without document, without rest true", "cell", "cell")
+    assert (one.label, base.label, found.reference) == ("without document", "cell", "cell")
     assert one.pairs == 2 and one.difference.value == pytest.approx(-0.25, abs=0.02), "one of two tasks is lost"
-    assert found.found == 2 and "28 of 30 cells have not ended" in reading(found, "mini")
+    assert found.found == 2 and "13 of 15 cells have not ended" in reading(found, "mini")
 
 
 def test_a_family_that_begins_elsewhere_compares_with_itself(runs: Path) -> None:
-    for kind in ("mean", "last"):
-        write_cell(runs, f"p{kind}", queries(0.2, 1), ["ablation", "pooling"], f"model.pooling={kind}", "init=null")
+    for kind in ("mean", "input_and_last"):
+        options = ("init=null", "model.head_init=random", "model.text_hidden=0", "stage.frozen_layers=0")
+        write_cell(runs, f"p{kind}", queries(0.2, 1), ["ablation", "pooling"], f"model.pooling={kind}", *options)
     found = read(runs, "pooling")
-    assert found.reference == "pooling last" and [level.pairs for level in found.levels] == [0, 1]
+    assert found.reference == "pooling input and last", "as the base has it, of cells that begin where these do"
+    assert [(level.pairs, len(level.cells)) for level in found.levels] == [(0, 1), (1, 1)] and not found.odd
     assert "One seed: exploratory." in reading(found, "mini")
 
 
@@ -128,6 +132,27 @@ def test_a_family_that_changes_the_objective_beside_what_it_varies_compares_with
         options = (f"data.sub_batches={count}", "objective.reverse=false")
         write_cell(runs, f"b{count}", queries(0.2, 1), ["ablation", "sub_batches"], *options)
     assert read(runs, "sub_batches").reference == "sub batches 1", "the base trains both ways"
+
+
+def test_cells_that_differ_in_more_than_the_family_says_are_left_out_and_named(runs: Path) -> None:
+    write_cell(runs, "long", queries(0.9, 1), ["ablation", "temperature"], "stage.temperature=0.2", "stage.steps=300")
+    write_cell(runs, "cell_s4", queries(0.9, 1), ["ablation", "cell"], "stage.steps=300", "seed=4", started=0.5)
+    write_cell(runs, "whole", queries(0.9, 1), ["ablation", "temperature"], "stage.dev_undrawn=false")
+    found = read(runs, "temperature")
+    assert found.odd == {"long": ["stage.steps"], "cell_s4": ["stage.steps"]} and found.found == 8
+    assert "Left out, as they differ from the base in more than the family says: cell_s4 (stage.steps)" in reading(
+        found, "mini"
+    )
+
+
+def test_cells_that_began_from_another_model_are_no_base(runs: Path) -> None:
+    """The pretrained model was trained anew between the base and the family."""
+    for path in (runs / "mini").glob("cell_s*/*/starts.jsonl"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "init_fingerprint": "old"}) + "\n")
+    for path in (runs / "mini").glob("t0.01*/*/starts.jsonl"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "init_fingerprint": "new"}) + "\n")
+    found = read(runs, "temperature")
+    assert {tuple(keys) for keys in found.odd.values()} == {("init.bytes",)} and len(found.odd) == 4
 
 
 def test_without_a_base_nothing_is_told_apart(tmp_path: Path) -> None:

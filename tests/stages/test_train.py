@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.kept_scores import read_queries, read_scores
 from commonspace.models.embedder import Embedder
-from commonspace.models.folder import check_golden
+from commonspace.models.folder import check_golden, folder_fingerprint
 from commonspace.stages.sharded_strategy import to_whole
 from commonspace.stages.train import chosen_tasks, task_modalities, train
 from commonspace.stages.trainer import resumed_from
 from commonspace.tracking.reader import read_runs
+from commonspace.tracking.record import last_start
 from tests.stages import ranks
 from tests.stages.training import MODEL, settings, start_model, trained, write_pairs
 
@@ -130,6 +131,12 @@ def test_a_run_that_keeps_scores_alone_is_scored_on_every_task_and_trained_once(
         assert scores[f"{task} {direction}"] == pytest.approx(part["reciprocal_rank"].mean())
     monkeypatch.setattr("commonspace.stages.train.starting_model", lambda plain: pytest.fail("trained again"))
     assert train(cell) == mean == scores["mean"] and "ended before" in capsys.readouterr().out
+    start = last_start(run)
+    assert start["init_fingerprint"] == folder_fingerprint(place / "start") and start["data_fingerprints"]
+    (run / "starts.jsonl").write_text(json.dumps({**start, "init_fingerprint": "another model's"}) + "\n{cut")
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        train(cell)
+    assert read_scores(run) is None, "what it said of the other model is gone"
     (run / "dev.json").write_text("[]")
     with pytest.raises(DataError, match="dev.json: no dev scores .*train the run again"):
         train(cell)

@@ -32,6 +32,11 @@ def read_scores(run: Path) -> dict[str, float] | None:
         raise DataError(f"{path}: no dev scores ({error}); delete the file to train the run again") from error
 
 
+def forget_scores(run: Path) -> None:
+    """A run that begins again has not ended."""
+    (run / SCORES).unlink()
+
+
 def read_queries(run: Path) -> pd.DataFrame:
     """A run's queries on dev: task, direction, query, concept and reciprocal rank (MRR@10 is its mean)."""
     path = run / QUERIES

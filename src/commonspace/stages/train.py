@@ -7,7 +7,6 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from commonspace.data.shards import ShardReader
 from commonspace.data.staging import stage_shards
 from commonspace.data.storage import place
 from commonspace.errors import ConfigError
-from commonspace.evaluation.kept_scores import read_scores, write_scores
+from commonspace.evaluation.kept_scores import forget_scores, read_scores, write_scores
 from commonspace.models.adapter_folder import save_adapter_folder
 from commonspace.models.adapters import adapted_layers, merge
 from commonspace.models.build import standardise
@@ -39,6 +38,7 @@ from commonspace.stages.dev import DevRetrieval, dev_retrieval
 from commonspace.stages.examples import dev_examples
 from commonspace.stages.finetune import FinetuneStage
 from commonspace.stages.objective import Objective
+from commonspace.stages.origin import Origin, origin_of
 from commonspace.stages.pretrain import PretrainStage
 from commonspace.stages.settings import StageSettings
 from commonspace.stages.sharding import gathered
@@ -46,10 +46,10 @@ from commonspace.stages.start import starting_model
 from commonspace.stages.trainer import make_trainer, resumed_from
 from commonspace.tracking.artifacts import log_lineage
 from commonspace.tracking.identity import run_identity
-from commonspace.tracking.lineage import Lineage, Node, last, read_lineage, shards_node, write_model_lineage
+from commonspace.tracking.lineage import last, write_model_lineage
 from commonspace.tracking.logger import close, make_loggers
 from commonspace.tracking.media import log_examples
-from commonspace.tracking.state import data_state
+from commonspace.tracking.record import last_start
 
 STAGES: dict[str, type[ContrastiveStage]] = {
     "align": AlignStage,
@@ -70,7 +70,8 @@ for _message in (
 def train(config: DictConfig) -> float:
     """Train one stage and save its model folder; returns the mean dev MRR@10, which a sweeper can maximise.
 
-    With `save` false no model is kept: scores are, and a run that has them is not trained again.
+    With `save` false no model is kept: scores are, and a run that has them is not trained again, as long as the rows
+    and the model that it began from are what they were.
     """
     plain = resolved(config)
     plain["data"], plain["stage"] = mixed(plain["data"], plain["stage"])
@@ -81,8 +82,11 @@ def train(config: DictConfig) -> float:
     identity = run_identity(folder, plain, fresh=plain["resume"] == "never")
     run = folder / identity.run_id
     if not plain["save"] and (scores := read_scores(run)):
-        console.print(f"{run}: ended before, dev mean {scores['mean']:.3f}; resume=never trains it anew")
-        return scores["mean"]
+        if origin_of(plain).is_of(last_start(run)):
+            console.print(f"{run}: ended before, dev mean {scores['mean']:.3f}; resume=never trains it anew")
+            return scores["mean"]
+        console.print(f"{run}: ended before, but on other rows or from another model; it is trained anew")
+        forget_scores(run)
     if plain["paths"]["local"] is not None:
         plain["paths"]["data"] = str(staged_data(plain))
     pl.seed_everything(plain["seed"], workers=False)
@@ -111,25 +115,15 @@ def train(config: DictConfig) -> float:
     callbacks: list[pl.Callback] = [SameSteps(), *([average] if average else [])]
     if dev and (settings.dev_every or settings.dev_first):
         callbacks.append(DevScores(dev, math.ceil(settings.dev_every * steps), settings.dev_first))
-    drawn = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0]
-    shards = data_state(place(plain["paths"]["data"]) / plain["data"]["tier"], drawn)
-    origin = Origin(
-        shards_node(plain["data"]["tier"], shards), read_lineage(Path(plain["init"])) if plain["init"] else {}
+    origin = origin_of(plain)
+    loggers = make_loggers(
+        run, plain, identity, arithmetic=arithmetic, data=origin.fingerprints, init=origin.init_id, record=True
     )
-    loggers = make_loggers(run, plain, identity, arithmetic=arithmetic, data=shards, record=True)
     trainer = make_trainer(plain, steps, run, callbacks, loggers)
     embedder.train()
     state = resumed_from(run / "checkpoints", plain["trainer"]["strategy"])
     trainer.fit(stage, datamodule=datamodule, ckpt_path=state, weights_only=True)
     return finish(stage, average, dev, plain, run, trainer, datamodule.skipped, origin)
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a run starts from, as it was at its start: shards, and the lineage of the model, empty without one."""
-
-    shards: Node
-    init: Lineage
 
 
 def staged_data(plain: Mapping[str, Any]) -> Path:

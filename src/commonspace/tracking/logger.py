@@ -21,21 +21,28 @@ def make_loggers(
     *,
     arithmetic: Mapping[str, Any] | None = None,
     data: Mapping[str, str] | None = None,
+    init: str | None = None,
     record: bool = False,
 ) -> list[Logger]:
     """Loggers that the `logger` group of a resolved config asks for, writing below the run's folder.
 
-    The run's W&B config is the resolved config, and beside it the state of code, lock and hardware, and `arithmetic`:
-    what a step amounts to (global batch, negatives per query, tokens, steps), and `data`: fingerprints of the shards.
-    `record` writes all that to the run's folder too (`tracking.record`). A restarted run adds a log under the same id;
-    `tracking.reader` joins them. W&B's job type is the stage, its group the sweep that the run is part of.
+    The run's W&B config is the resolved config, and beside it the state of code, lock and hardware, `arithmetic`: what
+    a step amounts to (global batch, negatives per query, tokens, steps), `data`: fingerprints of the shards, and
+    `init`: that of the model it begins from. `record` writes all that to the run's folder too (`tracking.record`). A
+    restarted run adds a log under the same id; `tracking.reader` joins them. W&B's job type is the stage, its group
+    the sweep that the run is part of.
     """
     folder, chosen = Path(folder), config["logger"]
     if not chosen["csv"] and not chosen["wandb"]:
         raise ConfigError(
             "logger: neither csv nor wandb; a run that leaves no trace cannot be compared, use logger=csv"
         )
-    told = {"run": run_facts(identity), "arithmetic": dict(arithmetic or {}), "data_fingerprints": dict(data or {})}
+    told = {
+        "run": run_facts(identity),
+        "arithmetic": dict(arithmetic or {}),
+        "data_fingerprints": dict(data or {}),
+        "init_fingerprint": init,
+    }
     facts = {**config, **told}
     if record:
         record_start(folder, config, told)

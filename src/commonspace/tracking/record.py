@@ -1,7 +1,8 @@
 """What a run was, kept in its folder beside its logs, in files that need no reader.
 
 config.yaml    the resolved config
-starts.jsonl   a line for each start, restarts too: time, job, code, packages, hardware, fingerprints of data, batches
+starts.jsonl   a line for each start, restarts too: time, job, code, packages, hardware, batches, fingerprints of the
+               data and of the model it began from
 DIGEST.diff    what the checkout had beyond its commit, where it had anything: named by the first digits of its hash
 """
 
@@ -46,6 +47,17 @@ def record_start(folder: Path, config: Mapping[str, Any], facts: Mapping[str, An
         told["diff_file"] = name
     with (folder / "starts.jsonl").open("a") as stream:
         stream.write(json.dumps(told, default=str) + "\n")
+
+
+def last_start(folder: Path) -> dict[str, Any]:
+    """What a run said of its last start; empty where it never did. A line that was cut short is passed over."""
+    file = folder / "starts.jsonl"
+    for line in reversed(file.read_text().splitlines() if file.exists() else []):
+        try:
+            return json.loads(line)
+        except ValueError:
+            continue
+    return {}
 
 
 def _write(file: Path, text: str) -> None:

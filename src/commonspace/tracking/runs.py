@@ -15,7 +15,7 @@ from commonspace.errors import ConfigError
 from commonspace.tracking.draw import Curve, draw
 from commonspace.tracking.reader import Run, read_runs
 
-_NO_SETTING = ("run", "arithmetic", "data_fingerprints", "paths", "output", "logger")
+_NO_SETTING = ("run", "arithmetic", "data_fingerprints", "init_fingerprint", "paths", "output", "logger")
 _COMPARE = {
     ">=": operator.ge,
     "<=": operator.le,

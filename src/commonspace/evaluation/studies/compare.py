@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Study:
     """A family read: its levels in the order of their values, and which of them is the reference, if one is.
 
     seeds, found  of the family's own cells that have ended; `expected` of them there are
+    odd           cells that are left out, with the settings in which they differ though the family does not say so
     """
 
     family: str
@@ -54,6 +55,7 @@ class Study:
     expected: int
     levels: tuple[Level, ...]
     reference: str | None
+    odd: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -77,17 +79,24 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
     """A family's levels of the cells that ended, None where none has.
 
     The reference are the runs of the base experiment alone, beside those of the family that are the same. A family
-    whose cells all differ from the base in `OWN_BASE` has its first level for that.
+    whose cells all differ from the base in `OWN_BASE` has a level of its own for that: the one that varies nothing, or
+    its first. Cells that differ from the base in what is not the family's are left out, and named.
     """
-    own = [cell for cell in cells if family.name in cell.config["tags"]]
+    base, odd = _alike([cell for cell in cells if REFERENCE in cell.config["tags"]])
+    own = []
+    for cell in (cell for cell in cells if family.name in cell.config["tags"]):
+        wrong = {key for key in (cell.differs(base[0]) if base else ()) if not family.says(key)}
+        if wrong:
+            odd[cell.name] = sorted(wrong)
+        else:
+            own.append(cell)
     if not own:
         return None
-    base = [cell for cell in cells if REFERENCE in cell.config["tags"]]
     levels: dict[str, list[Cell]] = {}
     for cell in sorted(own, key=lambda one: [_order(one.value(key)) for key in family.varied]):
         levels.setdefault(_label(family, cell), []).append(cell)
     reference = _reference(family, levels, base)
-    if reference is not None:
+    if reference is not None and not OWN_BASE & set(family.fixed):
         known = {cell.value("seed") for cell in levels.get(reference, ())}
         levels.setdefault(reference, []).extend(cell for cell in base if cell.value("seed") not in known)
     read = [
@@ -95,16 +104,25 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
         for label, some in levels.items()
     ]
     seeds = len({cell.value("seed") for cell in own})
-    return Study(family.name, family.about, seeds, len(own), family.count, tuple(_adjusted(read)), reference)
+    return Study(family.name, family.about, seeds, len(own), family.count, tuple(_adjusted(read)), reference, odd)
+
+
+def _alike(base: Sequence[Cell]) -> tuple[list[Cell], dict[str, list[str]]]:
+    """Runs of the base that differ in nothing from the one that started last, and of the others what they differ in."""
+    if not base:
+        return [], {}
+    latest = max(base, key=lambda cell: cell.start.get("time", 0.0))
+    wrong = {cell.name: sorted(cell.differs(latest)) for cell in base}
+    return [cell for cell in base if not wrong[cell.name]], {name: keys for name, keys in wrong.items() if keys}
 
 
 def _reference(family: Family, levels: Mapping[str, Sequence[Cell]], base: Sequence[Cell]) -> str | None:
     """The label of the level that others are compared with: the base's, its own or a family's; None without a base."""
+    same = _label(family, base[0]) if base else None
     if OWN_BASE & set(family.fixed):
-        return next(iter(levels))
+        return same if same in levels else next(iter(levels))
     if not base:
         return None
-    same = _label(family, base[0])
     return same if family.varied and not family.fixed and same in levels else REFERENCE
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,13 +16,14 @@ from omegaconf import OmegaConf
 from commonspace.data.rates import MEDIA, medium_of
 from commonspace.errors import DataError
 from commonspace.evaluation.kept_scores import SCORES, read_queries, read_scores
+from commonspace.tracking.record import last_start
 
 REFERENCE = "cell"  # tag of the runs that change nothing
-OWN_BASE = {
-    "init",
-    "objective",
-}  # a family that fixes one of these would compare that with the base, not what it varies
+# A family that fixes one of these would compare that with the base, not what it varies.
+OWN_BASE = {"init", "objective.reverse", "stage.steps"}
 _SAYS_NOTHING = {"name", "tags", "hydra"}
+_DECIDE_RATES = {"data.without", "data.dirichlet"}  # a run's config has the rates that came of them
+_SETTINGS = ("init", "weights", "model", "data", "objective", "stage")  # what a cell's figures depend on, seeds apart
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Family:
 
     about   its own first lines
     swept   {key: the values as it lists them}
-    fixed   what all its cells change
+    fixed   what all its cells change, by dotted key
     """
 
     name: str
@@ -45,6 +45,12 @@ class Family:
         """How many cells it has: one for every combination of the values listed."""
         parsed = OverridesParser.create().parse_overrides([f"{key}={values}" for key, values in self.swept.items()])
         return math.prod(len(list(one.sweep_iterator())) for one in parsed if one.is_sweep_override())
+
+    def says(self, key: str) -> bool:
+        """Whether it is by this family that cells differ in a setting."""
+        own = {*self.fixed, *self.swept}
+        own |= {"data.tasks"} if own & _DECIDE_RATES else set()
+        return any(f"{key}.".startswith(f"{one}.") for one in own)
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -60,7 +66,12 @@ def read_family(path: Path) -> Family:
         swept = {key: str(values) for key, values in config["hydra"]["sweeper"]["params"].items()}
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: is no family of cells: it has no hydra.sweeper.params") from error
-    return Family(path.stem, " ".join(about), swept, tuple(key for key in config if key not in _SAYS_NOTHING))
+    return Family(
+        path.stem,
+        " ".join(about),
+        swept,
+        tuple(_flat({key: value for key, value in config.items() if key not in _SAYS_NOTHING})),
+    )
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,19 @@ class Cell:
         return tuple(found) if OmegaConf.is_list(found) else found
 
     @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What its figures depend on, by dotted key; `init.bytes` is the model it began from, `rows.TASK` its data."""
+        rows = {f"rows.{task}": found for task, found in self.start.get("data_fingerprints", {}).items()}
+        known = {"init.bytes": found} if (found := self.start.get("init_fingerprint")) else {}
+        return {**_flat({key: self.config[key] for key in _SETTINGS}), **rows, **known}
+
+    def differs(self, other: Cell) -> set[str]:
+        """Settings of both that are not the same: options that one of them did not know yet are none."""
+        return {
+            key for key in self.settings.keys() & other.settings.keys() if self.settings[key] != other.settings[key]
+        }
+
+    @cached_property
     def queries(self) -> pd.DataFrame:
         """Its dev queries, one line each."""
         return read_queries(self.folder)
@@ -101,8 +125,19 @@ class Cell:
         return {medium: count / total for medium, count in steps.items()}
 
 
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """By dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= _flat(value, f"{before}{key}.") if isinstance(value, dict) and value else {f"{before}{key}": value}
+    return found
+
+
 def read_cells(runs: Path) -> list[Cell]:
-    """The cells below a folder of runs, of each name the one that started last, by name."""
+    """The cells below a folder of runs, of each name the one that started last, by name.
+
+    A cell is a run with the tag `ablation` that was scored on every task, as those of `experiment=TIER/cell` are.
+    """
     latest: dict[str, Cell] = {}
     for cell in sorted(_ended(runs), key=lambda one: one.start.get("time", 0.0)):
         latest[cell.name] = cell
@@ -112,6 +147,5 @@ def read_cells(runs: Path) -> list[Cell]:
 def _ended(runs: Path) -> Iterator[Cell]:
     for path in runs.glob(f"*/*/{SCORES}"):
         config = OmegaConf.to_container(OmegaConf.load(path.parent / "config.yaml"))
-        if "ablation" in config["tags"]:
-            scores, starts = read_scores(path.parent), (path.parent / "starts.jsonl").read_text().splitlines()
-            yield Cell(path.parent, config, scores or {}, json.loads(starts[-1]))
+        if "ablation" in config["tags"] and config["stage"].get("dev_undrawn"):
+            yield Cell(path.parent, config, read_scores(path.parent) or {}, last_start(path.parent))

@@ -29,7 +29,7 @@ def page(tier: str, command: str, studies: Sequence[Study]) -> str:
 
 
 def _command(tier: str, study: Study) -> str:
-    return f"commonspace train -m experiment={tier}/cell ablation={study.family}"
+    return f"commonspace launch experiment={tier}/cell ablation={study.family}"
 
 
 def _table(study: Study) -> Iterator[str]:
@@ -63,7 +63,7 @@ def reading(study: Study, tier: str) -> str:
         said.append(f"Over {asked.queries} dev queries of {asked.units} concepts.")
     else:
         said.append(
-            f"No level met a reference cell: `commonspace train -m experiment={tier}/cell seed=1,2,3` makes those."
+            f"No level met a reference cell: `commonspace launch experiment={tier}/cell seed=1,2,3` makes those."
         )
     if study.seeds == 1:
         said.append("One seed: exploratory.")
@@ -74,6 +74,9 @@ def reading(study: Study, tier: str) -> str:
             f"{study.expected - study.found} of {study.expected} cells have not ended; the command above makes them, "
             "and leaves the others alone."
         )
+    if study.odd:
+        named = "; ".join(f"{name} ({', '.join(keys)})" for name, keys in study.odd.items())
+        said.append(f"Left out, as they differ from the base in more than the family says: {named}.")
     commits = sorted({commit for level in study.levels for commit in level.commits})
     said.append(f"Code of {', '.join(commits)}.")
     return " ".join(said)

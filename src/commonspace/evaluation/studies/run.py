@@ -43,7 +43,7 @@ def main(config: DictConfig) -> None:
     if not kept:
         raise DataError(
             f"{config.paths.runs}/{tier}: no cell of an ablation has ended; "
-            f"`commonspace train -m experiment={tier}/cell ablation=FAMILY` makes some"
+            f"`commonspace launch experiment={tier}/cell ablation=FAMILY` makes some"
         )
     for name, one in kept.items():
         with replaced(output / FOLDER / f"{name}.png") as partial:
