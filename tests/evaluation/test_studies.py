@@ -145,6 +145,13 @@ def test_cells_that_differ_in_more_than_the_family_says_are_left_out_and_named(r
     )
 
 
+def test_a_family_on_other_queries_leaves_the_page_of_the_others(runs: Path, tmp_path: Path, capsys) -> None:
+    write_cell(runs, "m", queries(0.5, 1).iloc[1:], ["ablation", "mask"], "objective.mask=false", "seed=1")
+    assert cli(["evaluate", "ablations", "data.tier=mini", f"paths.runs={runs}", f"output={tmp_path / 'out'}"]) == 0
+    assert "mask: two cells were scored on different dev queries" in " ".join(capsys.readouterr().out.split())
+    assert "## temperature" in (tmp_path / "out/ablations.md").read_text()
+
+
 def test_cells_that_began_from_another_model_are_no_base(runs: Path) -> None:
     """The pretrained model was trained anew between the base and the family."""
     for path in (runs / "mini").glob("cell_s*/*/starts.jsonl"):
@@ -186,6 +193,8 @@ def test_the_command_writes_a_page_a_plot_and_what_a_clone_redraws(runs: Path, t
     plot = (output / "ablations/temperature.png").read_bytes()
     assert cli([*words, f"paths.runs={tmp_path / 'none'}", f"output={output}"]) == 0
     assert (output / "ablations/temperature.png").read_bytes() == plot, "from what was kept alone"
+    assert cli([*words, f"paths.runs={runs}", f"paths.docs={tmp_path / 'docs'}"]) == 0
+    assert "- **temperature** (8 cells): Told apart" in (tmp_path / "docs/results.md").read_text()
     with pytest.raises(SystemExit):
         cli([*words, f"paths.runs={tmp_path / 'none'}", f"output={tmp_path / 'empty'}"])
     assert "no cell of an ablation has ended" in capsys.readouterr().err

@@ -9,6 +9,8 @@ from pathlib import Path
 from commonspace.evaluation.comparison import read_comparisons
 from commonspace.evaluation.explanations import PRIMARY_MEASURE, verdict
 from commonspace.evaluation.results import read_all
+from commonspace.evaluation.studies.compare import read_studies
+from commonspace.evaluation.studies.page import reading
 from commonspace.evaluation.tables import Rows, comparison_table
 from commonspace.files import write_text
 
@@ -46,10 +48,19 @@ def write_index(folder: Path) -> Path:
         final = [one for one in found if one.model == FINAL and one.metric == "MRR@10"]
         parts.append(f"\n## Primary measure, tier {MAIN_TIER}\n\n{PRIMARY_MEASURE}{comparison_table(found)}")
         parts.append("".join(verdict(one) for one in final).rstrip())
+    parts += _ablations(folder / MAIN_TIER)
     parts += _benchmarks(folder / BENCHMARKS)
     index = folder.parent / "results.md"
     write_text(index, "\n".join(parts).rstrip() + "\n")
     return index
+
+
+def _ablations(folder: Path) -> Iterator[str]:
+    """What every family says, in a paragraph."""
+    if studies := read_studies(folder):
+        place = f"{folder.parent.name}/{MAIN_TIER}/{ABLATIONS}"
+        yield f"\n## Ablations, tier {MAIN_TIER}\n\nTables and plots: [ablations]({place}).\n"
+        yield "\n".join(f"- **{one.family}** ({one.found} cells): {reading(one, MAIN_TIER)}" for one in studies)
 
 
 def _benchmarks(folder: Path) -> Iterator[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ import pandas as pd
 from commonspace.errors import DataError
 from commonspace.evaluation.intervals import Difference, difference_over_seeds, holm
 from commonspace.evaluation.studies.family import OWN_BASE, REFERENCE, Cell, Family
+
+FOLDER = "ablations"  # keeps what was read of runs, which are not in git
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,12 @@ class Study:
             for one in value["levels"]
         ]
         return cls(**{**value, "levels": tuple(levels)})
+
+
+def read_studies(folder: Path) -> list[Study]:
+    """Those that are kept beside a tier's results, larger families first; none where none was ever read."""
+    found = [Study.from_json(json.loads(path.read_text())) for path in (folder / FOLDER).glob("*.json")]
+    return sorted(found, key=lambda one: (-one.expected, one.family))
 
 
 def _difference(value: Mapping[str, Any] | None) -> Difference | None:

@@ -11,9 +11,9 @@ from rich.progress import track
 
 from commonspace.errors import DataError
 from commonspace.evaluation.plots import png
-from commonspace.evaluation.results_index import ABLATIONS
+from commonspace.evaluation.results_index import ABLATIONS, write_index
 from commonspace.evaluation.run import command_line
-from commonspace.evaluation.studies.compare import Study, study
+from commonspace.evaluation.studies.compare import FOLDER, read_studies, study
 from commonspace.evaluation.studies.family import read_cells, read_family
 from commonspace.evaluation.studies.page import page
 from commonspace.evaluation.studies.plot import draw
@@ -22,7 +22,6 @@ from commonspace.files import replaced, write_text
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-FOLDER = "ablations"  # keeps what was read of runs, which are not in git
 console = Console()
 
 
@@ -31,25 +30,28 @@ def main(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
     output, tier = Path(config.output), config.data.tier
-    kept = {path.stem: Study.from_json(json.loads(path.read_text())) for path in (output / FOLDER).glob("*.json")}
+    kept = {one.family: one for one in read_studies(output)}
     cells = read_cells(Path(config.paths.runs) / tier)
     (configs,) = (Path(one.path) for one in HydraConfig.get().runtime.config_sources if one.provider == "main")
     families = [read_family(path) for path in sorted((configs / "ablation").glob("*.yaml"))]
     for family in track(families, "families", console=Console(stderr=True)):
-        found = study(family, cells)
+        try:
+            found = study(family, cells)
+        except DataError as error:  # of this family; the page of the others is made all the same
+            console.print(f"{family.name}: {error}", soft_wrap=True)
+            continue
         if found is not None and (family.name not in kept or found.found >= kept[family.name].found):
-            kept[family.name] = found
             write_text(output / FOLDER / f"{family.name}.json", json.dumps(found.to_json(), indent=1) + "\n")
+    kept = read_studies(output)
     if not kept:
         raise DataError(
             f"{config.paths.runs}/{tier}: no cell of an ablation has ended; "
             f"`commonspace launch experiment={tier}/cell ablation=FAMILY` makes some"
         )
-    for name, one in kept.items():
-        with replaced(output / FOLDER / f"{name}.png") as partial:
+    for one in kept:
+        with replaced(output / FOLDER / f"{one.family}.png") as partial:
             partial.write_bytes(png(draw(one)))
-    shown = sorted(kept.values(), key=lambda one: (-one.expected, one.family))
-    write_text(output / ABLATIONS, page(tier, command_line(), shown))
-    console.print(
-        f"{output / ABLATIONS}: {len(kept)} families, {sum(one.found for one in shown)} cells", soft_wrap=True
-    )
+    write_text(output / ABLATIONS, page(tier, command_line(), kept))
+    if output == Path(config.paths.docs) / "results" / tier:
+        write_index(output.parent)
+    console.print(f"{output / ABLATIONS}: {len(kept)} families, {sum(one.found for one in kept)} cells", soft_wrap=True)
