@@ -52,7 +52,7 @@ def _sweep_or(name: str) -> str:
 
 def _in_words(value: Any) -> str:
     """`${in_words:VALUE}`: a list joined by dashes, of a path its last part; for names of runs."""
-    values = list(value) if isinstance(value, ListConfig) else [value]
+    values = list(value) if isinstance(value, ListConfig) else [value] if value is not None else []
     return "-".join(str(one).rstrip("/").split("/")[-1] for one in values) or "none"
 
 
