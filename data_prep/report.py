@@ -24,11 +24,16 @@ _LANGUAGES = 60
 _MAIN_TIER = "mini"
 _INCLUDES_OTHERS = (
     "",
-    "This tier has all rows of the smaller ones, and what is held out there is held out here. Speech of a synthesizer",
+    "This tier has all rows of the smaller ones, and what is held out there is held out here. Speech of a synthesizer,",
     "triples of one label, and what is generated of other rows without a model (cldr-keywords, round-trip,",
     "docstring-variants) are for training alone: they are left out where a row that they are made of is on dev or held",
     "out.",
 )
+_PUBLIC_SETS = (
+    "",
+    "Published sets that `commonspace data build public` reads are on [a page of their own](public_sets.md).",
+)
+_SYNTHESIZER = "espeak"  # the source whose clips nobody recorded
 _FAMILIES = {
     "copyleft": ("AGPL", "GPL", "Arphic"),
     "documentation": ("GFDL",),
@@ -51,7 +56,7 @@ def write_report(tier: str, folder: Path, docs: Path, cache: Path) -> Path:
     sheets.mkdir(parents=True, exist_ok=True)
     page = docs / ("data.md" if tier == _MAIN_TIER else f"data-{tier}.md")
     lines = [*_head(tier, manifest), *_sources_table(tier, manifest), "", *_tasks_table(manifest, folder), ""]
-    lines += [*_kinds_table(manifest), "", *_languages_table(manifest), ""]
+    lines += [*_kinds_table(manifest), *_synthetic_speech(manifest), "", *_languages_table(manifest), ""]
     shown = {name: source for name, source in manifest["sources"].items() if not _elsewhere(tier, name)}
     if len(shown) < len(manifest["sources"]):
         lines += [
@@ -87,6 +92,7 @@ def _head(tier: str, manifest: Mapping[str, Any]) -> list[str]:
         "by page, code by module, sprites by mesh family), hashed; one concept lies on one side over all tasks and",
         "sources. Rows of *zero-shot* sources and tasks are held out as a whole.",
         *(_INCLUDES_OTHERS if tier in INCLUDED_TIERS else ()),
+        *(_PUBLIC_SETS if tier == _MAIN_TIER else ()),
         "",
     ]
 
@@ -129,6 +135,15 @@ def _kinds_table(manifest: Mapping[str, Any]) -> list[str]:
         listed = ", ".join(f"{task} {count:,}" for task, count in sorted(tasks.items(), key=lambda item: -item[1]))
         lines.append(f"| {kind} | {sum(tasks.values()):,} | {listed} |")
     return lines
+
+
+def _synthetic_speech(manifest: Mapping[str, Any]) -> list[str]:
+    """How many clips of speech a synthesizer made; nothing where there are none."""
+    if _SYNTHESIZER not in manifest["sources"]:
+        return []
+    made = sum(manifest["sources"][_SYNTHESIZER]["tasks"]["speech"].values())
+    clips = sum(manifest["tasks"]["speech"].values())
+    return ["", f"Speech: {clips - made:,} recorded and {made:,} synthetic (eSpeak NG, for training alone)."]
 
 
 def _languages_table(manifest: Mapping[str, Any]) -> list[str]:

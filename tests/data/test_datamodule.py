@@ -161,7 +161,6 @@ def far(two_tasks) -> Iterator[str]:
 def test_shards_that_lie_elsewhere_make_the_same_batches(far, processor, whole, workers):
     module = make(far, processor, workers=workers)
     assert [told(batch) for batch in module.loader()] == whole
-    assert list(module.dev_readers()) == ["image_caption"]
 
 
 def test_a_step_asks_far_storage_once(far, processor, monkeypatch):
@@ -269,12 +268,6 @@ def test_limit_and_rate_zero(two_tasks, processor):
     batches = list(make(two_tasks, processor, tasks=tasks, limit=12).loader())
     assert {batch.task for batch in batches} == {"image_caption"}
     assert {int(s.split(":r")[1]) for b in batches for s in b.sources} <= set(range(12))
-
-
-def test_dev_readers(two_tasks, processor):
-    assert {name: len(reader) for name, reader in make(two_tasks, processor).dev_readers().items()} == {
-        "image_caption": 5
-    }
 
 
 def test_packing_keeps_every_value(two_tasks, processor):

@@ -45,6 +45,7 @@ def test_pictures_of_training_sources_only(page, tmp_path):
 
 def test_the_main_tier_has_the_plain_name(page):
     assert page("mini").name == "data.md" and page("tiny").name == "data-tiny.md"
+    assert "](public_sets.md)" in page("mini").read_text() and "public_sets" not in page("tiny").read_text()
 
 
 def test_the_same_tier_gives_the_same_page(page):
@@ -70,6 +71,22 @@ def test_modalities_and_languages_have_their_tables(page):
     text = page().read_text()
     assert "| image -> text | 34 | image_caption 30, food 4 |" in text
     assert "| image_caption | 1 | en 30 |" in text and "left out\n" not in text
+
+
+def test_recorded_and_synthetic_speech_are_told_apart(tmp_path, source_of, row, monkeypatch):
+    counts = {"said": 12, "espeak": 7}
+    sources = [
+        source_of(
+            name,
+            [row(f"{name}{n}", f"{name} q{n}", f"{name} p{n}", f"{name} {n}", "speech", name) for n in range(count)],
+        )
+        for name, count in counts.items()
+    ]
+    monkeypatch.setattr(report, "all_sources", lambda: {source.name: source for source in sources})
+    for tier, taken, told in (("tiny", sources, True), ("mini", sources[:1], False)):
+        build_tier(tier, taken, tmp_path / "cache", tmp_path / "data", workers=1)
+        text = write_report(tier, tmp_path / "data" / tier, tmp_path / "docs", tmp_path / "cache").read_text()
+        assert ("Speech: 12 recorded and 7 synthetic (eSpeak NG" in text) is told
 
 
 def test_what_a_smaller_tier_shows_is_not_shown_again(tmp_path, source_of, row, monkeypatch):

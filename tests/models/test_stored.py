@@ -27,7 +27,8 @@ _SOUP = """
 import sys, threading, time
 from pathlib import Path
 import psutil
-from commonspace.models.averaging import average_files
+from commonspace.models.averaging import average_tensors, write_tensors
+from commonspace.models.stored import StoredTensors
 folder, process, peak, done = Path(sys.argv[1]), psutil.Process(), 0, threading.Event()
 def watch():
     global peak
@@ -37,7 +38,8 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 for count in (2, 2, 8):  # the first also warms the process up
     peak = before = process.memory_info().rss
-    average_files([folder / f"{n}.safetensors" for n in range(count)], folder / f"soup{count}.safetensors")
+    files = [StoredTensors(folder / f"{n}.safetensors") for n in range(count)]
+    write_tensors(average_tensors(files), folder / f"soup{count}.safetensors")
     print(peak - before)
 assert not {"peft", "transformers"} & set(sys.modules), "averaging needs neither"
 """

@@ -23,7 +23,7 @@ SCHEDULE = [
     {"task": "speech", "records": 200, "batch_size": 128, "steps": 1, "epochs": 1.0},
     {"task": "rare", "records": 64, "batch_size": 64, "steps": 0, "epochs": 0.0},
 ]
-DATA = SimpleNamespace(schedule=lambda: SCHEDULE, steps=4)
+DATA = SimpleNamespace(schedule=lambda: SCHEDULE, steps=4, tokens_per_batch=lambda: 12345.6)
 PLAIN = {
     "name": "mine", "seed": 3, "init": None, "output": "models/tiny/mine",
     "stage": {"name": "finetune", "dev_limit": 24},
@@ -55,11 +55,21 @@ def test_memory_grows_with_what_trains_and_with_the_chunk() -> None:
 
 def test_it_is_printed_in_a_line_and_a_table() -> None:
     text = io.StringIO()
-    arithmetic = {**batch_arithmetic(make_stage(tiny_embedder()), DATA, PLAIN), "precision": "32-true"}
-    print_arithmetic(arithmetic, Console(file=text, width=200))
+    stage = make_stage(tiny_embedder(), steps=None, token_budget=50_000)
+    print_arithmetic({**batch_arithmetic(stage, DATA, PLAIN), "precision": "32-true"}, Console(file=text, width=300))
     said = text.getvalue()
     assert "4 steps of 128..512 pairs, 127..511 wrong targets a query" in said and "32-true" in said
+    assert "about 12,346 tokens a batch of 50,000 in all," in said
     assert all(row["task"] in said for row in SCHEDULE)
+    assert "warning: never drawn in 4 steps: rare; raise" in said
+
+
+def test_nothing_is_warned_of_where_every_task_is_drawn() -> None:
+    text = io.StringIO()
+    data = SimpleNamespace(schedule=lambda: SCHEDULE[:2], steps=4, tokens_per_batch=lambda: 100.0)
+    arithmetic = batch_arithmetic(make_stage(tiny_embedder()), data, PLAIN)
+    print_arithmetic({**arithmetic, "precision": "32-true"}, Console(file=text, width=300))
+    assert "about 100 tokens a batch, graphs" in text.getvalue() and "warning" not in text.getvalue()
 
 
 def test_small_batches_are_told() -> None:

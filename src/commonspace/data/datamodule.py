@@ -112,7 +112,8 @@ class CommonspaceDataModule(pl.LightningDataModule):
             )
         self.dataset = MixtureDataset(self.data, self.processor, skip_budget=self.skip_budget, memory=self.memory)
         if self.steps is None:
-            self.steps = self._steps_for_budget()
+            self._measure()
+            self.steps = max(1, round(self.token_budget / self.tokens_per_batch()))
 
     def _open(self, name: str, config: Mapping[str, Any]) -> TaskData:
         reader = ShardReader(self.root / name, "train")
@@ -166,16 +167,19 @@ class CommonspaceDataModule(pl.LightningDataModule):
         self.shrunk[name] = (asked, records)
         return records
 
-    def _steps_for_budget(self) -> int:
-        """Steps that spend the token budget, from the processed length of a few samples of each task."""
-        probe = Mixture(self.plans, seed=self.seed, steps=1, temperature=self.temperature)
-        per_step = 0.0
-        for plan, share in zip(self.plans, probe.shares, strict=True):
+    def _measure(self) -> None:
+        """Fill `tokens_per_sample` by the processed length of a few samples of each task."""
+        for plan in self.plans:
             rows = np.random.default_rng(self.seed).permutation(plan.length)[: self.probes]
             batch = self.dataset.batch(StepPlan(0, plan.name, 0, rows, rows, self.seed))
             self.tokens_per_sample[plan.name] = batch.tokens / len(rows)
-            per_step += share * plan.batch_size * self.tokens_per_sample[plan.name]
-        return max(1, round(self.token_budget / per_step))
+
+    def tokens_per_batch(self) -> float:
+        """Tokens of a batch, mean over tasks: measured where there is a budget, else the shards' estimates."""
+        self.setup()
+        shares = Mixture(self.plans, seed=self.seed, steps=1, temperature=self.temperature).shares
+        each = self.tokens_per_sample or {plan.name: float(np.mean(plan.tokens)) for plan in self.plans}
+        return sum(share * plan.batch_size * each[plan.name] for plan, share in zip(self.plans, shares, strict=True))
 
     def train_dataloader(self) -> MixtureLoader:
         """The loader, standing where the restored checkpoint left off."""
@@ -206,11 +210,6 @@ class CommonspaceDataModule(pl.LightningDataModule):
         """Samples of each task that could not be used so far, those before a restart included; no task without any."""
         counts = self._loader.skipped if self._loader is not None else {}
         return {name: count for name, count in counts.items() if count}
-
-    def dev_readers(self) -> dict[str, ShardReader]:
-        """Readers of the dev splits of the tasks in the mixture that have one."""
-        names = [name for name in self.task_configs if (self.root / name / "dev.json").exists()]
-        return {name: ShardReader(self.root / name, "dev") for name in names}
 
     def state_dict(self) -> dict[str, Any]:
         """Where the mixture stands; saved by Lightning with each checkpoint. Primitives only."""

@@ -191,14 +191,6 @@ class Mixture:
             for task, share, count in zip(self.tasks.values(), self.shares, counts, strict=True)
         ]
 
-    def mean_tokens(self) -> float:
-        """Tokens of a step on average, by the tasks' own estimates; ConfigError where a task has none."""
-        for task in self.tasks.values():
-            if task.tokens is None:
-                raise ConfigError(f"task {task.name}: no token estimates to plan a budget with")
-        means = [float(np.mean(task.tokens)) * self.asked[task.name] for task in self.tasks.values()]
-        return float(np.dot(self.shares, means))
-
     def state_dict(self) -> dict[str, Any]:
         """The number of steps consumed, and what must be equal for that number to mean the same: primitives only."""
         return {"step": self.step, "mixture": self._identity()}

@@ -32,7 +32,7 @@ PRIMARY_MEASURE = (
     "Mean MRR@10 of both directions, one query a concept, queries without near-duplicates in training, full "
     "gallery, against late fusion (frozen encoders and small heads on the same rows, tuned on dev, several seeds). "
     "Intervals resample concepts and the baseline's seeds; p values are adjusted by Holm over image-text and "
-    "speech-text; `detectable` is the smallest difference this set shows four times in five. R@1 beside it.\n\n"
+    "speech-text; `detectable` is the smallest true difference found with 80% power. R@1 beside it.\n\n"
 )
 
 

@@ -115,7 +115,7 @@ def comparisons(folder: Path, names: Sequence[str]) -> list[Compared]:
 def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tuple[str, str, str]]:
     """(title, text, name of the plot or "") of every section."""
     against = [one for one in found if one.baseline == "late_fusion"]
-    yield "Primary measure", _primary_text(against), "differences"
+    yield "Primary measure", PRIMARY_MEASURE + _differences(against), "differences"
     for metric in ("MRR@10", "R@1"):
         for subset in ("no_near_duplicates", "all"):
             words = "without near-duplicates in training" if subset != "all" else "all queries"
@@ -124,7 +124,7 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
     yield "NDCG@10, one query a concept, all queries", task_table(rows, "NDCG@10", "all"), ""
     yield "MRR@10, every query", EVERY_QUERY + task_table(rows, "MRR@10", "all", every_query=True), ""
     composed = [one for one in found if one.task in COMPOSED]
-    yield "Composed queries", COMPOSED_QUERIES + comparison_table(composed), "composed"
+    yield "Composed queries", COMPOSED_QUERIES + _differences(composed), "composed"
     yield "The soup against its ingredients, earlier stages and specialists", _soup_text(found), "stages"
     sized = _shown(rows)
     yield f"Matryoshka sizes of {sized}", "Share of NDCG@10 at full size.\n\n" + retention_table(rows, sized), "sizes"
@@ -165,13 +165,9 @@ def _figures(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tu
     yield from long_report.figures(folder)
 
 
-def _primary_text(found: Sequence[Compared]) -> str:
-    return (
-        PRIMARY_MEASURE
-        + comparison_table(found)
-        + "\n"
-        + "".join(verdict(one) for one in found if one.metric == "MRR@10")
-    )
+def _differences(found: Sequence[Compared]) -> str:
+    """The table, and a sentence on each difference of MRR@10."""
+    return comparison_table(found) + "\n" + "".join(verdict(one) for one in found if one.metric == "MRR@10")
 
 
 def _soup_text(found: Sequence[Compared]) -> str:

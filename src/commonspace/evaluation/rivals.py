@@ -54,7 +54,9 @@ class SentenceTransformerRival:
         try:
             self.model = sentence_transformer(folder, best_device(), **options)
         except ImportError as error:
-            raise ConfigError(f"{folder}: needs sentence-transformers: pip install 'commonspace[rivals]'") from error
+            raise ConfigError(
+                f"{folder}: needs sentence-transformers: run make setup, or pip install -e '.[rivals]'"
+            ) from error
         except Exception as error:  # of any of the libraries below it
             raise WeightsError(f"{folder}: sentence-transformers cannot load it ({error})") from error
 

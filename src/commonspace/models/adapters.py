@@ -185,15 +185,6 @@ def save_adapter(model: nn.Module, lora: Lora, file: Path) -> None:
         save_file(tensors, partial, metadata=metadata)
 
 
-def load_adapter(model: nn.Module, file: Path) -> Lora:
-    """Attach the adapter in `file` to a bare base model and fill it; WeightsError if it was made for another base."""
-    lora, tensors, base = read_adapter(file)
-    if base_hash(model, set(tensors)) != base:
-        raise WeightsError(f"{file}: was trained on other base weights than this model's; load the base it names first")
-    fill_adapter(model, lora, tensors, file)
-    return lora
-
-
 def read_adapter(file: Path) -> tuple[Lora, dict[str, Tensor], str]:
     """Settings, trained tensors by name, and the hash of the base (see `base_hash`); WeightsError for another file."""
     try:

@@ -19,36 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from commonspace.errors import ConfigError, WeightsError
-from commonspace.models.stored import StoredTensors
 
 Candidate = TypeVar("Candidate")
 Weights = Sequence[float] | Callable[[str], Sequence[float]]  # one set for all tensors, or by a tensor's name
 
 
-def average_files(
-    files: Sequence[Path],
-    output: Path,
-    weights: Sequence[float] | None = None,
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write the average of safetensors files to `output`, complete or not at all.
-
-    `weights` are ratios (2, 1 is two thirds and one third), equal by default. Holds the result and one tensor of one
-    ingredient at a time. Different names, shapes or types of tensors, and values that are not finite, raise
-    WeightsError naming the tensor and the file.
-    """
-    readers = [StoredTensors(Path(file)) for file in files]
-    write_tensors(average_tensors(readers, weights, [str(file) for file in files]), output, metadata)
-
-
-def write_tensors(
-    tensors: Iterable[tuple[str, Tensor]], output: Path, metadata: Mapping[str, str] | None = None
-) -> None:
+def write_tensors(tensors: Iterable[tuple[str, Tensor]], output: Path) -> None:
     """Write named tensors to a safetensors file, complete or not at all; all of them are held at once."""
     held = {name: tensor.contiguous() for name, tensor in tensors}
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(output.name + ".partial")
-    save_file(held, temporary, metadata=dict(metadata or {}))
+    save_file(held, temporary)
     temporary.replace(output)
 
 

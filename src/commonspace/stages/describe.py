@@ -31,6 +31,7 @@ def batch_arithmetic(
         "accumulate": stage.settings.accumulate,
         "batch": "..".join(span),
         "negatives_per_query": "..".join(str(int(size) - 1) for size in span),
+        "tokens_per_batch": round(datamodule.tokens_per_batch()),
         "token_budget": stage.settings.token_budget,
         "cache_tokens": stage.settings.cache_tokens,
         "memory_gb": round(expected_memory(stage) / 1e9, 1),
@@ -52,18 +53,24 @@ def expected_memory(stage: ContrastiveStage) -> int:
 
 
 def print_arithmetic(arithmetic: Mapping[str, Any], console: Console) -> None:
-    """One line, and the schedule of tasks as a table."""
+    """One line, the schedule of tasks as a table, and a warning of tasks that it never draws."""
     several = f"{arithmetic['accumulate']} batches of " if arithmetic["accumulate"] > 1 else ""
+    budget = f" of {arithmetic['token_budget']:,} in all" if arithmetic["token_budget"] else ""
     console.print(
         f"{arithmetic['steps']} steps of {several}{arithmetic['batch']} pairs, {arithmetic['negatives_per_query']} "
-        f"wrong targets a query, graphs of at most {arithmetic['cache_tokens']} tokens, up to about "
-        f"{arithmetic['memory_gb']} GB, {arithmetic['precision']}"
+        f"wrong targets a query, about {arithmetic['tokens_per_batch']:,} tokens a batch{budget}, graphs of at most "
+        f"{arithmetic['cache_tokens']} tokens, up to about {arithmetic['memory_gb']} GB, {arithmetic['precision']}"
     )
     table = Table("task", "records", "batch", "steps", "epochs")
     for row in arithmetic["schedule"]:
         numbers = (row["records"], row["batch_size"], round(row["steps"], 2), f"{row['epochs']:.2f}")
         table.add_row(row["task"], *map(str, numbers))
     console.print(table)
+    if idle := [row["task"] for row in arithmetic["schedule"] if not row["steps"]]:
+        console.print(
+            f"[yellow]warning[/yellow]: never drawn in {arithmetic['steps']} steps: {', '.join(idle)}; raise their "
+            "rates, take more steps, or leave them out"
+        )
 
 
 def shrunk_batches(datamodule: CommonspaceDataModule) -> list[str]:

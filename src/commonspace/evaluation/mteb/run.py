@@ -115,7 +115,7 @@ def _check(plain: Mapping[str, Any]) -> None:
     try:
         import mteb  # noqa: F401
     except ImportError as error:
-        raise ConfigError("evaluate mteb needs mteb: pip install 'commonspace[rivals]'") from error
+        raise ConfigError("evaluate mteb needs mteb: run make setup, or pip install -e '.[rivals]'") from error
 
 
 def _ours(plain: Mapping[str, Any], prefixes: str) -> Any:

@@ -157,19 +157,3 @@ def _read_tokenizer(cursor: Cursor) -> Tokenizer:
 def _skip_map(cursor: Cursor) -> None:
     cursor.number("i")  # how many code points it maps
     cursor.take(cursor.number("I"))
-
-
-def read_map(data: bytes, name: str) -> dict[int, str]:
-    """The file's normalisation map, code point to text: what the tokenizer's normaliser is tested against."""
-    cursor = Cursor(data, name)
-    cursor.take(44)
-    count = cursor.number("i")
-    cursor.take(16)
-    size = cursor.number("Q")
-    cursor.take(4 * (count + 1) + 4 * count + size)
-    mapped, _ = cursor.numbers("iI")
-    result = {}
-    for _ in range(mapped):
-        point, length = cursor.numbers("IB")
-        result[point] = "".join(map(chr, cursor.numbers(f"{length}I")))
-    return result

@@ -34,7 +34,7 @@ def main(config: DictConfig) -> None:
 
         from commonspace.serving.http.app import make_app
     except ImportError as error:
-        raise ConfigError(f"serve: {error}; pip install 'commonspace[serving]'") from error
+        raise ConfigError(f"serve: {error}; run make setup, or pip install -e '.[serving]'") from error
     service = make_service(config)
     print(f"{', '.join(service.names)} at http://{config.host}:{config.port}/v1")
     with suppress(KeyboardInterrupt):  # which uvicorn raises again, once it has answered who was waiting
