@@ -88,6 +88,7 @@ def _choices(config: Config) -> Iterable[str]:
         "model.lora.save": ("merged", "adapter"),
         "callbacks.progress": ("rich", "none"),
         "logger.wandb.mode": ("offline", "online"),
+        "wandb": ("offline", "online", "none"),  # of evaluations, which log into the run that trained the model
         "data.split": ("dev", "heldout"),
         "resume": ("auto", "never"),
         "method": ("greedy", "uniform", "weighted", "learned", "slerp"),
@@ -251,6 +252,7 @@ def _evaluation(config: Config) -> Iterable[str]:
             "prefix_policy",
             "batch_tokens",
             "precision",
+            "wandb",
             "quantised",
             "rescored",
             *(() if embedder in _TUNED else _OF_TUNING),
@@ -276,6 +278,7 @@ _UNASKED = {
     "prefix_policy": "query",
     "batch_tokens": 8192,
     "precision": "32-true",
+    "wandb": "offline",
     "seed": 1,
     "seeds": 5,
     "tries": 8,

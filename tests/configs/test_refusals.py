@@ -269,6 +269,7 @@ def test_teachers_beside_anything_but_the_baselines(embedder: str) -> None:
         ("models/x", "seed=2"),
         ("models/x", "rescored=10"),
         ("chance", "quantised=[int8]"),
+        ("bm25", "wandb=none"),
     ],
 )
 def test_what_an_evaluation_would_not_read(embedder: str, given: str) -> None:
@@ -283,6 +284,7 @@ def test_what_an_evaluation_would_not_read(embedder: str, given: str) -> None:
         ["embedder=baselines", "seeds=2", "tries=2", "seed=3"],
         ["embedder=models/x", "quantised=[int8,binary_float]", "rescored=10"],
         ["embedder=models/x", "prefix_policy=task", "batch_tokens=4096", "name=y", "dims=[64]"],
+        ["embedder=models/x", "wandb=none"],
     ],
 )
 def test_what_an_evaluation_reads_passes(words: list[str]) -> None:
@@ -297,6 +299,8 @@ def test_an_evaluations_defaults_are_known() -> None:
     config = compose("evaluate", ["embedder=chance"])
     assert {key: config[key] for key in _UNASKED} == _UNASKED
     assert set(_BASELINES) == {*BASELINES, "baselines"} and _FORMS == FORMS
+    with pytest.raises(ConfigError, match="wandb: 'cloud' is none of offline, online, none"):
+        compose("evaluate", ["embedder=models/x", "wandb=cloud"])
     with pytest.raises(ConfigError, match="quantised: 'int4' is none of int8, binary"):
         compose("evaluate", ["embedder=models/x", "quantised=[int4]"])
 

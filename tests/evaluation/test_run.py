@@ -10,15 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commonspace.configuration import compose
 from commonspace.content import Audio, Content, Image
 from commonspace.errors import ContentError, DataError
 from commonspace.evaluation import near_duplicates, report, surroundings
 from commonspace.evaluation.results import read_geometry, read_ranks, read_rows
-from commonspace.evaluation.run import evaluate_baseline, evaluate_folder, training_of
+from commonspace.evaluation.run import evaluate_baseline, evaluate_folder, main, training_of
 from commonspace.evaluation.surroundings import Surroundings
+from commonspace.tracking.lineage import write_model_lineage
+from commonspace.tracking.reader import find_logs
+from commonspace.tracking.trained_run import reopened
 from tests.evaluation.made import record, write
 from tests.media import picture_bytes, sound_bytes, tone
 from tests.models.tiny import tiny_embedder
+from tests.tracking.conftest import until_written
+from tests.tracking.test_record import artifacts
 
 WORDS = ["red fox", "blue bird", "snow", "a fox in the snow", "bird runs", "the fox barks", "before", "after"]
 
@@ -54,6 +60,25 @@ def test_a_folder_is_scored_at_its_sizes(place: Surroundings, tmp_path: Path, mo
     assert "image | text" in read_geometry(place.output)["mine"]["modality_gap"]
     assert report.write(place.output).exists() and report.models(place.output) == ["mine"]
     assert "Quantised" not in (place.output / "results.md").read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["wandb=none"]])
+def test_rows_are_an_artifact_of_the_run_that_trained_the_model(
+    place: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.setattr(Surroundings, "near_duplicates", {})
+    tiny_embedder().save(tmp_path / "model")
+    write_model_lineage(tmp_path / "model", [], run_id="r1")
+    trained = tmp_path / "runs/data/first"
+    (trained / "r1").mkdir(parents=True)
+    (trained / "identity-0.json").write_text(json.dumps({"run_id": "r1"}))
+    reopened(trained / "r1", "r1", None, mode="offline", project="ours").finish()
+    folders = [f"paths.{name}={tmp_path / name}" for name in ("runs", "cache", "docs")]
+    given = [f"embedder={tmp_path / 'model'}", "data.tier=data", f"paths.data={tmp_path}", *folders]
+    main(compose("evaluate", [*given, "data.features=false", "bootstrap=10", "name=mine", *options]))
+    until_written(trained)
+    logged = [artifacts(log) for log in find_logs(trained / "wandb")] if (trained / "wandb").exists() else []
+    assert [set(found) for found in logged] == ([] if options else [{"model-model", "evaluation-mine"}])
 
 
 def test_quantised_rows_stand_in_a_table_of_their_own(place: Surroundings, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from commonspace.launching import snapshot as module
 from commonspace.launching.snapshot import Snapshot
 from commonspace.tracking.state import code_state
+from tests.tracking.test_state import git
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,3 +49,44 @@ def test_what_is_edited_later_is_another_snapshot(tmp_path: Path, monkeypatch: p
     second = Snapshot(tmp_path / "kept").take()
     assert first != second
     assert [(folder / "src/a.py").read_text() for folder in (first, second)] == ["1", "2"]
+
+
+TAKE = "from commonspace.launching.snapshot import Snapshot; print(Snapshot(Path('runs/snapshots')).take())"
+START = (
+    "from commonspace.tracking.record import record_start; from commonspace.tracking.state import code_state;"
+    "record_start(Path('runs/run'), {}, {'run': {'code': code_state()}})"
+)
+
+
+@pytest.mark.parametrize("dirty", [False, True])
+def test_a_job_that_starts_later_keeps_the_difference_that_its_snapshot_had(tmp_path: Path, dirty: bool) -> None:
+    """The snapshot lies inside the checkout it was taken of, which is edited before the job starts."""
+    for name, file in Snapshot(tmp_path).files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, tmp_path / name)
+    (tmp_path / ".gitignore").write_text("runs/\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    edited = tmp_path / "requirements.lock"
+    if dirty:
+        edited.write_text("edited before\n")
+
+    def run(script: str, code: Path) -> str:
+        environment = {**os.environ, "PYTHONPATH": f"{code / 'src'}:{code}"}
+        command = [sys.executable, "-c", f"from pathlib import Path; {script}"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    expected = code_state(tmp_path)
+    snapshot = Path(run(TAKE, tmp_path))
+    edited.write_text("edited later\n")
+    run(START, snapshot)
+    told = json.loads((tmp_path / "runs/run/starts.jsonl").read_text())
+    assert told["run"]["code"] == expected and expected["dirty"] == dirty
+    if dirty:
+        kept = (tmp_path / "runs/run" / told["diff_file"]).read_text()
+        assert "+edited before" in kept and hashlib.sha256(kept.strip().encode()).hexdigest() == expected["diff_sha256"]
+    else:
+        assert "diff_file" not in told and not list((tmp_path / "runs/run").glob("*.diff"))

@@ -77,6 +77,7 @@ def test_everything_a_run_is_judged_by_is_logged(place: Path) -> None:
     assert len(values(rows, "dev/mean")) == 2
     (run,) = read_runs(place / "runs")
     assert keys - {"step", "epoch"} <= set(run.history), "the W&B log tells what the CSV tells"
+    assert run.table("mixture/schedule").to_dict("records") == run.setting("arithmetic.schedule")
 
 
 def test_waiting_is_for_data_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
-from commonspace.errors import ConfigError
+from commonspace.errors import ConfigError, DataError
 from commonspace.tracking.identity import Identity
-from commonspace.tracking.logger import close, make_loggers
+from commonspace.tracking.logger import close, log_table, make_loggers
 from commonspace.tracking.reader import read_runs
+from commonspace.tracking.runs import main
+from tests.tracking.conftest import until_written
 
 IDENTITY = Identity("abcd-1", "abcd", "1", 0.0)
 OFFLINE = {"mode": "offline", "project": "commonspace", "group": "tiny"}
@@ -72,3 +75,26 @@ def test_the_log_of_an_interrupted_run_is_whole_before_its_process_ends(tmp_path
     close(loggers, status=138)
     (run,) = read_runs(tmp_path)
     assert run.state == "interrupted" and run.history["train/loss"].tolist() == [0.5]
+
+
+def test_a_table_is_read_back_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"task": "recipe", "records": 48, "epochs": 0.5}, {"task": "code", "records": 7, "epochs": 2.0}]
+    config = {"name": "x", "tags": [], "stage": {"name": "pretrain"}, "logger": {"csv": True, "wandb": OFFLINE}}
+    loggers = make_loggers(tmp_path, config, IDENTITY)
+    log_table(loggers, "mixture/schedule", rows)
+    for logger in loggers:
+        logger.log_metrics({"train/loss": 0.5}, step=1)
+    close(loggers)
+    until_written(tmp_path)
+    (run,) = read_runs(tmp_path)
+    assert run.table("mixture/schedule").to_dict("records") == rows
+    assert run.history["train/loss"].dropna().tolist() == [0.5]
+    assert main([str(tmp_path), "--table", "mixture/schedule", "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"run": "x", **row} for row in rows]
+    for key in ("train/loss", "no/such"):
+        with pytest.raises(DataError, match=f"logged no table {key}"):
+            run.table(key)
+    for file in tmp_path.rglob("*.table.json"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"table\.json: is not there"):
+        run.table("mixture/schedule")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from commonspace.tracking import record
-from commonspace.tracking.artifacts import log_lineage, reference
+from commonspace.tracking.artifacts import log_evaluation, log_lineage, reference
 from commonspace.tracking.identity import Identity, sweep_name
-from commonspace.tracking.lineage import Node
-from commonspace.tracking.logger import make_loggers
-from commonspace.tracking.reader import find_logs, log_records
+from commonspace.tracking.lineage import Node, last, write_evaluation_lineage, write_model_lineage
+from commonspace.tracking.logger import close, make_loggers
+from commonspace.tracking.reader import find_logs, log_records, read_runs
 from commonspace.tracking.state import data_state
+from tests.tracking.conftest import until_written
+from tests.tracking.test_lineage import folder as made_folder
 
 IDENTITY = Identity("abcd-1", "abcd", "1", 0.0)
 CONFIG = {
@@ -73,21 +76,27 @@ def test_the_job_type_is_the_stage_and_an_agents_id_is_kept(tmp_path: Path, monk
     assert asked()["id"] == "left-over"
 
 
-def test_artifacts_point_to_what_was_made_and_used(tmp_path: Path) -> None:
+def artifacts(log: Path) -> dict[str, Any]:
+    """W&B's records of the artifacts in a log, by name."""
     from wandb.proto import wandb_internal_pb2
 
+    found = {}
+    for payload in log_records(log):
+        sent = wandb_internal_pb2.Record()
+        sent.ParseFromString(payload)
+        if sent.WhichOneof("record_type") == "artifact":
+            found[sent.artifact.name] = sent.artifact
+    return found
+
+
+def test_artifacts_point_to_what_was_made_and_used(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model/config.json").write_text("{}")
     shards, model = Node("s1", "shards", "tiny"), Node("m1", "model", "fox", ("s1",), "run", {"stage": "finetune"})
     _, logger = make_loggers(tmp_path / "run", CONFIG, IDENTITY)
     log_lineage([logger], model, tmp_path / "model", [(shards, "s3://bucket/tiny/manifest.json")])
     logger.experiment.finish()
-    found = {}
-    for payload in log_records(find_logs(tmp_path / "run")[0]):
-        sent = wandb_internal_pb2.Record()
-        sent.ParseFromString(payload)
-        if sent.WhichOneof("record_type") == "artifact":
-            found[sent.artifact.name] = sent.artifact
+    found = artifacts(find_logs(tmp_path / "run")[0])
     assert set(found) == {"model-fox", "shards-tiny"}
     told = json.loads(found["model-fox"].metadata)
     assert (told["made_of"], told["stage"], told["run_id"]) == (["s1"], "finetune", "run")
@@ -98,3 +107,36 @@ def test_artifacts_point_to_what_was_made_and_used(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_an_artifact_without_files(tmp_path: Path) -> None:
     assert not reference(Node("m", "model", "gone"), tmp_path / "gone").manifest.entries
+
+
+def test_an_evaluation_is_an_artifact_of_the_run_that_trained_its_model(tmp_path: Path) -> None:
+    runs, rows = tmp_path / "runs", tmp_path / "fox.jsonl"
+    model = made_folder(tmp_path, "model")
+    write_model_lineage(model, [], Node("s1", "shards", "tiny"), run_id=IDENTITY.run_id)
+    rows.write_text('{"value": 1}\n')
+    told = last(write_evaluation_lineage(rows, model, detail={"split": "dev"}))
+    assert log_evaluation(rows, model, runs, mode="offline") is None, "the run is not here"
+    (runs / "tiny/x").mkdir(parents=True)
+    (runs / "tiny/x/identity-abcd.json").write_text(json.dumps({"run_id": IDENTITY.run_id}))
+    assert log_evaluation(rows, model, runs, mode="offline") is None, "it was not logged with W&B"
+    assert not list(runs.rglob("*.wandb"))
+    loggers = make_loggers(runs / "tiny/x/abcd-1", CONFIG | {"tags": ["one"]}, IDENTITY)
+    for logger in loggers:
+        logger.log_metrics({"train/loss": 0.5}, step=3)
+    close(loggers)
+    until_written(runs)
+    assert log_evaluation(rows, model, runs, mode="offline") == runs / "tiny/x"
+    until_written(runs)
+    (log,) = find_logs(runs / "tiny/x/wandb")
+    found = artifacts(log)
+    assert set(found) == {"model-model", "evaluation-fox"}
+    about = json.loads(found["evaluation-fox"].metadata)
+    assert (about["made_of"], about["id"], about["split"]) == (
+        [json.loads(found["model-model"].metadata)["id"]],
+        told.id,
+        "dev",
+    )
+    assert [entry.ref for entry in found["evaluation-fox"].manifest.contents] == [rows.as_uri()]
+    (run,) = read_runs(runs)
+    assert (run.run_id, run.name, run.group, run.tags, len(run.logs)) == ("abcd-1", "x", "tiny", ("one",), 2)
+    assert run.history["train/loss"].tolist() == [0.5] and run.setting("stage.name") == "finetune"

@@ -57,7 +57,7 @@ def main(config: DictConfig) -> None:
     )
     group = process_group()
     first = rank_and_size(group)[0] == 0
-    folder = _folder(plain)
+    folder, rows = _folder(plain), None
     shown = {name: plain[name] for name in ("name", "dims", "rescored")} | {"quantised": plain["quantised"] or ()}
     if plain["rival_prompts"] and not is_rival(folder):
         raise ConfigError(f"rival_prompts: {plain['embedder']} is no model of sentence-transformers; leave it out")
@@ -76,12 +76,12 @@ def main(config: DictConfig) -> None:
     elif is_rival(folder):
         if not first:
             return  # nor is a model of another library
-        idle = {"prefix_policy": "query", "batch_tokens": 8192, "precision": "32-true"}
+        idle = {"prefix_policy": "query", "batch_tokens": 8192, "precision": "32-true", "wandb": "offline"}
         if passed := [key for key, value in idle.items() if plain[key] != value]:
             raise ConfigError(f"{', '.join(passed)}: of our model folders alone, {folder} is none; leave it out")
         evaluate_rival(place, folder, prompts=plain["rival_prompts"], **shown)
     else:
-        evaluate_folder(
+        rows = evaluate_folder(
             place,
             folder,
             prefix_policy=plain["prefix_policy"],
@@ -93,6 +93,16 @@ def main(config: DictConfig) -> None:
     if place.split == "heldout" and first:
         written = report.write(place.output, Path(plain["paths"]["docs"]))
         console.print(f"{written}: report of {len(report.models(place.output))} models", soft_wrap=True)
+    if rows is not None and plain["wandb"] != "none":
+        _log(rows, folder, Path(plain["paths"]["runs"]), plain["wandb"])
+
+
+def _log(rows: Path, model: Path, runs: Path, mode: str) -> None:
+    from commonspace.tracking.artifacts import log_evaluation  # brings Lightning along
+
+    run = log_evaluation(rows, model, runs, mode=mode)
+    told = f"an artifact of the W&B run in {run}" if run else f"no W&B artifact, no log of its model's run is in {runs}"
+    console.print(f"{rows}: {told}", soft_wrap=True)
 
 
 def evaluate_folder(

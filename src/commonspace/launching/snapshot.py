@@ -1,7 +1,7 @@
 """Code and configs as they are now, kept for jobs that start later: what is edited meanwhile does not reach them.
 
 A snapshot lies in a folder named by the hash of its files, so the same code is kept once. Commands run from it by
-PYTHONPATH, with the environment's packages; `snapshot.json` says of which commit it is.
+PYTHONPATH, with the environment's packages; `snapshot.json` says of which commit it is, and what differed from that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from commonspace.commands import COMMANDS
 from commonspace.configuration import config_folder
 from commonspace.errors import ConfigError
-from commonspace.tracking.state import SNAPSHOT, code_state
+from commonspace.tracking.state import SNAPSHOT, code_difference, code_state
 
 _OWN = "commonspace"
 
@@ -76,7 +76,7 @@ class Snapshot:
 def _commit() -> dict[str, object]:
     from commonspace.evaluation.results import current_commit
 
-    return {**code_state(), "short": current_commit()}
+    return {**code_state(), "difference": code_difference(), "short": current_commit()}
 
 
 def _sources() -> Iterator[tuple[str, str, Path]]:

@@ -47,7 +47,7 @@ from commonspace.stages.trainer import make_trainer, resumed_from
 from commonspace.tracking.artifacts import log_lineage
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.lineage import last, write_model_lineage
-from commonspace.tracking.logger import close, make_loggers
+from commonspace.tracking.logger import close, log_table, make_loggers
 from commonspace.tracking.media import log_examples
 from commonspace.tracking.record import last_start
 
@@ -122,6 +122,7 @@ def train(config: DictConfig) -> float:
     trainer = make_trainer(plain, steps, run, callbacks, loggers)
     embedder.train()
     state = resumed_from(run / "checkpoints", plain["trainer"]["strategy"])
+    log_table(loggers, "mixture/schedule", arithmetic["schedule"])
     trainer.fit(stage, datamodule=datamodule, ckpt_path=state, weights_only=True)
     return finish(stage, average, dev, plain, run, trainer, datamodule.skipped, origin)
 

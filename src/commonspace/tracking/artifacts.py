@@ -1,4 +1,4 @@
-"""Models and shards as W&B artifacts by reference: the graph that a project page draws, without uploading a byte.
+"""Shards, models and evaluations as W&B artifacts by reference: a project page's graph, without uploading a byte.
 
 Every thing is named by its kind and name and carries its node of `lineage.json`. Online a run also declares what it
 used. W&B takes no such declaration offline, so there what was used is logged too: of equal digest it is the same
@@ -16,7 +16,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, WandbLogger
 
 from commonspace.data.storage import is_remote
-from commonspace.tracking.lineage import Node
+from commonspace.tracking.lineage import Node, last, read_lineage
+from commonspace.tracking.trained_run import logged_run, reopened, run_folder
 
 
 def log_lineage(
@@ -24,13 +25,32 @@ def log_lineage(
 ) -> None:
     """Log what a run made, lying at `place`, and what it used, each with its place; no W&B logger, no artifact."""
     for logger in loggers:
-        if not isinstance(logger, WandbLogger):
-            continue
-        run = logger.experiment
-        for before, where in used:
-            artifact = reference(before, where)
-            run.log_artifact(artifact) if run.offline else run.use_artifact(artifact)
-        run.log_artifact(reference(node, place))
+        if isinstance(logger, WandbLogger):
+            _log(logger.experiment, node, place, used)
+
+
+def log_evaluation(rows: Path, model: Path, runs: Path, *, mode: str) -> Path | None:
+    """Log rows, and the model folder they are of, in the W&B run that trained it; returns where that lies.
+
+    The rows have their lineage beside them. None, and nothing is logged, where no W&B log of that run is below `runs`.
+    """
+    lineage = read_lineage(rows.with_suffix(".lineage.json"))
+    node = last(lineage)
+    folder = run_folder(runs, node.run_id)
+    known = logged_run(folder, node.run_id)
+    if folder is None or known is None:
+        return None
+    run = reopened(folder, known.run_id, known, mode=mode, project=known.project)
+    _log(run, node, rows, [(lineage[key], model) for key in node.made_of])
+    run.finish()
+    return folder
+
+
+def _log(run: Any, node: Node, place: Path | str, used: Iterable[tuple[Node, Path | str]]) -> None:
+    for before, where in used:
+        artifact = reference(before, where)
+        run.log_artifact(artifact) if run.offline else run.use_artifact(artifact)
+    run.log_artifact(reference(node, place))
 
 
 def reference(node: Node, place: Path | str) -> Any:

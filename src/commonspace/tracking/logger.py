@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,16 @@ def make_loggers(
     if chosen["wandb"]:
         loggers.append(_wandb_logger(folder, chosen["wandb"], config, identity, facts))
     return loggers
+
+
+def log_table(loggers: Iterable[Logger], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log rows of equal keys as a W&B table; without its logger nothing is logged."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+            logger.experiment.log({name: table})
 
 
 def close(loggers: Iterable[Logger], status: int = 0) -> None:

@@ -60,6 +60,21 @@ class Run:
             value = value[part]
         return value
 
+    def table(self, key: str) -> pd.DataFrame:
+        """The last W&B table that was logged under a key, pictures and sounds as W&B's records of their files.
+
+        Raises DataError where the run logged none, or its file is not beside the log.
+        """
+        kind, path = (self.history.get(f"{key}/{name}", pd.Series(dtype=object)).dropna() for name in ("_type", "path"))
+        if not len(path) or kind.iloc[-1] != "table-file":
+            raise DataError(f"{self.name} ({self.run_id}): logged no table {key}")
+        files = [log.parent / "files" / path.iloc[-1] for log in self.logs]
+        for file in files:
+            if file.is_file():
+                stored = json.loads(file.read_text())
+                return pd.DataFrame(stored["data"], columns=stored["columns"])
+        raise DataError(f"{files[-1]}: is not there, so table {key} cannot be read; copy it from where the run logged")
+
 
 def find_logs(folder: str | Path) -> list[Path]:
     """Every W&B log below a folder, oldest first (folder names carry the start time)."""

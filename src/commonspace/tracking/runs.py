@@ -34,7 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     conditions = [word for word in options.words if any(sign in word for sign in _COMPARE)]
     folders = [word for word in options.words if word not in conditions] or ["runs"]
     runs = [run for folder in folders for run in read_runs(folder) if all(matches(run, c) for c in conditions)]
-    rows = differences(runs, options.show) if options.compare else [row(run, options.show) for run in runs]
+    if options.table:
+        rows = table_rows(runs, options.table)
+    else:
+        rows = differences(runs, options.show) if options.compare else [row(run, options.show) for run in runs]
     if options.json:
         sys.stdout.writelines(json.dumps(each, default=str) + "\n" for each in rows)
     else:
@@ -52,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--show", nargs="+", default=["train/loss"], metavar="KEY", help="config keys or last metrics")
     parser.add_argument("--compare", action="store_true", help="a line for each config key in which the runs differ")
     parser.add_argument("--draw", nargs="+", default=[], metavar="KEY", help="metrics as curves over the steps")
+    parser.add_argument("--table", metavar="KEY", help="rows of a table that runs logged, such as mixture/schedule")
     parser.add_argument("--lineage", metavar="FOLDER", help="what a model folder or FILE.lineage.json was made of")
     parser.add_argument("--json", action="store_true", help="JSON lines in place of a table")
     return parser
@@ -72,6 +76,12 @@ def differences(runs: Sequence[Run], show: Sequence[str]) -> list[dict[str, Any]
         if any(value != values[0] for value in values[1:]):
             rows.append({"key": key, **dict(zip(columns, values, strict=True))})
     return rows + [{"key": k, **{c: lookup(run, k) for c, run in zip(columns, runs, strict=True)}} for k in show]
+
+
+def table_rows(runs: Sequence[Run], key: str) -> list[dict[str, Any]]:
+    """Rows of the W&B table that each run logged under a key, with the run's name; runs without it have none."""
+    known = [run for run in runs if f"{key}/path" in run.history]
+    return [{"run": run.name, **each} for run in known for each in run.table(key).to_dict("records")]
 
 
 def curves(runs: Sequence[Run], key: str) -> list[Curve]:

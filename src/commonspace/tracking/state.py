@@ -35,8 +35,13 @@ def code_state(folder: str | Path | None = None) -> dict[str, Any]:
 
 
 def code_difference(folder: str | Path | None = None) -> str | None:
-    """What tracked files have beyond their commit, docs/ left out; None outside a checkout."""
+    """What tracked files have beyond their commit, docs/ left out; None outside a checkout.
+
+    Of a snapshot what they had when it was taken: it may lie inside a checkout that has been edited since.
+    """
     root = Path(folder) if folder else Path(__file__).resolve().parents[3]
+    if (taken := snapshot_state(root)) is not None:
+        return taken.get("difference")
     return _git(root, "diff", "HEAD", "--", ":(top,exclude)docs")
 
 

@@ -18,12 +18,12 @@ from commonspace.configuration import compose
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.mteb import run
 from commonspace.evaluation.mteb.cache import shared_cache
-from commonspace.evaluation.mteb.run_folder import run_folder
 from commonspace.evaluation.mteb.suites import choose, share_of
 from commonspace.evaluation.mteb.summary import check_published
 from commonspace.evaluation.suite import build_suite
 from commonspace.models.embedder import Embedder
 from commonspace.tracking.reader import read_runs
+from commonspace.tracking.trained_run import run_folder
 from tests.models.tiny import tiny_embedder, tiny_tokenizer
 
 

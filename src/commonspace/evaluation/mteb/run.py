@@ -17,7 +17,6 @@ from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.mteb.cache import shared_cache
 from commonspace.evaluation.mteb.model import load, modalities_of
 from commonspace.evaluation.mteb.rivals import is_ours, load_rival
-from commonspace.evaluation.mteb.run_folder import log_scores, run_folder
 from commonspace.evaluation.mteb.suites import HELDOUT, Chosen, choose, share_of
 from commonspace.evaluation.mteb.summary import check_published, scored, summarise, write_summary
 from commonspace.evaluation.results import current_commit
@@ -25,6 +24,7 @@ from commonspace.evaluation.run import command_line, training_of
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.models.device import best_device
 from commonspace.prompts import PREFIXES
+from commonspace.tracking.trained_run import logged_run, reopened, run_folder
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -110,8 +110,6 @@ class Asked:
 
 
 def _check(plain: Mapping[str, Any]) -> None:
-    if plain["wandb"] not in ("offline", "online", "none"):
-        raise ConfigError(f"wandb: {plain['wandb']!r} is none of offline, online, none")
     try:
         import mteb  # noqa: F401
     except ImportError as error:
@@ -187,14 +185,19 @@ def _work(asked: Asked, tasks: Sequence[AbsTask]) -> Iterator[tuple[str, AbsTask
 def _log(
     asked: Asked, plain: Mapping[str, Any], by_prefix: Mapping[str, Mapping[str, float]], mine: Sequence[AbsTask]
 ) -> None:
-    """This job's scores of the headline's policy, into the run that trained the model, else into one of their own."""
+    """This job's scores of the headline's policy, into the run that trained the model, else into one of their own.
+
+    They are one step there, under mteb/.
+    """
     if plain["wandb"] == "none":
         return
     names = {task.metadata.name for task in mine}
     scores = {name: value for name, value in next(iter(by_prefix.values())).items() if name in names}
     if scores:
-        trained = run_folder(Path(plain["paths"]["runs"]), asked.run_id)
-        log_scores(
-            trained or asked.output, asked.run_id or f"mteb-{secrets.token_hex(4)}", scores, asked.about(),
-            mode=plain["wandb"], project=plain["project"],
+        folder = run_folder(Path(plain["paths"]["runs"]), asked.run_id) or asked.output
+        run = reopened(
+            folder, asked.run_id or f"mteb-{secrets.token_hex(4)}", logged_run(folder, asked.run_id),
+            mode=plain["wandb"], project=plain["project"], config={"mteb": asked.about()},
         )  # fmt: skip
+        run.log({f"mteb/{name}": value for name, value in scores.items()})
+        run.finish()

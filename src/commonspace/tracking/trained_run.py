@@ -1,4 +1,4 @@
-"""Where the run that trained a model lies, and its W&B run, to which scores are added."""
+"""The run that trained a model, found again by its id: where it lies, and its W&B run, to which evaluations add."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from commonspace.tracking.reader import Run, read_runs
 
 _DEPTHS = ("*", "*/*", "*/*/*")  # RUNS/NAME, RUNS/TIER/NAME, RUNS/sweeps/DATE/NUMBER
 
@@ -23,20 +25,23 @@ def run_folder(runs: Path, run_id: str | None) -> Path | None:
     return None
 
 
-def log_scores(
-    folder: Path, run_id: str, scores: Mapping[str, float], about: Mapping[str, Any], *, mode: str, project: str
-) -> None:
-    """Add scores to the W&B run `run_id` below `folder`, as one step of their own under mteb/.
+def logged_run(folder: Path | None, run_id: str | None) -> Run | None:
+    """What W&B's logs below a folder tell of a run; None where there is no folder, or no such log in it."""
+    runs = read_runs(folder) if folder else []
+    return next((run for run in runs if run.run_id == run_id), None)
+
+
+def reopened(
+    folder: Path, run_id: str, known: Run | None, *, mode: str, project: str, config: Mapping[str, Any] | None = None
+) -> Any:
+    """The W&B run `run_id` below `folder`, open for more; one of `project` where it is not `known` (`logged_run`).
 
     Offline this is a second log of the same run, which `wandb sync` and `tracking.reader` join; the run keeps its name,
     group, tags and project.
     """
     import wandb
 
-    from commonspace.tracking.reader import find_logs, read_runs
-
-    known = next((run for run in read_runs(folder) if run.run_id == run_id), None) if find_logs(folder) else None
-    run = wandb.init(
+    return wandb.init(
         dir=str(folder),
         id=run_id,
         project=known.project if known else project,
@@ -45,8 +50,6 @@ def log_scores(
         tags=list(known.tags) if known else None,
         mode="offline" if mode == "offline" else "online",
         resume=None if mode == "offline" else "allow",
-        config={"mteb": dict(about)},
+        config=dict(config or {}),
         settings=wandb.Settings(silent=True, console="off", disable_git=True, x_save_requirements=False),
     )
-    run.log({f"mteb/{name}": value for name, value in scores.items()})
-    run.finish()
