@@ -22,7 +22,10 @@ from tests.stages.training import start_model, write_pairs
 RESULTS = FOLDER.parent / "docs/results/mini"
 
 
-def cell(name: str, config: dict, scores: dict[str, float], tags: tuple[str, ...]) -> Run:
+def cell(name: str, config: dict, scores: dict[str, float], tags: tuple[str, ...], **kept: object) -> Run:
+    """A finished run of `experiment=mini/cell`, or with `kept` of another."""
+    data = {"tier": "mini", **config.get("data", {})}
+    config = {"save": False, "init": "models/mini/pretrain", **config, "data": data, **kept}
     history = pd.DataFrame({"trainer/global_step": [150]} | {f"final/{key}": [value] for key, value in scores.items()})
     return Run(f"id-{name}", name, "p", "g", tags, config, {}, history, 0.0, "finished")
 
@@ -37,6 +40,7 @@ def temperatures() -> list[Run]:
                 config = {"stage": {"temperature": temperature, "learning_rate": rate}, "seed": seed}
                 scores = {"mean": mean, "speech": mean, "image_caption": 1 - mean, "speech gap": 1.0}
                 runs.append(cell(f"{temperature}{rate}{seed}", config, scores, ("ablation", "temperature")))
+    runs.append(cell("finetune_warm", config, {"mean": 0.9}, ("ablation", "temperature"), save=True))
     return runs
 
 
@@ -54,6 +58,8 @@ def mixtures() -> list[Run]:
     for seed in (1, 2):
         config = {"data": {"without": [], "without_rest": False}, "seed": seed}
         runs.append(cell(f"c{seed}", config, {"mean": 0.5 + seed / 100, "speech": 0.5}, ("ablation", "cell")))
+    warmer = {**config, "stage": {"temperature": 0.5}}
+    runs.append(cell("c2", warmer, {"mean": 0.0, "speech": 0.0}, ("ablation", "cell")))
     for medium in ("image", "audio"):
         for rest in (False, True):
             for seed in (1, 2):
@@ -80,7 +86,7 @@ def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     monkeypatch.setattr(reader, "read_runs", lambda folder: mixtures())
     shown = run("mixture.ipynb", monkeypatch, runs=tmp_path)
     assert [titles[0] for titles in shown.figures] == [
-        "fixed total: the rest sees more", "the rest as long as before", "share of video", "fitted",
+        "fixed total: the rest sees more", "the rest as long as before", "share of video", "mixtures left out",
     ]  # fmt: skip
     surface = shown.names["surface"]
     assert surface.explains and surface.media == tuple(MEDIA) and surface.mixtures == 12
@@ -92,7 +98,7 @@ def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
 @pytest.mark.parametrize("name", ["temperature.ipynb", "mixture.ipynb"])
 def test_without_a_run_a_notebook_says_which_command_makes_some(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     assert run(name, monkeypatch, runs=tmp_path / "absent").figures == []
-    assert "no finished run has the tag" in capsys.readouterr().out
+    assert "no finished cell of tier mini from 'pretrain' has the tag" in capsys.readouterr().out
 
 
 def test_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
