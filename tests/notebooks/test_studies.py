@@ -14,9 +14,13 @@ from commonspace.configuration import compose
 from commonspace.data.negatives import write_negatives
 from commonspace.data.rates import MEDIA, dirichlet, medium_of
 from commonspace.data.shards import ShardReader
+from commonspace.evaluation.comparison import Compared, write_comparisons
+from commonspace.evaluation.intervals import Difference
+from commonspace.evaluation.results import write_ranks, write_rows
 from commonspace.tracking import reader
 from commonspace.tracking.reader import Run
 from tests.notebooks.running import FOLDER, run
+from tests.notebooks.test_read_runs import row
 from tests.stages.training import start_model, write_pairs
 
 RESULTS = FOLDER.parent / "docs/results/mini"
@@ -128,12 +132,60 @@ def test_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert shown.figures[0] == ["soup: green stayed, pink did not"] and shown.figures[1] == ["step"]
     assert shown.names["best"] == "finetune_lora", "the best ingredient is the one that dev says"
-    compared = [titles[0] for titles in shown.figures[2:]]
-    assert len(compared) == 2 and all("finetune_lora" in title and "soup" in title for title in compared)
+    (compared,) = (titles[0] for titles in shown.figures[2:])
+    assert compared.startswith("soup - finetune_lora"), "the other soup has no rows"
     shares = next(table for table in shown.tables if isinstance(table, pd.DataFrame) and "dev loss" in table)
     assert shares.set_index("soup").loc["soup", "finetune_lora"] == 0.75
     (barriers,) = [table for table in shown.tables if not isinstance(table, pd.DataFrame)]
     assert barriers.axes[0].get_title().startswith("dev loss above the line")
+
+
+def write_soup(folder: Path) -> None:
+    """A greedy soup of two, another that stayed with the better of them, and the rows of all three."""
+    both = [{"name": name, "share": 0.5, "dev": dev} for name, dev in (("warm", 0.6), ("base", 0.5))]
+    for name, members in (("soup", both), ("alone", both[:1])):
+        (folder / "models" / name).mkdir(parents=True)
+        recipe = {"kind": "uniform", "ingredients": members, "dev": {"mean": 0.7}}
+        (folder / "models" / name / "soup.json").write_text(json.dumps(recipe))
+    asked = [("image_caption", "text->image"), ("image_caption", "image->text"), ("speech", "speech->text")]
+    for model, value in (("soup", 0.5), ("warm", 0.4), ("base", 0.3), ("alone", 0.4)):
+        some = [row(model, value, task=task, direction=way, run_id=f"id-{model}") for task, way in asked]
+        write_rows(folder / "results", model, some)
+
+
+def write_seen(folder: Path, model: str, seed: int) -> pd.DataFrame:
+    """Ranks of eight concepts asked in both tasks."""
+    draw, asked = np.random.default_rng(seed), []
+    for task, way in (("image_caption", "text->image"), ("image_caption", "image->text"), ("speech", "speech->text")):
+        asked += [{"task": task, "direction": way, "query": f"{way}{n}", "concept": f"c{n}"} for n in range(8)]
+    table = pd.DataFrame(asked).assign(grouped=False, dim=384, near_duplicate="", seed=None)
+    table = table.assign(unit=table["concept"], **{"MRR@10": draw.random(len(table))})
+    write_ranks(folder, model, table)
+    return table
+
+
+def test_soup_against_best_in_pairs_as_kept_and_from_ranks(tmp_path: Path, monkeypatch, capsys) -> None:
+    write_soup(tmp_path)
+    results, gap = tmp_path / "results", Difference(0.12, 0.05, 0.15, 0.01, 0.04, 80, 40)
+    write_comparisons(
+        results,
+        [
+            Compared(task, "both", "MRR@10", "no_near_duplicates", "soup", "warm", 0.5, 0.4, gap, 0.02, made)
+            for task, made in (("image_caption", ("id-soup", "id-warm")), ("speech", ("id-soup", "id-older")))
+        ],
+    )
+    places = {"models": tmp_path / "models", "barriers": tmp_path / "none", "results": results}
+    table = run("soup.ipynb", monkeypatch, **places).tables[-1]
+    assert table.loc["image_caption"].tolist() == [0.12, 0.05, 0.15, 0.02]
+    assert table.loc["speech speech->text", "difference"] == pytest.approx(0.1), "what is kept is of an older model"
+    assert table.loc["speech speech->text", ["low", "high"]].isna().all() and len(table) == 2
+    assert "alone is warm alone" in capsys.readouterr().out
+    first, second = write_seen(results, "soup", 1), write_seen(results, "warm", 2)
+    gaps = (first["MRR@10"] - second["MRR@10"]).groupby([first["task"], first["direction"]]).mean()
+    shown = run("soup.ipynb", monkeypatch, **places)
+    assert shown.figures == [["soup - warm, paired"]]
+    assert shown.tables[-1]["difference"].to_dict() == pytest.approx(gaps.groupby("task").mean().round(3).to_dict())
+    assert (shown.tables[-1]["low"] < shown.tables[-1]["high"]).all()
 
 
 def test_explorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
