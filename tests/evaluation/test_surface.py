@@ -36,18 +36,40 @@ def ridge_by_rows(terms: np.ndarray, scores: np.ndarray, penalty: float) -> np.n
     return np.linalg.lstsq(rows, np.concatenate([scores, np.zeros(width)]))[0]
 
 
-def test_the_error_is_that_of_mixtures_left_out() -> None:
-    shares = mixtures(20)
-    scores = truth(shares) + np.random.default_rng(2).normal(0, 0.05, 20)
+PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def left_out(terms: np.ndarray, scores: np.ndarray, penalty: float) -> np.ndarray:
+    """What ridge regression without it says of each row."""
+    told = []
+    for place in range(len(scores)):
+        kept = np.delete(np.arange(len(scores)), place)
+        weights = ridge_by_rows(terms[kept], scores[kept], penalty)
+        told.append(weights[0] + terms[place] @ weights[1:])
+    return np.array(told)
+
+
+def best_penalty(terms: np.ndarray, scores: np.ndarray) -> float:
+    return min(PENALTIES, key=lambda penalty: np.mean((scores - left_out(terms, scores, penalty)) ** 2))
+
+
+def test_the_error_is_that_of_mixtures_which_neither_fit_nor_penalty_saw() -> None:
+    shares = mixtures(12)
+    scores = truth(shares) + np.random.default_rng(5).normal(0, 0.05, 12)
     surface = fit_surface(shares, scores, MEDIA)
     pairs = [shares[:, i] * shares[:, j] for i, j in ((0, 1), (0, 2), (1, 2))]
-    terms, gaps = np.column_stack([shares, *pairs]), []
-    for place in range(20):
-        kept = np.delete(np.arange(20), place)
-        weights = ridge_by_rows(terms[kept], scores[kept], surface.penalty)
-        gaps.append(scores[place] - weights[0] - terms[place] @ weights[1:])
-    assert surface.error == pytest.approx(np.sqrt(np.mean(np.square(gaps))), rel=1e-6)
-    means = [np.delete(scores, place).mean() for place in range(20)]
+    terms, told, chosen = np.column_stack([shares, *pairs]), [], []
+    for place in range(12):
+        kept = np.delete(np.arange(12), place)
+        chosen.append(best_penalty(terms[kept], scores[kept]))
+        told.append(left_out(terms, scores, chosen[-1])[place])
+    assert len(set(chosen)) > 1, "scores whose penalty hangs on who is left out"
+    np.testing.assert_allclose(surface.left_out, told, rtol=1e-6)
+    assert surface.penalty == best_penalty(terms, scores)
+    assert surface.error == pytest.approx(np.sqrt(np.mean((scores - told) ** 2)), rel=1e-6)
+    flattering = np.sqrt(np.mean((scores - left_out(terms, scores, surface.penalty)) ** 2))
+    assert surface.error != pytest.approx(flattering, rel=1e-3)
+    means = [np.delete(scores, place).mean() for place in range(12)]
     assert surface.error_of_mean == pytest.approx(np.sqrt(np.mean((scores - means) ** 2)))
 
 

@@ -17,9 +17,11 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 
 @dataclass
 class Shown:
-    """What a notebook showed: its figures, by the titles of their axes, its tables, and its last names."""
+    """What a notebook showed: its figures, by the titles of their axes, and the legends beside them; its tables, and
+    its last names."""
 
     figures: list[list[str]] = field(default_factory=list)
+    legends: list[list[str]] = field(default_factory=list)
     tables: list[Any] = field(default_factory=list)
     names: dict[str, Any] = field(default_factory=dict)
 
@@ -38,6 +40,7 @@ def run(name: str, patch: pytest.MonkeyPatch, **places: object) -> Shown:
             figure = plt.figure(number)
             figure.canvas.draw()  # what cannot be drawn fails here, as it would on the page
             shown.figures.append([axis.get_title() or axis.get_xlabel() for axis in figure.axes])
+            shown.legends += [[one.get_text() for one in legend.get_texts()] for legend in figure.legends]
         plt.close("all")
 
     patch.setattr(plt, "show", show)

@@ -8,19 +8,22 @@ from dataclasses import fields
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from nbclient import NotebookClient
 
 from commonspace.config_values import resolved
 from commonspace.configuration import compose
+from commonspace.errors import ConfigError
 from commonspace.evaluation.comparison import Compared, write_comparisons
 from commonspace.evaluation.intervals import Difference
 from commonspace.evaluation.results import Row, read_all, write_rows
 from commonspace.evaluation.tables import Rows, figure
+from commonspace.tracking import reader
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.logger import make_loggers
-
-FOLDER = Path(__file__).parents[2] / "notebooks"
+from commonspace.tracking.reader import Run
+from tests.notebooks.running import FOLDER, run
 
 
 def write_run(folder: Path, *overrides: str, steps: int = 8, speed: float = 1.0) -> None:
@@ -104,8 +107,8 @@ def test_read_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMMONSPACE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("COMMONSPACE_RESULTS", str(tmp_path / "results"))
     pictures, tables = executed(tmp_path)
-    runs, reports = 3 + 3 + 1 + 1, 1 + 1 + 1 + 1 + 1
-    assert pictures == runs + reports, "loss and dev for each run, health, ablations; then one of each plot of results"
+    runs, reports = 1 + 1 + 2 + 1, 1 + 1 + 1 + 1 + 1
+    assert pictures == runs + reports, "loss, dev, health and ablations of all runs; then one of each plot of results"
     for shown in ("pretrain", "finetune_base", "finetune_warm", "finished", "temperature"):
         assert shown in tables
     heldout = tables[tables.index("late_fusion") :]
@@ -113,6 +116,46 @@ def test_read_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not re.search(r"0\.77|0\.66|0\.88|1\.31|2\.31", heldout), (
         "a language, a size, a source or a seed as headline"
     )
+
+
+def sweep() -> list[Run]:
+    """Sixty cells of a temperature ablation, and two runs beside them."""
+    found = []
+    for place in range(62):
+        temperature, seed = (0.001 * (1 + place % 20), place // 20) if place < 60 else (0.5, 1)
+        steps = pd.DataFrame({"trainer/global_step": [0, 1, 2], "train/loss/speech": [3.0, 2.0, 1.0]})
+        steps = steps.assign(**{"dev/mean": [None, 0.1, 0.2], "dev/speech speech->text gap": 0.3, "final/mean": 0.2})
+        steps = steps.assign(**{"train/temperature": temperature, "dev/examples/size": 9.0})
+        tags = ("ablation", "temperature") if place < 60 else ("other",)
+        config = {"stage": {"temperature": temperature}, "seed": seed}
+        found.append(Run(f"id{place}", f"run{place}", "p", "sweep", tags, config, {}, steps, 0.0, "finished"))
+    return found
+
+
+def test_a_sweep_is_filtered_and_drawn_in_a_few_pictures_with_a_dozen_colours(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reader, "read_runs", lambda folder: sweep())
+    where = "tags=temperature stage.temperature<0.0195"
+    shown = run(
+        "read_runs.ipynb", monkeypatch, runs=tmp_path, results=tmp_path / "none", filter=where,
+        factor="stage.temperature",
+    )  # fmt: skip
+    assert shown.figures == [
+        ["speech"], ["mean"], ["temperature"], ["modality gap, mean over tasks"], ["MRR@10 on dev"],
+    ]  # fmt: skip
+    assert all(len(legend) == 12 and legend[-1] == "8 others" for legend in shown.legends) and len(shown.legends) == 5
+    kept = [float(text) for text in shown.legends[0][:-1]]
+    assert kept == sorted(kept) and max(kept) < 0.0195
+    assert len(shown.names["runs"]) == 57 and len(shown.tables[0]) == 57, "neither the warmest nor other runs"
+
+
+def test_without_a_factor_few_runs_are_told_apart_by_name_and_many_by_group(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reader, "read_runs", lambda folder: sweep())
+    places = {"runs": tmp_path, "results": tmp_path / "none"}
+    shown = run("read_runs.ipynb", monkeypatch, **places, filter="seed=2 stage.temperature<0.0025")
+    assert shown.legends == [["run40", "run41"]] * 5
+    assert run("read_runs.ipynb", monkeypatch, **places, filter="").legends == [["sweep"]] * 5
+    with pytest.raises(ConfigError, match="write it as stage.name=pretrain"):
+        run("read_runs.ipynb", monkeypatch, **places, filter="temperature")
 
 
 @pytest.mark.slow

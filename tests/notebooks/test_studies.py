@@ -14,15 +14,22 @@ from commonspace.configuration import compose
 from commonspace.data.negatives import write_negatives
 from commonspace.data.rates import MEDIA, dirichlet, medium_of
 from commonspace.data.shards import ShardReader
+from commonspace.evaluation.comparison import Compared, write_comparisons
+from commonspace.evaluation.intervals import Difference
+from commonspace.evaluation.results import write_ranks, write_rows
 from commonspace.tracking import reader
 from commonspace.tracking.reader import Run
 from tests.notebooks.running import FOLDER, run
+from tests.notebooks.test_read_runs import row
 from tests.stages.training import start_model, write_pairs
 
 RESULTS = FOLDER.parent / "docs/results/mini"
 
 
-def cell(name: str, config: dict, scores: dict[str, float], tags: tuple[str, ...]) -> Run:
+def cell(name: str, config: dict, scores: dict[str, float], tags: tuple[str, ...], **kept: object) -> Run:
+    """A finished run of `experiment=mini/cell`, or with `kept` of another."""
+    data = {"tier": "mini", **config.get("data", {})}
+    config = {"save": False, "init": "models/mini/pretrain", **config, "data": data, **kept}
     history = pd.DataFrame({"trainer/global_step": [150]} | {f"final/{key}": [value] for key, value in scores.items()})
     return Run(f"id-{name}", name, "p", "g", tags, config, {}, history, 0.0, "finished")
 
@@ -37,6 +44,7 @@ def temperatures() -> list[Run]:
                 config = {"stage": {"temperature": temperature, "learning_rate": rate}, "seed": seed}
                 scores = {"mean": mean, "speech": mean, "image_caption": 1 - mean, "speech gap": 1.0}
                 runs.append(cell(f"{temperature}{rate}{seed}", config, scores, ("ablation", "temperature")))
+    runs.append(cell("finetune_warm", config, {"mean": 0.9}, ("ablation", "temperature"), save=True))
     return runs
 
 
@@ -54,6 +62,8 @@ def mixtures() -> list[Run]:
     for seed in (1, 2):
         config = {"data": {"without": [], "without_rest": False}, "seed": seed}
         runs.append(cell(f"c{seed}", config, {"mean": 0.5 + seed / 100, "speech": 0.5}, ("ablation", "cell")))
+    warmer = {**config, "stage": {"temperature": 0.5}}
+    runs.append(cell("c2", warmer, {"mean": 0.0, "speech": 0.0}, ("ablation", "cell")))
     for medium in ("image", "audio"):
         for rest in (False, True):
             for seed in (1, 2):
@@ -80,7 +90,7 @@ def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     monkeypatch.setattr(reader, "read_runs", lambda folder: mixtures())
     shown = run("mixture.ipynb", monkeypatch, runs=tmp_path)
     assert [titles[0] for titles in shown.figures] == [
-        "fixed total: the rest sees more", "the rest as long as before", "share of video", "fitted",
+        "fixed total: the rest sees more", "the rest as long as before", "share of video", "mixtures left out",
     ]  # fmt: skip
     surface = shown.names["surface"]
     assert surface.explains and surface.media == tuple(MEDIA) and surface.mixtures == 12
@@ -92,7 +102,7 @@ def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
 @pytest.mark.parametrize("name", ["temperature.ipynb", "mixture.ipynb"])
 def test_without_a_run_a_notebook_says_which_command_makes_some(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     assert run(name, monkeypatch, runs=tmp_path / "absent").figures == []
-    assert "no finished run has the tag" in capsys.readouterr().out
+    assert "no finished cell of tier mini from 'pretrain' has the tag" in capsys.readouterr().out
 
 
 def test_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,12 +132,60 @@ def test_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert shown.figures[0] == ["soup: green stayed, pink did not"] and shown.figures[1] == ["step"]
     assert shown.names["best"] == "finetune_lora", "the best ingredient is the one that dev says"
-    compared = [titles[0] for titles in shown.figures[2:]]
-    assert len(compared) == 2 and all("finetune_lora" in title and "soup" in title for title in compared)
+    (compared,) = (titles[0] for titles in shown.figures[2:])
+    assert compared.startswith("soup - finetune_lora"), "the other soup has no rows"
     shares = next(table for table in shown.tables if isinstance(table, pd.DataFrame) and "dev loss" in table)
     assert shares.set_index("soup").loc["soup", "finetune_lora"] == 0.75
     (barriers,) = [table for table in shown.tables if not isinstance(table, pd.DataFrame)]
     assert barriers.axes[0].get_title().startswith("dev loss above the line")
+
+
+def write_soup(folder: Path) -> None:
+    """A greedy soup of two, another that stayed with the better of them, and the rows of all three."""
+    both = [{"name": name, "share": 0.5, "dev": dev} for name, dev in (("warm", 0.6), ("base", 0.5))]
+    for name, members in (("soup", both), ("alone", both[:1])):
+        (folder / "models" / name).mkdir(parents=True)
+        recipe = {"kind": "uniform", "ingredients": members, "dev": {"mean": 0.7}}
+        (folder / "models" / name / "soup.json").write_text(json.dumps(recipe))
+    asked = [("image_caption", "text->image"), ("image_caption", "image->text"), ("speech", "speech->text")]
+    for model, value in (("soup", 0.5), ("warm", 0.4), ("base", 0.3), ("alone", 0.4)):
+        some = [row(model, value, task=task, direction=way, run_id=f"id-{model}") for task, way in asked]
+        write_rows(folder / "results", model, some)
+
+
+def write_seen(folder: Path, model: str, seed: int) -> pd.DataFrame:
+    """Ranks of eight concepts asked in both tasks."""
+    draw, asked = np.random.default_rng(seed), []
+    for task, way in (("image_caption", "text->image"), ("image_caption", "image->text"), ("speech", "speech->text")):
+        asked += [{"task": task, "direction": way, "query": f"{way}{n}", "concept": f"c{n}"} for n in range(8)]
+    table = pd.DataFrame(asked).assign(grouped=False, dim=384, near_duplicate="", seed=None)
+    table = table.assign(unit=table["concept"], **{"MRR@10": draw.random(len(table))})
+    write_ranks(folder, model, table)
+    return table
+
+
+def test_soup_against_best_in_pairs_as_kept_and_from_ranks(tmp_path: Path, monkeypatch, capsys) -> None:
+    write_soup(tmp_path)
+    results, gap = tmp_path / "results", Difference(0.12, 0.05, 0.15, 0.01, 0.04, 80, 40)
+    write_comparisons(
+        results,
+        [
+            Compared(task, "both", "MRR@10", "no_near_duplicates", "soup", "warm", 0.5, 0.4, gap, 0.02, made)
+            for task, made in (("image_caption", ("id-soup", "id-warm")), ("speech", ("id-soup", "id-older")))
+        ],
+    )
+    places = {"models": tmp_path / "models", "barriers": tmp_path / "none", "results": results}
+    table = run("soup.ipynb", monkeypatch, **places).tables[-1]
+    assert table.loc["image_caption"].tolist() == [0.12, 0.05, 0.15, 0.02]
+    assert table.loc["speech speech->text", "difference"] == pytest.approx(0.1), "what is kept is of an older model"
+    assert table.loc["speech speech->text", ["low", "high"]].isna().all() and len(table) == 2
+    assert "alone is warm alone" in capsys.readouterr().out
+    first, second = write_seen(results, "soup", 1), write_seen(results, "warm", 2)
+    gaps = (first["MRR@10"] - second["MRR@10"]).groupby([first["task"], first["direction"]]).mean()
+    shown = run("soup.ipynb", monkeypatch, **places)
+    assert shown.figures == [["soup - warm, paired"]]
+    assert shown.tables[-1]["difference"].to_dict() == pytest.approx(gaps.groupby("task").mean().round(3).to_dict())
+    assert (shown.tables[-1]["low"] < shown.tables[-1]["high"]).all()
 
 
 def test_explorer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from commonspace.multirun import jobs
 from commonspace.stages.train import train
 from tests.evaluation.made import record, write
 from tests.media import numbered_frames, picture_bytes, sound_bytes, tone, video_bytes
+from tests.notebooks.running import run
 from tests.stages.training import MODEL, TEXTS, blocks, start_model
 
 # pooling begins at pretrained towers, whose weights no made tier has.
 FAMILIES = sorted({path.stem for path in (config_folder() / "ablation").glob("*.yaml")} - {"pooling"})
 TASKS = ("image_caption", "crosslingual", "speech", "video", "document", "document_part", "figure")
 CELL = [
-    "experiment=tiny/cell", *MODEL, "model=compact", "data.workers=0", "data.shrink=true", "logger=csv",
+    "experiment=tiny/cell", *MODEL, "model=compact", "data.workers=0", "data.shrink=true",
     "stage.average=none",
 ]  # fmt: skip
 
@@ -77,9 +79,27 @@ def test_a_cell_trains_and_is_read_back(place: Path, family: str) -> None:
     words = jobs([f"{key}={value}" for key, value in OmegaConf.to_container(swept, resolve=False).items()])[-1]
     if family == "matryoshka":  # a weight for each of the made model's three sizes
         words = ["objective.matryoshka_weights=[1,2,4]", "seed=1"]
-    train(cell(place, f"ablation={family}", *words))
+    train(cell(place, "logger=csv", f"ablation={family}", *words))
     (one,) = (cell for cell in read_cells(place / "runs/tiny") if family in cell.config["tags"])
     assert {task.split()[0] for task in one.scores} >= {*TASKS} - {"crosslingual"}, "those it leaves out too"
     assert len(one.queries) and not (place / "models/tiny" / one.name).exists()
     found = study(read_family(config_folder() / "ablation" / f"{family}.yaml"), [one])
     assert found is not None and found.found == 1
+
+
+@pytest.mark.slow
+def test_the_temperature_notebook_reads_cells_that_trained(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for temperature, seed in product((0.01, 0.2), (1, 2)):
+        words = [f"stage.temperature={temperature}", "stage.learning_rate=3e-3", f"seed={seed}"]
+        train(cell(place, f"paths.runs={tmp_path}", "logger.wandb.examples=0", "ablation=temperature", *words))
+    shown = run("temperature.ipynb", monkeypatch, runs=tmp_path, tier="tiny")
+    told = {(one.value("stage.temperature"), one.value("seed")): one.scores for one in read_cells(tmp_path / "tiny")}
+    table = shown.names["table"].set_index(["stage.temperature", "seed"])["final/mean"].to_dict()
+    assert table == pytest.approx({key: scores["mean"] for key, scores in told.items()}) and len(table) == 4
+    assert [len(titles) for titles in shown.figures] == [1, 1, 2], "cells, what is told apart, by task with its scale"
+    contrasts, by_task = shown.tables
+    gaps = [told[0.2, seed]["mean"] - told[0.01, seed]["mean"] for seed in (1, 2)]
+    assert abs(contrasts["value"].item()) == pytest.approx(abs(np.mean(gaps))) and contrasts["pairs"].item() == 2
+    assert set(by_task.index) == {name for name in told[0.2, 1] if name != "mean" and not name.endswith(" gap")}

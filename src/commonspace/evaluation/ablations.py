@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,12 @@ from scipy.stats import t
 from commonspace.data.rates import MEDIA, medium_of
 from commonspace.errors import DataError
 from commonspace.evaluation.intervals import holm
+from commonspace.evaluation.studies.family import REFERENCE
+from commonspace.tracking.identity import config_hash
 from commonspace.tracking.reader import Run
 from commonspace.tracking.runs import lookup
+
+_MEASURED = ("run", "arithmetic", "data_fingerprints")  # of a run, beside what it was given
 
 
 @dataclass(frozen=True)
@@ -34,22 +40,59 @@ class Contrast:
     p_holm: float | None
 
 
-def cells(runs: Sequence[Run], family: str, factors: Sequence[str]) -> pd.DataFrame:
+def cells(runs: Sequence[Run], family: str, factors: Sequence[str], tier: str, start: str = "pretrain") -> pd.DataFrame:
     """A row for each finished cell of a family (runs with its tag): `run`, `name`, the factors, and final/<score>.
 
-    Of cells that ran again the latest counts. Raises DataError where no run of the family has a final score.
+    Cells are the runs of `experiment=TIER/cell`: of one tier, from the one model whose folder `start` names (or its
+    path's end), and keeping none (save: false), which sets them apart from fine-tunes that carry the tag. Of cells that
+    ran again the latest counts. Raises DataError where no cell of the family has a final score, and where cells
+    of the tier begin at several models of that name.
     """
     rows = {}
-    for run in runs:
+    for run in _cells(runs, tier, start):
         if family in run.tags and lookup(run, "final/mean") is not None:
             told = {factor: _plain(lookup(run, factor)) for factor in factors}
             scores = {name: lookup(run, name) for name in run.history if name.startswith("final/")}
             rows[run.name] = {"run": run.run_id, "name": run.name, **told, **scores}
     if not rows:
+        command = f"experiment={tier}/cell" + (f" ablation={family}" if family != REFERENCE else " seed=1,2,3")
         raise DataError(
-            f"no finished run has the tag {family!r}; run `commonspace train -m ... ablation={family}` first"
+            f"no finished cell of tier {tier} from {start!r} has the tag {family!r}; run "
+            f"`commonspace train -m {command}` first"
         )
     return pd.DataFrame(list(rows.values()))
+
+
+def base_cells(
+    runs: Sequence[Run], family: pd.DataFrame, factors: Sequence[str], tier: str, start: str = "pretrain"
+) -> pd.DataFrame:
+    """The `cells` tagged `cell` that change nothing: but for `factors`, a config like that of the family's first cell.
+
+    Raises DataError where there are none.
+    """
+    (like,) = (_beside(run, factors) for run in runs if run.run_id == family["run"].iloc[0])
+    return cells([run for run in runs if _beside(run, factors) == like], REFERENCE, factors, tier, start)
+
+
+def _cells(runs: Sequence[Run], tier: str, start: str) -> list[Run]:
+    parts = Path(start).parts
+    found = [run for run in runs if run.setting("save") is False and run.setting("data.tier") == tier]
+    found = [run for run in found if Path(run.setting("init") or "").parts[-len(parts) :] == parts]
+    if len(starts := sorted({run.setting("init") for run in found})) > 1:
+        raise DataError(f"cells of tier {tier} begin at {', '.join(starts)}; name the one to read by its whole path")
+    return found
+
+
+def _beside(run: Run, factors: Sequence[str]) -> str:
+    """Hash of what a run computes, but for factors."""
+    config = deepcopy({key: value for key, value in run.config.items() if key not in ("name", *_MEASURED)})
+    for factor in factors:
+        *groups, last = factor.split(".")
+        node = config
+        for group in groups:
+            node = node.get(group, {})
+        node.pop(last, None)
+    return config_hash(config)
 
 
 def contrasts(

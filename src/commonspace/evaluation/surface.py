@@ -17,7 +17,8 @@ _PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 class Surface:
     """score = mean + sum_i a_i (x_i - mean x_i) + sum_{i<j} b_ij (x_i x_j - its mean), with a ridge penalty.
 
-    error          root mean square error on mixtures that were left out, one at a time
+    left_out       what surfaces fitted without a mixture say of it [N], each with a penalty chosen without it too
+    error          root mean square error of these: on mixtures that neither the fit nor its penalty has seen
     error_of_mean  the same of guessing the mean of the others: a surface that does no better says nothing
     """
 
@@ -26,6 +27,7 @@ class Surface:
     offset: float
     coefficients: np.ndarray
     penalty: float
+    left_out: np.ndarray
     error: float
     error_of_mean: float
     mixtures: int
@@ -46,10 +48,10 @@ class Surface:
 
 
 def fit_surface(shares_NM: np.ndarray, scores_N: np.ndarray, media: Sequence[str]) -> Surface:
-    """Fit a surface; the penalty is the one of a few whose error on mixtures left out is least.
+    """Fit a surface; the penalty is the one of a few whose error on mixtures left out, one at a time, is least.
 
-    That error is a little flattering, as the penalty is chosen by it. Raises DataError for fewer than six mixtures, or
-    shares that do not add up to one.
+    For `left_out` and `error` both are done anew without the mixture that is foretold. Raises DataError for fewer than
+    six mixtures, or shares that do not add up to one.
     """
     shares_NM, scores_N = np.asarray(shares_NM, dtype=np.float64), np.asarray(scores_N, dtype=np.float64)
     if len(shares_NM) < 6 or shares_NM.shape != (len(scores_N), len(media)):
@@ -57,12 +59,12 @@ def fit_surface(shares_NM: np.ndarray, scores_N: np.ndarray, media: Sequence[str
     if not np.allclose(shares_NM.sum(axis=1), 1, atol=1e-6):
         raise DataError("shares of a mixture add up to one; these do not")
     terms = _terms(shares_NM)
-    errors = {penalty: _left_out(terms, scores_N, penalty) for penalty in _PENALTIES}
-    penalty = min(errors, key=lambda one: errors[one])
-    centre, offset, coefficients = _ridge(terms, scores_N, penalty)
+    penalty, centre, offset, coefficients = _chosen(terms, scores_N)
+    left_out_N = np.array([_without(place, terms, scores_N) for place in range(len(scores_N))])
+    error = float(np.sqrt(np.mean((scores_N - left_out_N) ** 2)))
     count = len(scores_N)
     of_mean = float(np.sqrt(np.mean(((scores_N - scores_N.mean()) * count / (count - 1)) ** 2)))
-    return Surface(tuple(media), centre, offset, coefficients, penalty, errors[penalty], of_mean, count)
+    return Surface(tuple(media), centre, offset, coefficients, penalty, left_out_N, error, of_mean, count)
 
 
 def _terms(shares_NM: np.ndarray) -> np.ndarray:
@@ -70,17 +72,24 @@ def _terms(shares_NM: np.ndarray) -> np.ndarray:
     return np.column_stack([shares_NM, *pairs])
 
 
-def _ridge(terms: np.ndarray, scores_N: np.ndarray, penalty: float) -> tuple[np.ndarray, float, np.ndarray]:
+def _chosen(terms: np.ndarray, scores_N: np.ndarray) -> tuple[float, np.ndarray, float, np.ndarray]:
+    """Penalty, centre, offset and coefficients of ridge regression.
+
+    The error of leaving one out has a closed form: its residual in the whole fit over one less its leverage.
+    """
     centre, offset = terms.mean(axis=0), float(scores_N.mean())
-    inner = terms - centre
-    gram = inner.T @ inner + penalty * np.eye(terms.shape[1])
-    return centre, offset, np.linalg.solve(gram, inner.T @ (scores_N - offset))
+    inner, gaps_N = terms - centre, scores_N - offset
+    fits = {}
+    for penalty in _PENALTIES:
+        solved = np.linalg.solve(inner.T @ inner + penalty * np.eye(terms.shape[1]), inner.T)
+        leverage_N = 1 / len(scores_N) + np.einsum("nt,tn->n", inner, solved)
+        residuals_N = gaps_N - inner @ (solved @ gaps_N)
+        fits[penalty] = float(np.mean((residuals_N / (1 - leverage_N)) ** 2)), solved @ gaps_N
+    penalty = min(fits, key=lambda one: fits[one][0])
+    return penalty, centre, offset, fits[penalty][1]
 
 
-def _left_out(terms: np.ndarray, scores_N: np.ndarray, penalty: float) -> float:
-    gaps = []
-    for place in range(len(scores_N)):
-        kept = np.arange(len(scores_N)) != place
-        centre, offset, coefficients = _ridge(terms[kept], scores_N[kept], penalty)
-        gaps.append(scores_N[place] - offset - (terms[place] - centre) @ coefficients)
-    return float(np.sqrt(np.mean(np.square(gaps))))
+def _without(place: int, terms: np.ndarray, scores_N: np.ndarray) -> float:
+    kept = np.arange(len(scores_N)) != place
+    _, centre, offset, coefficients = _chosen(terms[kept], scores_N[kept])
+    return float(offset + (terms[place] - centre) @ coefficients)
