@@ -12,6 +12,7 @@ from commonspace.cli import overrides_of, split_command
 from commonspace.commands import COMMANDS
 from commonspace.config_values import resolved
 from commonspace.configuration import _DELTAS, compose, config_folder, schema
+from commonspace.data.mixture import Mixture, TaskPlan
 
 FOLDER = config_folder()
 GROUPS = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
@@ -104,6 +105,26 @@ def test_experiments_run_under_every_logger(name: str, choice: str, tmp_path: Pa
     assert plain["tags"] == list(OmegaConf.load(path).get("tags", []))
 
 
+@pytest.mark.parametrize("name", ["image", "speech", "sound", "video", "text"])
+def test_a_specialist_is_aligned_on_the_batches_that_alignment_draws(name: str) -> None:
+    """Same tasks, batches and ratios of rates, as many steps; of speech, its share rounded, which is one above."""
+    whole, alone = (compose("train", [f"experiment=mini/{run}"]) for run in ("align", f"specialist_{name}"))
+    tasks = [TaskPlan(task, 10**6, 1, entry.rate) for task, entry in whole.data.tasks.items()]
+    drawn = {entry["task"]: entry["steps"] for entry in Mixture(tasks, seed=1, steps=whole.stage.steps).schedule()}
+    assert abs(sum(drawn[task] for task in alone.data.tasks) - alone.stage.steps) <= (name == "speech")
+    for task, entry in alone.data.tasks.items():
+        assert len(alone.data.tasks) == 1 or entry.rate == whole.data.tasks[task].rate, task
+        assert {**entry, "rate": None} == {**whole.data.tasks[task], "rate": None}, task
+    same = ("new_learning_rate", "dropout", "layer_dropout", "teacher_temperature", "average_decay")
+    assert alone.model == whole.model and all(alone.stage[key] == whole.stage[key] for key in same)
+
+
+def test_the_specialist_of_pages_is_fine_tuned_as_the_reference_is() -> None:
+    whole, alone = (compose("train", [f"experiment=mini/{run}"]) for run in ("finetune_base", "specialist_document"))
+    assert alone.stage == whole.stage and alone.model == whole.model and alone.data.negatives == whole.data.negatives
+    assert alone.data.tasks == {task: whole.data.tasks[task] for task in ("document", "document_part", "figure")}
+
+
 @pytest.mark.parametrize("tier", ["full", "mini", "tiny"])
 def test_the_mixture_ablation_changes_what_it_says(tier: str) -> None:
     """Sound, speech and video twice as often, nothing else: then what differs comes from the media."""
@@ -151,7 +172,7 @@ TRAIN_CHOICES = [
     if name != "base"
 ]
 NEEDS = {"stage=finetune": ["data=finetune"], "data=own": ["stage=finetune"], "data=finetune": ["stage=finetune"]}
-NEEDS |= {f"data=finetune_{tier}": ["stage=finetune"] for tier in ("full", "tiny", "generated", "own")}
+NEEDS |= {f"data=finetune_{name}": ["stage=finetune"] for name in ("full", "tiny", "generated", "own", "document")}
 ON_NEGATIVES = ("embedding_gemma", "shared", "classification")
 NEEDS |= {f"objective={name}": ["stage=finetune", "data=finetune"] for name in ON_NEGATIVES}
 NEEDS |= {f"data={name}": ["stage=finetune"] for name in ("public", "public_video", "omniembed")}
