@@ -60,16 +60,18 @@ def mixtures() -> list[Run]:
         config = {"data": {"tasks": tasks, "dirichlet": draw}, "seed": 1, "arithmetic": {"schedule": schedule}}
         runs.append(cell(f"m{draw}", config, {"mean": 0.4 + image * (1 - image)}, ("ablation", "mixture")))
     for seed in (1, 2):
-        config = {"data": {"without": [], "without_rest": False}, "seed": seed}
-        runs.append(cell(f"c{seed}", config, {"mean": 0.5 + seed / 100, "speech": 0.5}, ("ablation", "cell")))
+        config = {"data": {"without": [], "tasks": {"speech": 1.0}}, "seed": seed}
+        scores = {"mean": 0.5 + seed / 100, "speech": 0.5}
+        runs.append(cell(f"c{seed}", config, scores, ("ablation", "cell")))
+        runs.append(cell(f"r{seed}", {**config, "stage": {"steps": 410}}, scores, ("ablation", "leave_one_out_rest")))
     warmer = {**config, "stage": {"temperature": 0.5}}
     runs.append(cell("c2", warmer, {"mean": 0.0, "speech": 0.0}, ("ablation", "cell")))
     for medium in ("image", "audio"):
-        for rest in (False, True):
+        for family, more in (("leave_one_out", {}), ("leave_one_out_rest", {"stage": {"steps": 150}})):
             for seed in (1, 2):
-                config = {"data": {"without": [medium], "without_rest": rest}, "seed": seed}
+                config = {"data": {"without": [medium], "tasks": {}}, "seed": seed, **more}
                 scores = {"mean": 0.5 + seed / 100, "speech": 0.1 if medium == "audio" else 0.6}
-                runs.append(cell(f"l{medium}{rest}{seed}", config, scores, ("ablation", "leave_one_out")))
+                runs.append(cell(f"{family}{medium}{seed}", config, scores, ("ablation", family)))
     return runs
 
 

@@ -19,7 +19,7 @@ from commonspace.tracking.identity import config_hash
 from commonspace.tracking.reader import Run
 from commonspace.tracking.runs import lookup
 
-_MEASURED = ("run", "arithmetic", "data_fingerprints")  # of a run, beside what it was given
+_MEASURED = ("run", "arithmetic", "data_fingerprints", "init_fingerprint")  # of a run, beside what it was given
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,8 @@ def _cells(runs: Sequence[Run], tier: str, start: str) -> list[Run]:
 def _beside(run: Run, factors: Sequence[str]) -> str:
     """Hash of what a run computes, but for factors."""
     config = deepcopy({key: value for key, value in run.config.items() if key not in ("name", *_MEASURED)})
-    for factor in factors:
+    rates = ["data.tasks"] if {"data.without", "data.dirichlet"} & set(factors) else []  # they decide those
+    for factor in (*factors, *rates):
         *groups, last = factor.split(".")
         node = config
         for group in groups:
