@@ -212,7 +212,7 @@ def test_mixtures_have_their_surface_only_with_its_error(tmp_path: Path) -> None
     )  # fmt: skip
     found = Study("mixture", "Mixtures.", 1, 12, 24, levels, None)
     surface = surface_of(found)
-    assert surface is not None and surface.explains and "off on mixtures it has not seen" in reading(found, "mini")
+    assert surface is not None and surface.explains and "chosen too, without it" in reading(found, "mini")
     assert len(draw(found).axes) == 2
     flat = Study("mixture", "Mixtures.", 1, 12, 24, tuple(_noise(level, n) for n, level in enumerate(levels)), None)
     assert "says nothing and is not drawn" in reading(flat, "mini") and len(draw(flat).axes) == 1

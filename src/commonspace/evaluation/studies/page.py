@@ -94,8 +94,8 @@ def surface_of(study: Study) -> Surface | None:
 
 def _of_surface(surface: Surface) -> str:
     errors = (
-        f"A quadratic surface over {surface.mixtures} mixtures is {surface.error:.4f} off on mixtures it has not seen, "
-        f"their mean {surface.error_of_mean:.4f}"
+        f"A quadratic surface over {surface.mixtures} mixtures, each foretold by one that was fitted, its penalty "
+        f"chosen too, without it, is {surface.error:.4f} off; the mean of the others is {surface.error_of_mean:.4f} off"
     )
     if not surface.explains:
         return f"{errors}: it says nothing and is not drawn."

@@ -76,6 +76,6 @@ def _surface(axis: Axes, study: Study, surface) -> None:
         line[:, place] = share
         axis.plot(share, surface.predict(line), color=colour, label=medium)
     axis.set(
-        xlabel="share of a medium, others in their mean ratio", title=f"error on unseen mixtures {surface.error:.4f}"
+        xlabel="share of a medium, others in their mean ratio", title=f"error on mixtures left out {surface.error:.4f}"
     )
     axis.legend(fontsize=7)
