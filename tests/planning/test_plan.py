@@ -12,12 +12,14 @@ from commonspace import Content, Embedder
 from commonspace.config_values import resolved
 from commonspace.configuration import compose
 from commonspace.data.shards import ShardReader
-from commonspace.errors import ConfigError
+from commonspace.errors import ConfigError, ContentError
 from commonspace.planning.command import main
 from commonspace.planning.memory import memory_is_shown
 from commonspace.planning.plan import machines, make_plan
-from tests.evaluation.made import write
+from commonspace.planning.samples import rows_of
+from tests.evaluation.made import record, write
 from tests.models.native import built_native
+from tests.models.tiny import tiny_embedder
 from tests.stages.training import MODEL, settings, start_model, write_pairs
 
 OTHERS = ("stamp_language", "emoji_language", "crosslingual", "recipe", "code")
@@ -99,6 +101,16 @@ def test_rows_that_lie_here_are_measured(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr().out
     assert plan["model"]["memory shown"] and "is a guess" not in said
     assert "on a100" in said and "summary" in said and "10 steps" in said
+
+
+def test_rows_that_are_too_long_are_cut_as_in_training(tmp_path: Path) -> None:
+    rows = [record(str(n), "made", str(n), Content("a " * 100), ("en", Content("a red fox"))) for n in range(3)]
+    write(tmp_path / "tier", "made", rows, "train")
+    data = {"tier": "tier", "negatives": None, "negative_count": 1, "limit": None, "tasks": {"made": {}}}
+    plain = {"paths": {"data": str(tmp_path)}, "data": data, "model": {"on_limit": "truncate"}}
+    assert rows_of(plain, "made", tiny_embedder()).tokens < 100
+    with pytest.raises(ContentError, match="64"):
+        rows_of({**plain, "model": {"on_limit": "error"}}, "made", tiny_embedder())
 
 
 @pytest.mark.parametrize(

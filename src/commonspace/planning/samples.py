@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from commonspace.content import Audio, Content, Image, Video
+from commonspace.data.encoding import Processing
 from commonspace.data.shards import ShardReader
 from commonspace.data.storage import is_remote
 from commonspace.errors import ConfigError
@@ -55,28 +56,29 @@ def rows_of(plain: Mapping[str, Any], task: str, embedder: Embedder, probes: int
     data, most = plain["data"], plain["data"]["negative_count"]
     mined, swapped = bool(data["negatives"]), data["tasks"][task].get("swap", False)
     folder = Path(plain["paths"]["data"]) / data["tier"] / task
+    process = embedder.processor.renewed(plain["model"]["on_limit"])  # as training cuts what is too long
     if not is_remote(plain["paths"]["data"]) and (folder / "train.json").is_file():
-        return _measured(ShardReader(folder, "train"), embedder, most * (not swapped), mined, probes, data["limit"])
+        return _measured(ShardReader(folder, "train"), process, most * (not swapped), mined, probes, data["limit"])
     public = OmegaConf.to_container(OmegaConf.load(PUBLIC))
     if task not in public:
         raise ConfigError(f"task {task}: no shards in {folder}, and {PUBLIC.name} does not say what its rows are like")
     row = public[task]
     negatives = most if mined else min(most, row.get("negatives", 0)) * (not swapped)
     sides = [_content(row["query"]), *[_content(row["positive"])] * (1 + negatives)]
-    made = tuple(embedder.processor(content) for content in sides)
+    made = tuple(process(content) for content in sides)
     return Rows(made, 1, row["bytes"], min(row["records"], data["limit"] or row["records"]), negatives, row["sets"])
 
 
-def _measured(reader: ShardReader, embedder: Embedder, most: int, mined: bool, probes: int, limit: int | None) -> Rows:
+def _measured(reader: ShardReader, process: Processing, most: int, mined: bool, probes: int, limit: int | None) -> Rows:
     """Evenly spaced rows of a split, with their hard negatives; a mined one counts as the row's own positive."""
     chosen = np.linspace(0, reader.count - 1, min(probes, reader.count)).astype(int)
     records = [reader.read(int(row)) for row in chosen]
     sides = [(record.queries[0].content, record.positives[0].content) for record in records]
-    queries = [embedder.processor(query) for query, _ in sides]
-    positives = [embedder.processor(positive) for _, positive in sides]
+    queries = [process(query) for query, _ in sides]
+    positives = [process(positive) for _, positive in sides]
     wrong = [content for record in records for content in record.negatives[:most]]
     lacking = [most - len(record.negatives[:most]) if mined else 0 for record in records]
-    given = [embedder.processor(content) for content in wrong]
+    given = [process(content) for content in wrong]
     given += [pieces for pieces, count in zip(positives, lacking, strict=True) for _ in range(count)]
     size = sum(shard["bytes"] for shard in reader.shards) / reader.count
     count = min(reader.count, limit or reader.count)
