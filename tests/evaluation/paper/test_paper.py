@@ -275,20 +275,38 @@ def test_rows_that_cannot_be_asked_are_refused(row: dict, message: str) -> None:
         Captioned("image", [], []).asked("text->audio")
 
 
-@pytest.fixture
-def clip_folder(tmp_path: Path) -> Path:
-    """A random small CLIP as open_clip lays it out on the hub."""
-    from open_clip.model import CLIP
+@pytest.fixture(params=["clip", "siglip2"])
+def clip_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A random small model as open_clip lays it out on the hub: CLIP, or SigLIP2 with a trunk of timm, pooling by
+    attention, a text tower without a mask that ends in a projection with bias, a Hugging Face tokenizer, the bias of a
+    sigmoid.
+    """
+    import open_clip
+    from open_clip.model import CLIP, CustomTextCLIP
     from safetensors.torch import save_file
+    from transformers import PreTrainedTokenizerFast
 
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    }
+    from tests.models.tiny import tiny_tokenizer
+
     torch.manual_seed(0)
-    save_file(CLIP(**config).state_dict(), tmp_path / "open_clip_model.safetensors")
     pixels = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    if request.param == "clip":
+        config = {
+            "embed_dim": 16,
+            "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+        }
+        model = CLIP(**config)
+    else:
+        published = open_clip.get_model_config("ViT-B-16-SigLIP2-256")
+        published["vision_cfg"] |= {"image_size": 160, "timm_model_name": "test_vit3"}
+        published["text_cfg"] |= {"vocab_size": 64, "width": 32, "heads": 2, "layers": 1, "hf_tokenizer_name": "here"}
+        config = published | {"embed_dim": 96}
+        model = CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"})
+        special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+        PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer(), **special).save_pretrained(tmp_path)
+        pixels |= {"interpolation": "bicubic", "resize_mode": "squash"}
+    save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": pixels}))
     return tmp_path
 
@@ -302,6 +320,8 @@ def test_open_clip_rows_run_by_the_same_code(clip_folder: Path, root: Path, tmp_
     found = json.loads((tmp_path / "paper/table4/clip.json").read_text())["rows"]
     assert len(found) == 5
     model, pixels = open_clip.create_model_from_pretrained(f"local-dir:{clip_folder}")
+    sigmoid = isinstance(model, open_clip.CustomTextCLIP)
+    assert (float(model.logit_bias) == -10) if sigmoid else model.logit_bias is None
     asked = pool(root, "table4", "ArtCap")
     from PIL import Image as pil
 
