@@ -25,6 +25,7 @@ from data_prep.build import build_progress, read_manifest
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.quality import card
 from data_prep.quality.agreement import agreements, spread
+from data_prep.quality.languages import identify
 from data_prep.quality.leaks import LEAST_CHARACTERS, Leaks, find_leaks, refuse, together
 from data_prep.quality.likeness import RULE, Likeness, Vectors, find_like
 from data_prep.quality.rules import Limits, Nearness, exact, repeated, same, tally, unfit
@@ -84,6 +85,10 @@ def mix(
         tables = measure([*splits, *others], cache, workers, progress)
         scores = _agreement(splits, cache, options, progress)
         table_of = dict(zip([*splits, *others], tables, strict=True))
+        if options.limits.language is not None:
+            for split, heard in zip(train, identify(train, cache, progress), strict=True):
+                for name in heard.column_names:
+                    table_of[split] = table_of[split].append_column(name, heard.column(name))
         alike = find_like(train, held, table_of, vectors, options.least_characters, progress) if vectors else {}
         reasons = _reasons(splits, others, table_of, scores, alike, options, progress)
         report = _report(tiers, options, splits, others, table_of, reasons, scores)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from commonspace.errors import ConfigError
+from data_prep.quality.languages import load_identifier
 from data_prep.quality.likeness import Likeness
 from data_prep.quality.rules import Limits, Nearness
 
@@ -33,13 +34,24 @@ def likeness_of(likeness: Mapping[str, Any]) -> Likeness | None:
 
 
 def limits_of(limits: Mapping[str, Any], agreement: Mapping[str, Any], data: Path, tiers: Sequence[str]) -> Limits:
-    """Raises ConfigError for a range that is none, and for agreement that nothing scores or that no task has."""
+    """Raises ConfigError for a range that is none, and for agreement that nothing scores or that no task has, and where
+    languages are to be identified and nothing is installed that does.
+    """
     ranges = {}
     for name in ("characters", "seconds"):
         value = limits[name]
         if value is not None and not (isinstance(value, list) and len(value) == 2 and 0 <= value[0] <= value[1]):
             raise ConfigError(f"limits.{name}: {value!r} is no [least, most]")
         ranges[name] = None if value is None else tuple(value)
+    language = limits["language"]
+    if language is not None:
+        pair = isinstance(language, list) and len(language) == 2
+        if not (pair and 0 < language[0] <= 1 and isinstance(language[1], int) and language[1] >= 1):
+            raise ConfigError(
+                f"limits.language: {language!r} is no [probability, letters], as [0.9, 40]; null: not asked"
+            )
+        load_identifier()
+        language = (float(language[0]), language[1])
     scripts = None if limits["scripts"] is None else tuple(limits["scripts"])
     least, tasks, model = agreement["least"], agreement["tasks"], agreement["model"]
     if model is None and (least is not None or tasks is not None):
@@ -51,4 +63,4 @@ def limits_of(limits: Mapping[str, Any], agreement: Mapping[str, Any], data: Pat
         raise ConfigError(f"agreement.tasks: no tier has {', '.join(unknown)}; they have {', '.join(known)}")
     wanted = {} if least is None else dict.fromkeys(tasks or known, float(least))
     rest = {name: limits[name] for name in ("least_side", "aspect", "language_script")}
-    return Limits(**ranges, scripts=scripts, agreement=wanted, **rest)
+    return Limits(**ranges, scripts=scripts, language=language, agreement=wanted, **rest)

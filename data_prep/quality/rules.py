@@ -25,6 +25,7 @@ class Limits:
     seconds          [least, most] of a sound
     scripts          names of scripts, of which texts are
     language_script  a text is in a script of the language its row states
+    language         (probability, letters): no text of so many letters is, so probably, in another language than stated
     agreement        {task: least cosine of its two sides}, by the model that scored them
     """
 
@@ -34,6 +35,7 @@ class Limits:
     seconds: tuple[float, float] | None = None
     scripts: tuple[str, ...] | None = None
     language_script: bool = True
+    language: tuple[float, int] | None = None
     agreement: dict[str, float] = field(default_factory=dict)
 
 
@@ -52,7 +54,9 @@ class Nearness:
 
 
 def unfit(table: pa.Table, task: str, limits: Limits, scores: np.ndarray | None) -> np.ndarray:
-    """The reason why each row is unfit, "" where it is fit; str objects [N]."""
+    """The reason why each row is unfit, "" where it is fit; str objects [N]. With `limits.language` the table has the
+    columns of `languages.py` too.
+    """
     reasons = np.full(len(table), "", object)
 
     def mark(bad: np.ndarray, why: str) -> None:
@@ -79,6 +83,10 @@ def unfit(table: pa.Table, task: str, limits: Limits, scores: np.ndarray | None)
             languages = table.column("language").to_pylist()
             pairs = zip(languages, scripts, strict=True)
             mark(np.array([not fits(*pair) for pair in pairs], bool), "text not in a script of its language")
+        if limits.language is not None:
+            least, letters = limits.language
+            heard = (_numbers(table, f"{side}_share") >= least) & (_numbers(table, f"{side}_letters") >= letters)
+            mark(heard, "text in another language than stated")
     if scores is not None and task in limits.agreement:
         mark(scores < limits.agreement[task], f"sides agree below {limits.agreement[task]}")
     return reasons

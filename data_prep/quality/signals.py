@@ -136,9 +136,18 @@ def _row(record: Record) -> dict[str, Any]:
     return row
 
 
+def texts_of(content: Content) -> str:
+    """All texts of a content, those of its documents too, in their order."""
+    return " ".join(part.text for part in _inner(content) if isinstance(part, Text))
+
+
+def _inner(content: Content) -> list[Any]:
+    return [inner for part in content.parts for inner in (part.parts if isinstance(part, Document) else (part,))]
+
+
 def _content(content: Content) -> dict[str, Any]:
-    parts = [inner for part in content.parts for inner in (part.parts if isinstance(part, Document) else (part,))]
-    text = normalise(" ".join(part.text for part in parts if isinstance(part, Text)))
+    parts = _inner(content)
+    text = normalise(texts_of(content))
     found: dict[str, Any] = {
         "id": content.digest(),
         "kind": "+".join(sorted(content.modalities)),

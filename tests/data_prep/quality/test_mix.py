@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
 from data_prep.cli import mix as mix_by_options
 from data_prep.quality import agreement, signals
+from data_prep.quality.languages import another, load_identifier
 from data_prep.quality.mix import MixOptions, mix
 from data_prep.quality.rules import Limits, Nearness
 from tests.media import RATE, noise, sound_bytes
@@ -179,6 +181,44 @@ def broken_split(tiers: Tiers) -> dict[str, str]:
     return {f"theirs-{number}": rule for number, rule in enumerate(rules, start=1)}
 
 
+STATED = [  # language, text, whether it stays
+    ("da", "The harbour was quiet, and the fishermen had gone home before the storm came in from the sea.", False),
+    ("da", "Havnen var stille, og fiskerne var gået hjem, før stormen kom ind fra havet den aften.", True),
+    ("fr", "Der Hafen war still, und die Fischer waren nach Hause gegangen, bevor der Sturm vom Meer kam.", False),
+    ("de", "Der Hafen war still, und die Fischer waren nach Hause gegangen, bevor der Sturm vom Meer kam.", True),
+    ("nb", "Havna var stille, og fiskarane hadde gått heim før stormen kom inn frå havet den kvelden.", True),
+    ("sr@latin", "Luka je bila mirna, a ribari su otišli kući prije nego što je oluja došla s mora.", True),
+    ("pt_BR", "O porto estava calmo e os pescadores tinham ido para casa antes de a tempestade chegar do mar.", True),
+    (
+        "zh_CN",
+        "港口很安静，在暴风雨从海上来临之前，渔民们已经回家了，街上没有人，只有一只狐狸沿着河岸慢慢地走着。",
+        True,
+    ),
+    ("da", "The harbour.", True),
+    ("tlh", "The harbour was quiet, and the fishermen had gone home before the storm came in from the sea.", True),
+    (None, "The harbour was quiet, and the fishermen had gone home before the storm came in from the sea.", True),
+]
+
+
+def test_a_text_in_another_language_than_stated_is_left_out(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, (language, text, _) in enumerate(STATED):
+        tiers.tier("one", "train", f"task{number:02d}", [(photo(number), text), (photo(50 + number), "x")], language)
+    limits = Limits(language=(0.9, 30))
+    report = tiers.mix("one", limits=limits)
+    kept = ["one-0" in numbers(tiers.keys(f"task{number:02d}")) for number in range(len(STATED))]
+    assert kept == [stays for _, _, stays in STATED]
+    assert report["dropped"] == {"text in another language than stated": 2}
+    identifier = load_identifier()
+    shares = [another(Content(text), code, identifier)[1] for code, text, stays in STATED if not stays and code]
+    between = replace(limits, language=(sum(shares) / 2, 30))
+    assert 0.9 < min(shares) < max(shares) and sum(tiers.mix("one", limits=between)["dropped"].values()) == 1
+    assert tiers.mix("one", limits=replace(limits, language=(0.9, 200)))["dropped"] == {}
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    assert tiers.mix("one", limits=replace(limits, language=None))["dropped"] == {}
+    with pytest.raises(ConfigError, match=r"limits.language: needs py3langid; pip install 'commonspace\[quality\]'"):
+        tiers.mix("one", limits=limits)
+
+
 def test_what_is_evaluated_is_found_in_training_and_left_out(tiers: Tiers) -> None:
     expected = broken_split(tiers)
     report = tiers.mix("theirs", against=("ours",))
@@ -314,6 +354,8 @@ def test_the_command_does_what_its_options_say(tiers: Tiers) -> None:
     assert compose("data_mix", ["tiers=[one]", "output=mix", "near.sound=null"]).near.sound is None
     for changes, message in (
         ({"limits__characters": [9, 3]}, "limits.characters: .9, 3. is no"),
+        ({"limits__language": [90, 40]}, "limits.language: .90, 40. is no .probability, letters."),
+        ({"limits__language": [0.9]}, "limits.language: .0.9. is no"),
         ({"duplicates": "all"}, "duplicates: 'all' is none of pair, medium, none"),
         ({"leaks": "show"}, "leaks: 'show' is none of drop, refuse"),
         ({"near__image": 65}, "near.image: 65 is no number from 0 to 32"),
