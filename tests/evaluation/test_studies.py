@@ -122,7 +122,7 @@ def test_a_family_that_begins_elsewhere_compares_with_itself(runs: Path) -> None
         options = ("init=null", "model.head_init=random", "model.text_hidden=0", "stage.frozen_layers=0")
         write_cell(runs, f"p{kind}", queries(0.2, 1), ["ablation", "pooling"], f"model.pooling={kind}", *options)
     found = read(runs, "pooling")
-    assert found.reference == "pooling input and last", "as the base has it, of cells that begin where these do"
+    assert found.reference == "pooling input_and_last", "as the base has it, of cells that begin where these do"
     assert [(level.pairs, len(level.cells)) for level in found.levels] == [(0, 1), (1, 1)] and not found.odd
     assert "One seed: exploratory." in reading(found, "mini")
 
