@@ -6,7 +6,7 @@ import math
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +122,8 @@ def train(config: DictConfig) -> float:
     trainer = make_trainer(plain, steps, run, callbacks, loggers)
     embedder.train()
     state = resumed_from(run / "checkpoints", plain["trainer"]["strategy"])
-    log_table(loggers, "mixture/schedule", arithmetic["schedule"])
     trainer.fit(stage, datamodule=datamodule, ckpt_path=state, weights_only=True)
-    return finish(stage, average, dev, plain, run, trainer, datamodule.skipped, origin)
+    return finish(stage, average, dev, plain, run, trainer, datamodule.skipped, origin, arithmetic["schedule"])
 
 
 def staged_data(plain: Mapping[str, Any]) -> Path:
@@ -143,6 +142,7 @@ def finish(
     trainer: pl.Trainer,
     skipped: Mapping[str, int],
     origin: Origin,
+    schedule: Sequence[Mapping[str, Any]],
 ) -> float:
     """Average, merge adapters unless they are to be saved alone, score on dev, save; only the first process writes.
 
@@ -165,6 +165,7 @@ def finish(
         for logger in trainer.loggers:
             for kind in ("dev", "final"):  # the last point of the curve, and a name of its own for tables of runs
                 logger.log_metrics(dev.logged(scores, kind) if dev else {}, step=stage.steps)
+        log_table(trainer.loggers, "mixture/schedule", schedule)  # last: before the steps a restart would lose some
         if plain["save"]:
             save_model(embedder, plain, run.name, scores, alone=alone)
             trace(plain, run.name, origin, trainer.loggers)
