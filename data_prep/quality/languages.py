@@ -5,7 +5,6 @@ Its model lies inside the package: arrays read without unpickling. Probabilities
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from rich.progress import Progress
 from commonspace.content import Content
 from commonspace.data.sample import Variant
 from commonspace.errors import ConfigError, DataError
+from commonspace.files import replaced
 from data_prep.quality.signals import CHUNK, Split, texts_of
 
 if TYPE_CHECKING:
@@ -75,15 +75,11 @@ def identify(splits: Sequence[Split], cache: Path, progress: Progress) -> list[p
 
 
 def _save(path: Path, table: pa.Table) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, partial)
-        os.replace(partial, path)
+        with replaced(path) as partial:
+            pq.write_table(table, partial)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space, then go on") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _side(side: str, variant: Variant, identifier: LanguageIdentifier) -> dict[str, Any]:
