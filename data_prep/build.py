@@ -28,22 +28,26 @@ _POLL_SECONDS = 0.2
 _reports: Any = None  # in a worker: the queue that takes (source name, rows so far)
 
 
-def build_tier(name: str, sources: Sequence[Source], cache: Path, data: Path, workers: int = 2) -> dict[str, Any]:
-    """Build `<data>/<name>` from fetched sources and return its manifest; does nothing where it is up to date.
+def build_tier(
+    name: str, sources: Sequence[Source], cache: Path, data: Path, workers: int = 2, folder: str | None = None
+) -> dict[str, Any]:
+    """Build `<data>/<folder>` from fetched sources and return its manifest; does nothing where it is up to date.
+
+    The folder has the tier's name where no other is given.
 
     Raises:
         DataError: a package is not fetched or is broken, two records have one key, or no row is left.
     """
     if not sources:
         raise DataError(f"{name}: no sources to build from")
-    folder = Path(data) / name
+    place = Path(data) / (folder or name)
     state = _fingerprint(sources)
-    current = read_manifest(folder)
-    if current and current["fingerprint"] == state and _complete(folder, current):
+    current = read_manifest(place)
+    if current and current["fingerprint"] == state and _complete(place, current):
         return current
     with build_progress() as progress:
         staged = _stage_all(sources, Path(cache), progress, workers)
-        return write_tier(name, staged, folder, state, progress)
+        return write_tier(name, staged, place, state, progress)
 
 
 def build_progress() -> Progress:

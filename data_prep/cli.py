@@ -27,9 +27,14 @@ def fetch(
     return fetch_all(sources_of(tier, only), Path(cache), Path(archives) if archives else None)
 
 
-def build(tier: str, cache: str | Path, data: str | Path, only: Sequence[str] | None = None) -> dict[str, Any]:
-    """Build `<data>/<tier>` from what was fetched, of all sources or `only` some; return the manifest."""
-    return build_tier(tier, sources_of(tier, only), Path(cache), Path(data))
+def build(
+    tier: str, cache: str | Path, data: str | Path, only: Sequence[str] | None = None, folder: str | None = None
+) -> dict[str, Any]:
+    """Build `<data>/<folder>` from what was fetched, of all sources of a tier or `only` some; return the manifest.
+
+    The folder has its tier's name where no other is given.
+    """
+    return build_tier(tier, sources_of(tier, only), Path(cache), Path(data), folder=folder)
 
 
 def build_own(pairs: str | Path, data: str | Path, name: str = "own") -> dict[str, Any]:
@@ -90,9 +95,9 @@ def mix(
     return make(tiers, output, Path(data), Path(cache), chosen, workers)
 
 
-def report(tier: str, data: str | Path, cache: str | Path, docs: str | Path) -> Path:
-    """Write what a built tier holds to `<docs>/data.md`, with contact sheets beside it; return that file."""
-    return write_report(tier, Path(data) / tier, Path(docs), Path(cache))
+def report(tier: str, folder: str, data: str | Path, cache: str | Path, docs: str | Path) -> Path:
+    """Write what `<data>/<folder>` holds to `<docs>/data.md`, with contact sheets beside it; return that file."""
+    return write_report(tier, Path(data) / folder, Path(docs), Path(cache))
 
 
 def pack(tier: str, data: str | Path, output: str | Path) -> Path:

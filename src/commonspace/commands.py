@@ -51,7 +51,7 @@ def _fetch(config: DictConfig) -> Calls:
 
 def _build(config: DictConfig) -> Calls:
     folders = {"cache": Path(config.paths.cache), "data": Path(config.paths.data)}
-    return [{"tier": config.data.tier, "only": _only(config), **folders}]
+    return [{"tier": config.data.tier, "folder": config.data.folder, "only": _only(config), **folders}]
 
 
 def _build_own(config: DictConfig) -> Calls:
@@ -87,7 +87,7 @@ def _synthesise(config: DictConfig) -> Calls:
 
 def _report(config: DictConfig) -> Calls:
     folders = {key: Path(config.paths[key]) for key in ("data", "cache", "docs")}
-    return [{"tier": config.data.tier, **folders}]
+    return [{"tier": config.data.tier, "folder": config.data.folder, **folders}]
 
 
 def _pack(config: DictConfig) -> Calls:
