@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.progress import Progress
 
-from commonspace.errors import CommonspaceError, ConfigError, DataError
-from data_prep.quality.signals import CHUNK, Split
+from commonspace.errors import CommonspaceError, ConfigError
+from data_prep.quality.chunks import chunks, written
+from data_prep.quality.signals import Split
 
 
 def agreements(
@@ -30,9 +30,7 @@ def agreements(
     embedder, found = None, []
     for split in splits:
         reader, parts = split.reader, []
-        folder = cache / "quality" / f"agreement-{name}-{reader.fingerprint[:20]}"
-        for start in range(0, len(reader), CHUNK):
-            stop, path = min(start + CHUNK, len(reader)), folder / f"{start:09d}.npy"
+        for start, stop, path in chunks(reader, cache, f"agreement-{name}", "npy"):
             if not path.is_file():
                 if embedder is None:
                     embedder = load(Path(model))
@@ -80,15 +78,8 @@ def _one(embedder, pair, batch_tokens: int) -> float:
 
 def save(path: Path, scores: np.ndarray) -> None:
     """Write a chunk whole or not at all; raises DataError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npy")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(partial, scores)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space, then go on") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with written(path) as partial, partial.open("wb") as file:
+        np.save(file, scores)
 
 
 def spread(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

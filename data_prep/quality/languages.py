@@ -1,4 +1,4 @@
-"""Whether texts are in another language than their rows state, by py3langid: kept by chunk in the cache, like signals.
+"""Whether texts are in another language than their rows state, by py3langid: kept by chunk in the cache.
 
 Its model lies inside the package: arrays read without unpickling. Probabilities are normalised over its 139 languages.
 """
@@ -17,9 +17,9 @@ from rich.progress import Progress
 
 from commonspace.content import Content
 from commonspace.data.sample import Variant
-from commonspace.errors import ConfigError, DataError
-from commonspace.files import replaced
-from data_prep.quality.signals import CHUNK, Split, texts_of
+from commonspace.errors import ConfigError
+from data_prep.quality.chunks import chunks, written
+from data_prep.quality.signals import Split, texts_of
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -53,33 +53,24 @@ def identify(splits: Sequence[Split], cache: Path, progress: Progress) -> list[p
         ConfigError: py3langid is not installed.
         DataError: the cache cannot be written.
     """
-    identifier = load_identifier()
+    identifier, what = load_identifier(), f"language-{VERSION}-{version('py3langid')}"
     bar = progress.add_task("identify languages", total=sum(len(split.reader) for split in splits))
     found = []
     for split in splits:
         reader, parts = split.reader, []
-        folder = cache / "quality" / f"language-{VERSION}-{version('py3langid')}-{reader.fingerprint[:20]}"
-        for start in range(0, len(reader), CHUNK):
-            stop, path = min(start + CHUNK, len(reader)), folder / f"{start:09d}.parquet"
+        for start, stop, path in chunks(reader, cache, what, "parquet"):
             if not path.is_file():
                 records = [reader.read(row) for row in range(start, stop)]
                 rows = [
                     _side("query", record.queries[0], identifier) | _side("positive", record.positives[0], identifier)
                     for record in records
                 ]
-                _save(path, pa.Table.from_pylist(rows, schema=SCHEMA))
+                with written(path) as partial:
+                    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
             parts.append(pq.read_table(path))
             progress.advance(bar, stop - start)
         found.append(pa.concat_tables(parts))
     return found
-
-
-def _save(path: Path, table: pa.Table) -> None:
-    try:
-        with replaced(path) as partial:
-            pq.write_table(table, partial)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space, then go on") from error
 
 
 def _side(side: str, variant: Variant, identifier: LanguageIdentifier) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from rich.progress import Progress
 
 from commonspace.errors import CommonspaceError
 from data_prep.quality.agreement import load, save, weights_print
+from data_prep.quality.chunks import chunks
 from data_prep.quality.rules import SIDES
-from data_prep.quality.signals import CHUNK, Split
+from data_prep.quality.signals import Split
 
 RULE = "near vector"
 BLOCK = 4096  # vectors of either collection that are multiplied at once: 64 MiB
@@ -41,11 +42,9 @@ class Vectors:
     def chunks(self, split: Split) -> Iterator[tuple[int, np.ndarray]]:
         """First row and float32 [rows, 2, E] of each chunk; NaN where a side cannot be embedded."""
         reader = split.reader
-        folder = self.cache / "quality" / f"likeness-{self.name}-{reader.fingerprint[:20]}"
-        for start in range(0, len(reader), CHUNK):
-            path = folder / f"{start:09d}.npy"
+        for start, stop, path in chunks(reader, self.cache, f"likeness-{self.name}", "npy"):
             if not path.is_file():
-                records = [reader.read(row) for row in range(start, min(start + CHUNK, len(reader)))]
+                records = [reader.read(row) for row in range(start, stop)]
                 sides = [[one.queries[0].content for one in records], [one.positives[0].content for one in records]]
                 save(path, np.stack([self._embed(contents) for contents in sides], axis=1))
             yield start, np.load(path)

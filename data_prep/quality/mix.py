@@ -6,12 +6,10 @@ ones and has an index of its own, so it takes no disk to speak of; a report and 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,17 +22,16 @@ from commonspace.errors import ConfigError, DataError
 from data_prep.build import build_progress, read_manifest
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.quality import card
-from data_prep.quality.agreement import agreements, spread
+from data_prep.quality.agreement import agreements
 from data_prep.quality.languages import identify
 from data_prep.quality.leaks import LEAST_CHARACTERS, Leaks, find_leaks, refuse, together
 from data_prep.quality.likeness import RULE, Likeness, Vectors, find_like
-from data_prep.quality.rules import Limits, Nearness, exact, repeated, same, tally, unfit
+from data_prep.quality.report import manifest_of, report_of
+from data_prep.quality.rules import Limits, Nearness, exact, repeated, same, unfit
 from data_prep.quality.signals import SCHEMA, Split, measure
 from data_prep.split import SPLITS
 
-VERSION = 1
 REPORT = "quality.json"
-_EXAMPLES = 20
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def mix(
                     table_of[split] = table_of[split].append_column(name, heard.column(name))
         alike = find_like(train, held, table_of, vectors, options.least_characters, progress) if vectors else {}
         reasons = _reasons(splits, others, table_of, scores, alike, options, progress)
-        report = _report(tiers, options, splits, others, table_of, reasons, scores)
+        report = report_of(tiers, options, splits, others, table_of, reasons, scores)
         _write(data / output, tiers, data, splits, reasons, report, progress)
     return report
 
@@ -203,52 +200,6 @@ def _medium_again(table: pa.Table, alike: np.ndarray) -> np.ndarray:
     return again
 
 
-def _report(
-    tiers: Sequence[str],
-    options: MixOptions,
-    splits: Sequence[Split],
-    others: Sequence[Split],
-    table_of: dict[Split, pa.Table],
-    reasons: dict[Split, np.ndarray],
-    scores: dict[Split, np.ndarray],
-) -> dict[str, Any]:
-    tasks: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
-    sources: dict[str, dict[str, Any]] = {}
-    languages: dict[str, int] = defaultdict(int)
-    examples: list[dict[str, str]] = []
-    for split in splits:
-        table, why = table_of[split], reasons[split]
-        tasks[split.task][split.side] += int((why == "").sum())
-        names = np.array(table.column("source").to_pylist(), object)
-        for name in dict.fromkeys(names):
-            mine = sources.setdefault(name, {"tiers": [], "tasks": {}, "dropped": {}})
-            mine["tiers"] = sorted({*mine["tiers"], split.tier})
-            counts = mine["tasks"].setdefault(split.task, dict.fromkeys(SPLITS, 0))
-            counts[split.side] += int(((why == "") & (names == name)).sum())
-            for reason, count in tally(why[names == name]).items():
-                mine["dropped"][reason] = mine["dropped"].get(reason, 0) + count
-        for code in table.filter(pa.array(why == "")).column("language").to_pylist():
-            languages[code or "not stated"] += 1
-        keys = table.column("key")
-        for row in [row for row in np.flatnonzero(why != "") if why[row].startswith("evaluated")][:_EXAMPLES]:
-            place = {"tier": split.tier, "task": split.task, "source": names[row]}
-            examples.append({**place, "key": keys[row].as_py(), "why": why[row]})
-    of_task = {task: [scores[split] for split in scores if split.task == task] for task in {one.task for one in scores}}
-    return {
-        "version": VERSION,
-        "tiers": list(tiers),
-        "evaluated_tiers": sorted({split.tier for split in [*splits, *others] if split.side != "train"}),
-        "evaluated_rows": sum(len(table_of[split]) for split in [*splits, *others] if split.side != "train"),
-        "options": json.loads(json.dumps(asdict(options), default=str)),
-        "tasks": {task: tasks[task] for task in sorted(tasks)},
-        "sources": sources,
-        "dropped": tally(np.concatenate([reasons[split] for split in splits])),
-        "languages": dict(sorted(languages.items(), key=lambda item: -item[1])),
-        "leaks": examples[:_EXAMPLES],
-        "agreement": spread({task: np.concatenate(rows) for task, rows in of_task.items()}),
-    }
-
-
 def _write(
     target: Path,
     tiers: Sequence[str],
@@ -273,7 +224,7 @@ def _write(
             licences = {name: text for reader, _ in readers for name, text in reader.licences.items()}
             join_split(fresh / task, task, side, readers, licences)
             progress.advance(bar)
-        manifest = _manifest(target.name, manifests, report)
+        manifest = manifest_of(target.name, manifests, report)
         for name, value in ((REPORT, report), (MANIFEST, manifest)):
             (fresh / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (fresh / card.NAME).write_text(card.page(manifest, report), encoding="utf-8")
@@ -282,24 +233,3 @@ def _write(
         raise DataError(f"{fresh}: cannot be written ({error.strerror or error}); free space, then go on") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _manifest(name: str, manifests: dict[str, dict[str, Any]], report: dict[str, Any]) -> dict[str, Any]:
-    """As a built tier has it, so that whatever reads those reads a mixture."""
-    known = {source: about for tier in manifests.values() for source, about in tier.get("sources", {}).items()}
-    sources = {}
-    for source, counts in report["sources"].items():
-        about = known.get(source, {})
-        rows = sum(sum(tally.values()) for tally in counts["tasks"].values())
-        sources[source] = {**about, "rows": rows, "tasks": counts["tasks"], "drops": counts["dropped"]}
-    prints = {tier: manifest.get("fingerprint") for tier, manifest in manifests.items()}
-    state = hashlib.sha256(json.dumps([prints, report["options"]], sort_keys=True).encode()).hexdigest()
-    return {
-        "version": VERSION,
-        "name": name,
-        "fingerprint": state,
-        "tasks": report["tasks"],
-        "sources": sources,
-        "merged_concepts": {"groups": 0, "largest": []},
-        "mixed_of": prints,
-    }

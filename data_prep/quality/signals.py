@@ -1,13 +1,11 @@
-"""What is measured of every row of a split, once: kept by chunk in the cache, under the hash of the split's shards.
+"""What is measured of every row of a split, once: kept by chunk in the cache.
 
-Thresholds are no part of it, so trying others costs no second reading. A chunk is whole or absent: an interrupted call
-goes on with those that are missing.
+Thresholds are no part of it, so trying others costs no second reading.
 """
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
@@ -26,15 +24,15 @@ from rich.progress import Progress
 from commonspace.content import Audio, Content, Document, Image, Text, Video
 from commonspace.data.sample import Record
 from commonspace.data.shards import ShardReader
-from commonspace.errors import CommonspaceError, DataError
+from commonspace.errors import CommonspaceError
 from commonspace.evaluation.fingerprints import audio_fingerprint, image_hash
 from commonspace.evaluation.relevance import normalise
 from commonspace.processing.preprocessing import Preprocessing
 from data_prep.quality import minhash
+from data_prep.quality.chunks import chunks, written
 from data_prep.quality.scripts import script_of
 
 VERSION = 1
-CHUNK = 2000  # rows
 _SIDE = [
     ("id", pa.int64()),  # digest of the content
     ("kind", pa.string()),  # text, or the media in it, as "image+text"
@@ -81,8 +79,8 @@ def measure(splits: Sequence[Split], cache: Path, workers: int, progress: Progre
     Raises:
         DataError: a shard is damaged, or the cache cannot be written.
     """
-    chunks = {split: _chunks(split, cache) for split in splits}
-    left = [(split, *chunk) for split, found in chunks.items() for chunk in found if not chunk[2].is_file()]
+    kept = {split: chunks(split.reader, cache, f"{VERSION}", "parquet") for split in splits}
+    left = [(split, *chunk) for split, found in kept.items() for chunk in found if not chunk[2].is_file()]
     total = sum(len(split.reader) for split in splits)
     bar = progress.add_task(
         "measure rows", total=total, completed=total - sum(stop - start for _, start, stop, _ in left)
@@ -101,31 +99,15 @@ def measure(splits: Sequence[Split], cache: Path, workers: int, progress: Progre
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return [pa.concat_tables([pq.read_table(path) for _, _, path in chunks[split]]) for split in splits]
-
-
-def _chunks(split: Split, cache: Path) -> list[tuple[int, int, Path]]:
-    reader = split.reader
-    folder = cache / "quality" / f"{VERSION}-{reader.fingerprint[:20]}"
-    return [
-        (start, min(start + CHUNK, len(reader)), folder / f"{start:09d}.parquet")
-        for start in range(0, len(reader), CHUNK)
-    ]
+    return [pa.concat_tables([pq.read_table(path) for _, _, path in kept[split]]) for split in splits]
 
 
 def measure_chunk(split: Split, start: int, stop: int, path: Path) -> None:
     """Write the signals of rows `start` to `stop`."""
     reader = split.reader
     rows = [_row(reader.read(row)) for row in range(start, stop)]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space, then go on") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from commonspace.data.shard_writer import ShardWriter
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
 from data_prep.cli import mix as mix_by_options
-from data_prep.quality import agreement, signals
+from data_prep.quality import agreement, chunks, signals
 from data_prep.quality.languages import another, load_identifier
 from data_prep.quality.mix import MixOptions, mix
 from data_prep.quality.rules import Limits, Nearness
@@ -273,13 +273,13 @@ def test_the_mixture_reads_like_a_built_tier(tiers: Tiers) -> None:
 
 
 def test_rows_are_measured_once_and_an_interrupted_call_goes_on(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "CHUNK", 2)
+    monkeypatch.setattr(chunks, "ROWS", 2)
     tiers.tier("one", "train", "image_caption", [(photo(n), sentence(n)) for n in range(7)])
-    real, chunks = signals.measure_chunk, []
+    real, starts = signals.measure_chunk, []
 
     def measure(split, start, stop, path):
-        chunks.append(start)
-        if len(chunks) == 3:
+        starts.append(start)
+        if len(starts) == 3:
             raise KeyboardInterrupt
         real(split, start, stop, path)
 
@@ -288,9 +288,9 @@ def test_rows_are_measured_once_and_an_interrupted_call_goes_on(tiers: Tiers, mo
         tiers.mix("one")
     assert not (tiers.data / "mix").exists()
     tiers.mix("one")
-    assert chunks == [0, 2, 4, 4, 6]
+    assert starts == [0, 2, 4, 4, 6]
     tiers.mix("one", duplicates="medium")
-    assert len(chunks) == 5 and not list(tiers.cache.rglob("*.partial"))
+    assert len(starts) == 5 and not list(tiers.cache.rglob("*.partial"))
 
 
 def test_a_full_disk_leaves_the_old_mixture(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
