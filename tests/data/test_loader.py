@@ -10,8 +10,8 @@ import pytest
 
 from commonspace.content import Content
 from commonspace.data.datamodule import CommonspaceDataModule
-from commonspace.data.loader import Places
 from commonspace.data.mixture import Mixture
+from commonspace.data.places import Places
 from commonspace.errors import DataError
 from commonspace.processing.pieces import Pieces
 from tests.data.conftest import ByteProcessor
