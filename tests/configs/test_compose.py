@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,15 @@ def test_recipes_compose_with_all_their_steps(name: str, tmp_path: Path) -> None
     assert "pretrain" in recipe.before["mine"] and "mine" in recipe.before["finetune_base"]
     assert {"finetune_base", "finetune_warm", "finetune_media"} <= set(recipe.before["soup"])
     assert all(recipe.step(step).outputs for step in recipe.order)
+
+
+def test_the_full_recipe_trains_on_the_mixture_and_not_on_what_was_built() -> None:
+    steps = OmegaConf.load(FOLDER / "recipe/full.yaml").steps
+    made = compose("data_mix", split_command(shlex.split(steps.mix.run))[1])
+    built = compose("data_build", split_command(shlex.split(steps.build.run))[1])
+    assert made.tiers == [built.data.folder] and made.against == ["mini"] and made.leaks == "drop"
+    for name in ("align", "pretrain", "finetune_base", "finetune_generated"):
+        assert compose("train", [f"experiment=full/{name}"]).data.tier == made.output != built.data.folder
 
 
 def test_every_file_is_reached() -> None:

@@ -41,8 +41,10 @@ def test_one_concept_lies_on_one_side_over_tasks_and_sources(tmp_path, source_of
 def test_the_split_does_not_depend_on_what_else_is_built(tmp_path, source_of, row):
     rows = [row(f"a{n}", f"q{n}", f"p{n}", f"thing {n}") for n in range(40)]
     build_tier("few", [source_of("one", rows[:9])], tmp_path / "cache", tmp_path / "data", workers=1)
-    build_tier("many", [source_of("one", rows[::-1])], tmp_path / "other", tmp_path / "data", workers=1)
-    few, many = concepts_of(tmp_path / "data/few"), concepts_of(tmp_path / "data/many")
+    many_rows = source_of("one", rows[::-1])
+    build_tier("many", [many_rows], tmp_path / "other", tmp_path / "data", workers=1, folder="many_built")
+    assert not (tmp_path / "data/many").exists()
+    few, many = concepts_of(tmp_path / "data/few"), concepts_of(tmp_path / "data/many_built")
     assert all(few[side] <= many[side] for side in SPLITS)
 
 

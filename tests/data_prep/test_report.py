@@ -65,6 +65,9 @@ def test_a_tier_of_an_older_build_is_named(page, tmp_path):
     path.write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"older version; run `commonspace data build data\.tier=tiny`"):
         write_report("tiny", tmp_path / "data/tiny", tmp_path / "docs", tmp_path / "cache")
+    path.write_text(json.dumps({**manifest, "mixed_of": {"one": "abc"}}))
+    with pytest.raises(DataError, match=r"is a mixture, README\.md there is its card"):
+        write_report("tiny", tmp_path / "data/tiny", tmp_path / "docs", tmp_path / "cache")
 
 
 def test_modalities_and_languages_have_their_tables(page):
