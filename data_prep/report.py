@@ -52,9 +52,7 @@ def write_report(tier: str, folder: Path, docs: Path, cache: Path) -> Path:
     if manifest is None or "task_kinds" not in manifest:  # an older build counted less
         problem = "nothing was built there" if manifest is None else "was built by an older version"
         if manifest and "mixed_of" in manifest:
-            raise DataError(
-                f"{folder}: is a mixture, README.md there is its card; data.folder names what it is of"
-            )
+            raise DataError(f"{folder}: is a mixture, README.md there is its card; data.folder names what it is of")
         raise DataError(f"{folder}: {problem}; run `commonspace data build data.tier={tier}`")
     sheets = docs / "results" / "data"
     sheets.mkdir(parents=True, exist_ok=True)
