@@ -192,8 +192,8 @@ def test_archives_without_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_config_of_a_job_prints(tmp_path: Path) -> None:
-    done = run("train", "experiment=mini/finetune_warm", "--cfg", "job", cwd=tmp_path)
-    assert done.returncode == 0 and "temperature: 0.08" in done.stdout
+    done = run("train", "experiment=mini/finetune_cold", "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0 and "temperature: 0.05" in done.stdout
 
 
 def test_hydra_gets_overrides_and_multirun_runs_each(tmp_path: Path) -> None:

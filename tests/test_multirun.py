@@ -34,7 +34,7 @@ def test_jobs_that_share_a_place(name: str, words: list[str], message: str) -> N
     "name, words",
     [
         ("train", ["-m", "seed=1,2", "name=base_${seed}"]),
-        ("train", ["-m", "experiment=mini/finetune_base,mini/finetune_warm"]),
+        ("train", ["-m", "experiment=mini/finetune_base,mini/finetune_cold"]),
         ("train", ["-m", "data=pretrain,pretrain_tiny"]),
         ("train", ["--multirun", "launcher=slurm", "seed=range(1,3)", "output=models/x/${seed}"]),
         ("train", ["seed=1"]),

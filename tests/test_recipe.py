@@ -118,7 +118,7 @@ def test_an_interrupted_call_stops_its_child_and_the_next_goes_on(tmp_path: Path
     steps = {
         "fetch": "null", "build": "null", "data_report": "null", "features": "null", "baselines": "null",
         "align": "null", "pretrain": "null", "mine": "null", "soup": "null",
-        **{f"finetune_{name}": "null" for name in ("base", "warm", "media", "lora")},
+        **{f"finetune_{name}": "null" for name in ("base", "cold", "media", "lora")},
         **{f"evaluate_{name}": "null" for name in ("pretrain", "soup_uniform", "soup")},
     }  # fmt: skip
     first = (

@@ -204,7 +204,7 @@ def test_recipes_compose_with_all_their_steps(name: str, tmp_path: Path) -> None
     recipe = Recipe(read_steps(plain["recipe"]["steps"], plain["paths"]), tmp_path)
     assert len([step for step in recipe.order if step.startswith("finetune_")]) >= 3
     assert "pretrain" in recipe.before["mine"] and "mine" in recipe.before["finetune_base"]
-    assert {"finetune_base", "finetune_warm", "finetune_media"} <= set(recipe.before["soup"])
+    assert {"finetune_base", "finetune_cold", "finetune_media"} <= set(recipe.before["soup"])
     assert all(recipe.step(step).outputs for step in recipe.order)
 
 

@@ -142,7 +142,7 @@ def test_the_committed_index_is_of_the_committed_rows(tmp_path: Path) -> None:
 
 def test_models_of_a_whole_recipe_keep_their_colours_apart() -> None:
     names = ["chance", "bm25", "e5", "late_fusion", "late_fusion_sum", "late_fusion_mlp", "pretrain", "align",
-             "finetune_base", "finetune_lora", "finetune_media", "finetune_warm", "specialist_image",
+             "finetune_base", "finetune_lora", "finetune_media", "finetune_cold", "specialist_image",
              "specialist_speech", "soup_uniform", "soup"]  # fmt: skip
     palette = plots.colours(names)
     points = np.array([[int(palette[name][i : i + 2], 16) for i in (1, 3, 5)] for name in names])

@@ -101,7 +101,7 @@ def executed(folder: Path) -> tuple[int, str]:
 def test_read_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(tmp_path / "runs", "experiment=tiny/pretrain")
     write_run(tmp_path / "runs", "experiment=tiny/finetune_base", speed=2.0)
-    write_run(tmp_path / "runs", "experiment=tiny/finetune_warm", speed=1.5)
+    write_run(tmp_path / "runs", "experiment=tiny/finetune_cold", speed=1.5)
     (tmp_path / "results/tiny").mkdir(parents=True)
     write_results(tmp_path / "results/tiny")
     monkeypatch.setenv("COMMONSPACE_RUNS", str(tmp_path / "runs"))
@@ -109,7 +109,7 @@ def test_read_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, tables = executed(tmp_path)
     runs, reports = 1 + 1 + 2 + 1, 1 + 1 + 1 + 1 + 1
     assert pictures == runs + reports, "loss, dev, health and ablations of all runs; then one of each plot of results"
-    for shown in ("pretrain", "finetune_base", "finetune_warm", "finished", "temperature"):
+    for shown in ("pretrain", "finetune_base", "finetune_cold", "finished", "temperature"):
         assert shown in tables
     heldout = tables[tables.index("late_fusion") :]
     assert all(f"<td>{value} [.10, .90]</td>" in heldout for value in ("0.400", "0.200", "0.500"))

@@ -44,7 +44,7 @@ def temperatures() -> list[Run]:
                 config = {"stage": {"temperature": temperature, "learning_rate": rate}, "seed": seed}
                 scores = {"mean": mean, "speech": mean, "image_caption": 1 - mean, "speech gap": 1.0}
                 runs.append(cell(f"{temperature}{rate}{seed}", config, scores, ("ablation", "temperature")))
-    runs.append(cell("finetune_warm", config, {"mean": 0.9}, ("ablation", "temperature"), save=True))
+    runs.append(cell("finetune_cold", config, {"mean": 0.9}, ("ablation", "temperature"), save=True))
     return runs
 
 
