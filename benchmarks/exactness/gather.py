@@ -6,6 +6,7 @@ compared with the gradient of the mean loss over the global batch, written out p
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,9 @@ def one_process(path: str, rank: int, world: int, folder: Path) -> None:
             gradient /= world
     if rank == 0:
         torch.save(found, folder / "gradients.pt")
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # a thread of gloo that lets go of a tensor while the interpreter ends would abort the process
 
 
 if __name__ == "__main__":

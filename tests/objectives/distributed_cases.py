@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -214,7 +215,9 @@ def main(rank: int, world: int, folder: Path) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     weights = {f"{name}/{mode}": train(LOSSES[name], mode, rank, world) for name, mode in runs(world)}
     torch.save({**weights, "facts": facts(rank, world)}, folder / f"{rank}.pt")
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)  # a thread of gloo that lets go of a tensor while the interpreter ends would abort the process
 
 
 if __name__ == "__main__":
