@@ -269,17 +269,23 @@ def test_markdown_becomes_a_page_with_text_escaped() -> None:
     assert "<th>a | b</th>" in page and "<td>&lt;x&gt;</td>" in page and "<li>two</li>" in page
 
 
-def test_stages_have_a_panel_a_task_and_leave_specialists_out() -> None:
+def test_stages_have_a_panel_a_task_and_specialists_stand_behind_the_line() -> None:
     mini = read_all(Path(__file__).parents[2] / "docs/results/mini")
-    pretrained = [row for row in mini if row.model == "pretrain"]
-    aligned = [replace(row, model="align", stage="align") for row in pretrained]
-    of_speech = [replace(row, model="specialist_speech") for row in aligned if row.task.startswith("speech")]
-    drawn = plots.stages(Rows.of([*mini, *aligned, *of_speech]), "MRR@10", "no_near_duplicates")
+    drawn = plots.stages(Rows.of(mini), "MRR@10", "no_near_duplicates")
     shown = [axis for axis in drawn.axes if axis.get_visible()]
     assert len(shown) == len({axis.get_title() for axis in shown} - {""}) and len(drawn.axes) % 3 == 0
     assert all(line.has_yerr for axis in shown for line in axis.containers) and all(axis.containers for axis in shown)
-    models = [tick.get_text() for tick in shown[0].get_xticklabels()]
-    assert models[:2] == ["align", "pretrain"] and not any(model.startswith("specialist") for model in models)
+    places = [tick.get_text() for tick in shown[0].get_xticklabels()]
+    assert places[:2] == ["align", "pretrain"] and places[-2:] == ["soup", "specialist"]
+    (speech,) = [axis for axis in shown if axis.get_title() == "speech"]
+    joined, apart = speech.containers[:2]
+    assert joined[0].get_linestyle() == "-" and apart[0].get_linestyle() == "None"
+    (value,) = [
+        row.value for row in mini
+        if (row.model, row.task, row.direction, row.metric) == ("specialist_speech", "speech", "speech->text", "MRR@10")
+        and (row.subset, row.source, row.suite, row.dim) == ("no_near_duplicates", "all", "heldout", 384)
+    ]  # fmt: skip
+    assert list(apart[0].get_ydata()) == [value] and round(apart[0].get_xdata()[0]) == places.index("specialist")
 
 
 def test_panels_without_a_task_are_not_shown() -> None:

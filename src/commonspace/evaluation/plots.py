@@ -25,10 +25,11 @@ STYLE = {
     "legend.frameon": False,
 }
 # Baselines in greys, the soup in red, others in colours that stay apart in print and for most eyes (Okabe and Ito, then
-# Tol): as many as the mini recipe evaluates.
+# Tol): as many as fill the columns of the tables.
 _NAMED = {"chance": "#c8c8c8", "bm25": "#9a9a9a", "e5": "#6b6b6b", "late_fusion": "#000000", "soup": "#d1001f"}
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c6d1f", "#7f3c8d", "#332288",
-            "#882255", "#b3b33c")  # fmt: skip
+            "#882255", "#b3b33c", "#117733", "#44aa99", "#ddcc77", "#aa4499", "#6699cc", "#661100", "#f4a582",
+            "#4b3fff", "#00c2c7")  # fmt: skip
 
 
 def colours(models: Sequence[str]) -> dict[str, str]:
@@ -137,13 +138,13 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     """From alignment over pretraining and fine-tuning to the soup: a panel a task that several of these models were
     asked, a line a direction with its intervals, each panel with a scale of its own.
 
-    Specialists, aligned on one task and asked that and its languages both ways, are no stage of the recipe's line.
+    Specialists (`specialist_*`), each asked tasks of its own, are no stage: they share the place behind the line.
     """
     cells = rows.headline(metric, subset)
     stage_of = {row.model: row.stage for row in rows.rows}
-    asked = {m: sum(m in cell for cell in cells.values()) for m in rows.models}
     ours = [m for m in rows.models if stage_of[m] not in ("baseline", "rival")]
-    models = [m for m in ours if stage_of[m] != "align" or asked[m] > 4]
+    alone = [m for m in ours if m.startswith("specialist")]
+    models = [m for m in ours if m not in alone]
     lines = {
         name: [(x, cell[m]) for x, m in enumerate(models) if m in cell]
         for name, cell in sorted(cells.items())
@@ -158,24 +159,29 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
         for panel, name in zip(panels, names, strict=False):
             ways = {way: points for (task, way), points in lines.items() if task == name}
             for place, (direction, points) in enumerate(ways.items()):
-                xs, scored = zip(*points, strict=True)
-                panel.errorbar(
-                    [x + 0.15 * (place - (len(ways) - 1) / 2) for x in xs],  # intervals side by side
-                    [row.value for row in scored],
-                    yerr=_errors(scored), fmt="o-", ms=3, lw=1.2, elinewidth=0.8, label=direction,
-                )  # fmt: skip
+                aside = 0.15 * (place - (len(ways) - 1) / 2)  # intervals side by side
+                style = {"ms": 3, "lw": 1.2, "elinewidth": 0.8, "color": f"C{place}"}
+                _intervals(panel, aside, points, fmt="o-", label=direction, **style)
+                apart = [(len(models), row) for m in alone if (row := cells[name, direction].get(m))]
+                _intervals(panel, aside, apart, fmt="D", mfc="white", **style)
             panel.set_title(name, fontsize=9)
             panel.legend(fontsize=7)
             panel.margins(y=0.25)
         for panel in panels[len(names) :]:
             panel.set_visible(False)
         for panel in figure.axes:
-            panel.set_xticks(range(len(models)), models, rotation=45, ha="right", fontsize=7)
+            places = [*models, "specialist"] if alone else models
+            panel.set_xticks(range(len(places)), places, rotation=45, ha="right", fontsize=7)
             panel.tick_params(labelbottom=True)
         figure.suptitle(
             f"Stages and soups, {metric}, {_words(subset)}", x=0.01, ha="left", fontweight="bold", fontsize=11
         )
     return figure
+
+
+def _intervals(panel, aside: float, points: Sequence[tuple[int, Row]], **style) -> None:
+    rows = [row for _, row in points]
+    panel.errorbar([x + aside for x, _ in points], [row.value for row in rows], yerr=_errors(rows), **style)
 
 
 def differences(found: Sequence[Compared]) -> Figure | None:
