@@ -110,7 +110,8 @@ def train_clip(options: Mapping[str, Any], given: Given, folder: Path) -> list[T
         return _rows(tower, pairs, batch), torch.stack([pooled[pairs.captions[row]] for row in batch.tolist()])
 
     def tokens(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return _rows(tower, pairs, batch), tower.tokens([pairs.captions[row] for row in batch.tolist()])
+        ids_NL = tower.tokens([pairs.captions[row] for row in batch.tolist()])
+        return _rows(tower, pairs, batch), ids_NL[:, : options["text_tokens"]]
 
     lock(tower)
     tried = best_of(model, options["learning_rates"], locked, lambda: dev(tower), "projections", given.seed)
