@@ -44,6 +44,7 @@ def options(**changes: Any) -> dict[str, Any]:
         "batch_size": 8,
         "locked_steps": 3,
         "text_batch_size": 4,
+        "text_tokens": 8,
         "text_steps": 2,
     }
     return {**told, **small, "learning_rates": [1e-3, 1e-2], "precision": "fp32", **changes}
