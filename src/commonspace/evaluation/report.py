@@ -153,7 +153,9 @@ def _shown(rows: Rows) -> str:
 
 def _figures(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tuple[str, Figure | None]]:
     yield "differences", plots.differences([o for o in found if o.baseline == "late_fusion" and o.metric == "MRR@10"])
-    yield "composed", plots.differences([one for one in found if one.task in COMPOSED])
+    tuned = {row.model for row in rows.rows if row.stage == "finetune"}  # theirs are in the table
+    composed = [one for one in found if one.task in COMPOSED]
+    yield "composed", plots.differences([o for o in composed if o.model not in tuned] or composed)
     for subset in ("no_near_duplicates", "all"):
         yield f"tasks_{subset}", plots.tasks(rows, "MRR@10", subset)
     yield "stages", plots.stages(rows, "MRR@10", "no_near_duplicates") or plots.stages(rows, "MRR@10", "all")
