@@ -103,10 +103,10 @@ def test_families_share_no_task_but_where_they_are_two_forms_of_one() -> None:
     composed = {family.trains for family in FAMILIES if family.name == "composed"}
     assert composed == {("stamp_language", "emoji_language")}, "trained on what it is asked, food apart"
     assert all(set(family.answers) == set(COMPOSED) for family in FAMILIES if family.name == "composed")
-    assert [len(family.grid(8)) for family in FAMILIES] == [8, 8, 2, 2, 3, 3]
+    assert [len(family.grid(18)) for family in FAMILIES] == [18, 18, 2, 2, 18, 18]
     assert {settings.batch_size for family in FAMILIES if family.small for settings in family.grid(8)} == {256}
-    with pytest.raises(ConfigError, match="tries=9"):
-        FAMILIES[0].grid(9)
+    with pytest.raises(ConfigError, match="tries=19"):
+        FAMILIES[0].grid(19)
 
 
 def test_late_fusion_is_tuned_on_dev_and_scored_once_a_seed(tier: Path, tmp_path: Path) -> None:

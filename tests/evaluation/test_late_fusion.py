@@ -18,7 +18,7 @@ from commonspace.evaluation.late_fusion import (
     train_heads,
     training_rows,
 )
-from commonspace.evaluation.late_fusion_grid import GRID, Settings
+from commonspace.evaluation.late_fusion_grid import COMPOSED_GRID, GRID, Settings
 from commonspace.objectives.nce import bidirectional_nce
 from tests.evaluation.made import MadeFeatures, captions, clip, picture, voice
 
@@ -150,3 +150,4 @@ def test_kinds_of_contents() -> None:
 
 def test_the_grid_starts_with_the_defaults_and_repeats_nothing() -> None:
     assert GRID[0] == Settings() and len(set(GRID)) == len(GRID)
+    assert set(COMPOSED_GRID) == set(GRID) and len(COMPOSED_GRID) == len(GRID)

@@ -96,6 +96,7 @@ def test_artifacts_point_to_what_was_made_and_used(tmp_path: Path) -> None:
     _, logger = make_loggers(tmp_path / "run", CONFIG, IDENTITY)
     log_lineage([logger], model, tmp_path / "model", [(shards, "s3://bucket/tiny/manifest.json")])
     logger.experiment.finish()
+    until_written(tmp_path / "run")
     found = artifacts(find_logs(tmp_path / "run")[0])
     assert set(found) == {"model-fox", "shards-tiny"}
     told = json.loads(found["model-fox"].metadata)

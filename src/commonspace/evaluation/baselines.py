@@ -37,8 +37,7 @@ TEXT_TASKS = ("crosslingual", "summary", "recipe", "code", "document", "document
 class Family:
     """Tasks one late-fusion specialist answers: `trains` are shards it trains on, `answers` tasks of the suite.
 
-    `small` families have few rows and are reported, not gated: batches of 256, and two tries at most. Those with a
-    fusion of parts get three at most.
+    `small` families have few rows and are reported, not gated: batches of 256, and two tries at most.
     """
 
     name: str
