@@ -256,6 +256,14 @@ def test_sizes_keep_a_share_of_the_full_size(folder: Path) -> None:
     assert retention_table(rows, "nobody") == "One size only.\n"
 
 
+def test_a_task_at_the_floor_counts_in_no_mean_of_sizes(folder: Path) -> None:
+    rows = [row for row in read_all(folder) if row.model == "soup" and row.dim in (8, 32)]
+    low = [replace(row, task="food", value={8: 0.09, 32: 0.01}[row.dim]) for row in rows if row.task == "image_caption"]
+    with_floor = retention_table(Rows.of([*rows, *low]), "soup")
+    assert with_floor.splitlines()[-1] == retention_table(Rows.of(rows), "soup").splitlines()[-1]
+    assert "(at the floor, not in the mean)" in with_floor
+
+
 def test_models_stand_in_their_order() -> None:
     assert ordered(["soup", "x", "chance", "soup_uniform", "pretrain"]) == [
         "chance", "pretrain", "x", "soup_uniform", "soup",

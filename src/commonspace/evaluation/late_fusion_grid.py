@@ -25,7 +25,7 @@ class Settings:
     canonical: float = 0.9
 
 
-# Tries in the order they are made: the best guesses first, so that few tries are not wasted. As many as our own form had
+# Tries in the order they are made: the best guesses first, so that few tries are not wasted. Our own form had as many
 # designs on dev (docs/log.md).
 GRID: tuple[Settings, ...] = (
     Settings(),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from commonspace.evaluation.comparison import Compared
 from commonspace.evaluation.results import Row
-from commonspace.evaluation.tables import Rows, ordered
+from commonspace.evaluation.tables import FLOOR, Rows, ordered, retention
 
 STYLE = {
     "font.size": 9,
@@ -104,26 +104,20 @@ def _errors(rows: Sequence[Row]) -> list[list[float]]:
 
 
 def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
-    """What smaller Matryoshka sizes keep of the full size's value, one line a task."""
-    found = {}
-    for task, direction in sorted({(row.task, row.direction) for row in rows.rows if row.model == model}):
-        curve = rows.sizes(task, direction, metric, model)
-        if len(curve) > 1 and curve[max(curve)].value > 0:
-            found[f"{task} {direction}"] = curve
+    """What smaller Matryoshka sizes keep of the full size's value, one line a task; tasks at the floor are left out."""
+    found = {name: shares for (name, full), shares in retention(rows, model, metric).items() if full >= FLOOR}
     if not found:
         return None
     with matplotlib.rc_context(STYLE):
         figure, (axis,) = _figure(9, 4.5)
         wheel = matplotlib.colormaps["tab20"].colors
-        shares: dict[int, list[float]] = {}
-        for place, (name, curve) in enumerate(found.items()):
-            xs = sorted(curve)
-            ys = [curve[size].value / curve[max(curve)].value for size in xs]
-            axis.plot(xs, ys, marker=".", lw=1, color=wheel[place % 20], label=name)
-            for size, share in zip(xs, ys, strict=True):
-                shares.setdefault(size, []).append(share)
-        xs = sorted(shares)
-        axis.plot(xs, [np.mean(shares[size]) for size in xs], color="black", lw=2.5, marker="o", label="mean")
+        for place, (name, shares) in enumerate(found.items()):
+            xs = sorted(shares)
+            style = {"color": wheel[place % 20], "ls": "-" if place < 20 else "--"}
+            axis.plot(xs, [shares[size] for size in xs], marker=".", lw=1, label=name, **style)
+        xs = sorted({size for shares in found.values() for size in shares})
+        means = [np.mean([shares[size] for shares in found.values() if size in shares]) for size in xs]
+        axis.plot(xs, means, color="black", lw=2.5, marker="o", label="mean")
         axis.set_xscale("log", base=2)
         axis.set_xticks(xs, [str(size) for size in xs])
         axis.minorticks_off()

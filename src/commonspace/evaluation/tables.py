@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from commonspace.evaluation.comparison import Compared
 from commonspace.evaluation.results import FLOAT, Row
 from commonspace.evaluation.specs import BY_LANGUAGE
@@ -189,24 +191,31 @@ def _percent(shares: Mapping[str, float], forms: Sequence[str]) -> list[str]:
     return [f"{shares[form]:.1%}" if form in shares else "" for form in forms]
 
 
-def retention_table(rows: Rows, model: str, metric: str = "NDCG@10") -> str:
-    """What each Matryoshka size keeps of the full size's value, task by task."""
-    lines, sizes = [], set()
-    kept: list[tuple[str, dict[int, Row]]] = []
+FLOOR = 0.1  # a task with less at full size has no share worth a mean: one query more moves it by a tenth
+
+
+def retention(rows: Rows, model: str, metric: str = "NDCG@10") -> dict[tuple[str, float], dict[int, float]]:
+    """What each Matryoshka size keeps of the full size's value, {(task, value): {size: share}}."""
+    found = {}
     for task, direction in sorted({(row.task, row.direction) for row in rows.rows if row.model == model}):
-        found = rows.sizes(task, direction, metric, model)
-        if len(found) > 1:
-            kept.append((f"{task} {direction}", found))
-            sizes |= set(found)
-    columns = sorted(sizes, reverse=True)
-    for name, found in kept:
-        full = found[max(found)].value
-        shares = [f"{found[size].value / full:.1%}" if size in found and full else "" for size in columns[1:]]
-        lines.append([name, f"{full:.3f}", *shares])
-    if lines:
-        means = []
-        for size in columns[1:]:
-            shares = [found[size].value / found[max(found)].value for _, found in kept if found[max(found)].value]
-            means.append(f"{sum(shares) / len(shares):.1%}")
-        lines.append(["mean", "", *means])
-    return markdown(["task", *(str(size) for size in columns)], lines) if lines else "One size only.\n"
+        curve = rows.sizes(task, direction, metric, model)
+        full = curve[max(curve)].value if curve else 0.0
+        if len(curve) > 1 and full > 0:
+            found[f"{task} {direction}", full] = {size: row.value / full for size, row in curve.items()}
+    return found
+
+
+def retention_table(rows: Rows, model: str, metric: str = "NDCG@10") -> str:
+    """The shares of `retention`, task by task; the mean is of the tasks that have FLOOR or more at full size."""
+    found = retention(rows, model, metric)
+    if not found:
+        return "One size only.\n"
+    columns = sorted({size for shares in found.values() for size in shares}, reverse=True)
+    lines = []
+    for (name, full), shares in found.items():
+        each = [f"{shares[size]:.1%}" if size in shares else "" for size in columns[1:]]
+        lines.append([name if full >= FLOOR else f"{name} (at the floor, not in the mean)", f"{full:.3f}", *each])
+    counted = [shares for (_, full), shares in found.items() if full >= FLOOR]
+    means = [np.mean([shares[size] for shares in counted if size in shares]) for size in columns[1:] if counted]
+    lines.append(["mean", "", *(f"{mean:.1%}" for mean in means)])
+    return markdown(["task", *(str(size) for size in columns)], lines)
