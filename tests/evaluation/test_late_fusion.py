@@ -150,4 +150,11 @@ def test_kinds_of_contents() -> None:
 
 def test_the_grid_starts_with_the_defaults_and_repeats_nothing() -> None:
     assert GRID[0] == Settings() and len(set(GRID)) == len(GRID)
-    assert set(COMPOSED_GRID) == set(GRID) and len(COMPOSED_GRID) == len(GRID)
+    assert len(set(COMPOSED_GRID)) == len(COMPOSED_GRID) == len(GRID)
+    assert {settings.canonical for settings in COMPOSED_GRID} == {Settings().canonical}, "one variant a record"
+
+
+def test_no_try_differs_by_a_decay_that_its_steps_do_not_reach() -> None:
+    """The average's decay is held under (1 + n) / (10 + n) at the n-th update."""
+    for settings in {*GRID, *COMPOSED_GRID}:
+        assert settings.decay == Settings().decay or settings.decay < settings.steps / (9 + settings.steps)

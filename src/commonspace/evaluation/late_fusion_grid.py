@@ -41,14 +41,20 @@ GRID: tuple[Settings, ...] = (
     Settings(dropout=0.5),
     Settings(dropout=0.2),
     Settings(weight_decay=0.2),
-    Settings(decay=0.99),
+    Settings(decay=0.9),
     Settings(canonical=1.0),
     Settings(hidden=3072, dropout=0.4),
     Settings(steps=768),
     Settings(steps=768, dropout=0.5),
 )
-# The same settings in another order: few steps suit the MLP of both parts, many its sum.
-COMPOSED_GRID = (GRID[7], GRID[1], GRID[0], *GRID[2:7], *GRID[8:])
+# In another order, for few steps suit the MLP of both parts and many its sum; without `canonical`, for these records
+# have one variant.
+COMPOSED_GRID: tuple[Settings, ...] = (
+    *(GRID[7], GRID[1], GRID[0]),
+    *(settings for place, settings in enumerate(GRID) if place not in (0, 1, 7) and settings.canonical == 0.9),
+    Settings(hidden=3072, dropout=0.2),
+    Settings(steps=768, dropout=0.2),
+)
 SMALL_GRID: tuple[Settings, ...] = (  # for families of few rows
     Settings(hidden=768, steps=128, batch_size=256),
     Settings(hidden=768, batch_size=256),
