@@ -262,6 +262,8 @@ def test_a_task_at_the_floor_counts_in_no_mean_of_sizes(folder: Path) -> None:
     with_floor = retention_table(Rows.of([*rows, *low]), "soup")
     assert with_floor.splitlines()[-1] == retention_table(Rows.of(rows), "soup").splitlines()[-1]
     assert "(at the floor, not in the mean)" in with_floor
+    assert retention_table(Rows.of(low), "soup").splitlines()[-1].replace(" ", "") == "|mean|||"
+    assert plots.sizes(Rows.of(low), "soup") is None
 
 
 def test_models_stand_in_their_order() -> None:

@@ -191,7 +191,7 @@ def _percent(shares: Mapping[str, float], forms: Sequence[str]) -> list[str]:
     return [f"{shares[form]:.1%}" if form in shares else "" for form in forms]
 
 
-FLOOR = 0.1  # a task with less at full size has no share worth a mean: one query more moves it by a tenth
+FLOOR = 0.1  # shares of a task with less at full size are noise, of few queries that are answered at all
 
 
 def retention(rows: Rows, model: str, metric: str = "NDCG@10") -> dict[tuple[str, float], dict[int, float]]:
@@ -216,6 +216,6 @@ def retention_table(rows: Rows, model: str, metric: str = "NDCG@10") -> str:
         each = [f"{shares[size]:.1%}" if size in shares else "" for size in columns[1:]]
         lines.append([name if full >= FLOOR else f"{name} (at the floor, not in the mean)", f"{full:.3f}", *each])
     counted = [shares for (_, full), shares in found.items() if full >= FLOOR]
-    means = [np.mean([shares[size] for shares in counted if size in shares]) for size in columns[1:] if counted]
-    lines.append(["mean", "", *(f"{mean:.1%}" for mean in means)])
+    each_size = ([shares[size] for shares in counted if size in shares] for size in columns[1:])
+    lines.append(["mean", "", *(f"{np.mean(some):.1%}" if some else "" for some in each_size)])
     return markdown(["task", *(str(size) for size in columns)], lines)
