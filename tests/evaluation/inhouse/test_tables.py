@@ -206,6 +206,17 @@ def test_commands_that_make_a_column_compose(tier: str, name: str) -> None:
     assert found >= {name}
 
 
+def test_the_recipe_of_the_tables_trains_every_column() -> None:
+    config = compose("recipe", ["recipe=mini_tables"])
+    trained = [
+        set(shlex.split(step.run.replace(config.paths.models, "models"))) for step in config.recipe.steps.values()
+    ]
+    for name, model in compose("evaluate_tables", ["data.tier=mini"]).models.items():
+        for line in model.made if "mini" in model.get("tiers", ["mini"]) else []:
+            if line.split()[0] in ("train", "rival", "soup"):
+                assert set(shlex.split(line)) in trained, name
+
+
 def test_a_tier_has_the_tables_and_models_that_name_it_or_none() -> None:
     models = {**MODELS, "base": {**MODELS["base"], "tiers": ["full"]}}
     tables = [TABLE, {**TABLE, "name": "of full", "tiers": ["full"]}]
