@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 
-from commonspace.configuration import compose
 from commonspace.data.negatives import write_negatives
-from commonspace.data.rates import MEDIA, dirichlet, medium_of
+from commonspace.data.rates import MEDIA
 from commonspace.data.shards import ShardReader
 from commonspace.evaluation.comparison import Compared, write_comparisons
 from commonspace.evaluation.intervals import Difference
 from commonspace.evaluation.results import write_ranks, write_rows
-from commonspace.tracking import reader
-from commonspace.tracking.reader import Run
+from commonspace.evaluation.studies.compare import FOLDER as KEPT
+from commonspace.evaluation.studies.compare import Level, Study, read_studies
 from tests.notebooks.running import FOLDER, run
 from tests.notebooks.test_read_runs import row
 from tests.stages.training import start_model, write_pairs
@@ -26,85 +24,78 @@ from tests.stages.training import start_model, write_pairs
 RESULTS = FOLDER.parent / "docs/results/mini"
 
 
-def cell(name: str, config: dict, scores: dict[str, float], tags: tuple[str, ...], **kept: object) -> Run:
-    """A finished run of `experiment=mini/cell`, or with `kept` of another."""
-    data = {"tier": "mini", **config.get("data", {})}
-    config = {"save": False, "init": "models/mini/pretrain", **config, "data": data, **kept}
-    history = pd.DataFrame({"trainer/global_step": [150]} | {f"final/{key}": [value] for key, value in scores.items()})
-    return Run(f"id-{name}", name, "p", "g", tags, config, {}, history, 0.0, "finished")
+def level(label: str, scores: dict[str, float], mean: float, gap: float | None = None, **kept: object) -> Level:
+    """A level of two cells; with `gap` it is that far from the reference, told apart where that is more than 0.1."""
+    found = None if gap is None else Difference(gap, gap - 0.1, gap + 0.1, 0.01, 0.15, 80, 40)
+    told = {"values": {}, "shares": dict.fromkeys(MEDIA, 0.2), **kept}
+    p = None if gap is None else 0.01 if abs(gap) > 0.1 else 0.5
+    return Level(label, {f"{label}{seed}": mean + seed / 100 for seed in (-1, 1)}, ("c",), scores, pairs=2,
+                 difference=found, p_holm=p, **told)  # fmt: skip
 
 
-def temperatures() -> list[Run]:
-    """0.05 is best by far, whatever the learning rate."""
-    draw, runs = np.random.default_rng(0), []
-    for temperature, bonus in ((0.01, -0.1), (0.05, 0.1), (0.2, -0.2)):
-        for rate in (1e-5, 3e-5):
-            for seed in (1, 2, 3):
-                mean = 0.5 + bonus + draw.normal(0, 0.005)
-                config = {"stage": {"temperature": temperature, "learning_rate": rate}, "seed": seed}
-                scores = {"mean": mean, "speech": mean, "image_caption": 1 - mean, "speech gap": 1.0}
-                runs.append(cell(f"{temperature}{rate}{seed}", config, scores, ("ablation", "temperature")))
-    runs.append(cell("finetune_cold", config, {"mean": 0.9}, ("ablation", "temperature"), save=True))
-    return runs
-
-
-def mixtures() -> list[Run]:
-    """Cells whose score is a quadratic in the share of images; and cells without a medium, whose tasks suffer."""
-    tasks = OmegaConf.to_container(compose("train", ["experiment=mini/cell"]).data.tasks)
-    runs = []
-    for draw in range(1, 13):
-        drawn = dirichlet(tasks, draw, 1.0)
-        total = sum(task["rate"] for task in drawn.values())
-        schedule = [{"task": name, "steps": 150 * task["rate"] / total} for name, task in drawn.items()]
-        image = sum(row["steps"] for row in schedule if medium_of(tasks[row["task"]]["direction"]) == "image") / 150
-        config = {"data": {"tasks": tasks, "dirichlet": draw}, "seed": 1, "arithmetic": {"schedule": schedule}}
-        runs.append(cell(f"m{draw}", config, {"mean": 0.4 + image * (1 - image)}, ("ablation", "mixture")))
-    for seed in (1, 2):
-        config = {"data": {"without": [], "tasks": {"speech": 1.0}}, "seed": seed}
-        scores = {"mean": 0.5 + seed / 100, "speech": 0.5}
-        runs.append(cell(f"c{seed}", config, scores, ("ablation", "cell")))
-        runs.append(cell(f"r{seed}", {**config, "stage": {"steps": 410}}, scores, ("ablation", "leave_one_out_rest")))
-    warmer = {**config, "stage": {"temperature": 0.5}}
-    runs.append(cell("c2", warmer, {"mean": 0.0, "speech": 0.0}, ("ablation", "cell")))
-    for medium in ("image", "audio"):
-        for family, more in (("leave_one_out", {}), ("leave_one_out_rest", {"stage": {"steps": 150}})):
-            for seed in (1, 2):
-                config = {"data": {"without": [medium], "tasks": {}}, "seed": seed, **more}
-                scores = {"mean": 0.5 + seed / 100, "speech": 0.1 if medium == "audio" else 0.6}
-                runs.append(cell(f"{family}{medium}{seed}", config, scores, ("ablation", family)))
-    return runs
+def keep(folder: Path, family: str, levels: list[Level], reference: str | None) -> None:
+    """As `commonspace evaluate ablations` keeps a family."""
+    study = Study(family, "about", 2, 2 * len(levels), 2 * len(levels), tuple(levels), reference)
+    (folder / KEPT).mkdir(parents=True, exist_ok=True)
+    (folder / KEPT / f"{family}.json").write_text(json.dumps(study.to_json()))
 
 
 def test_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "read_runs", lambda folder: temperatures())
-    shown = run("temperature.ipynb", monkeypatch, runs=tmp_path)
-    assert [titles[0] for titles in shown.figures] == ["temperature", "difference of MRR@10 on dev", "temperature"]
-    contrasts, by_task = shown.tables[-2:]
-    assert (
-        set(contrasts["level"]) == {"0.01", "0.2"}
-        and (contrasts["p_holm"] < 0.05).all()
-        and (contrasts["value"] < 0).all()
-    )
-    assert by_task.idxmax(axis=1).to_dict() == {"speech": 0.05, "image_caption": 0.2}
+    levels = [
+        level(
+            f"temperature {temperature}, learning rate {rate}", {"speech": mean, "image_caption": 1 - mean}, mean, gap,
+            values={"stage.temperature": temperature, "stage.learning_rate": rate},
+        )
+        for temperature, mean, gap in ((0.01, 0.4, -0.2), (0.05, 0.6, None), (0.2, 0.55, -0.05))
+        for rate in (1e-5, 3e-5)
+    ]  # fmt: skip
+    keep(tmp_path, "temperature", levels, levels[3].label)
+    shown = run("temperature.ipynb", monkeypatch, results=tmp_path)
+    apart = f"MRR@10 on dev, less that at {levels[3].label}"
+    assert [titles[0] for titles in shown.figures] == ["temperature", apart, "temperature"]
+    assert len(shown.names["table"]) == 12, "two learning rates of three temperatures, two cells each"
+    compared, by_task = shown.tables
+    assert compared["p, Holm"].to_dict() == {one.label: one.p_holm for one in levels if one.difference}
+    assert by_task.idxmax(axis=1).to_dict() == {"speech": 0.05, "image_caption": 0.01}
+
+
+def test_the_notebook_of_temperatures_says_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    (study,) = (one for one in read_studies(RESULTS) if one.family == "temperature")
+    compared, by_task = run("temperature.ipynb", monkeypatch, results=RESULTS).tables
+    told = {one.label: one for one in study.levels if one.difference is not None}
+    assert compared["p, Holm"].to_dict() == {label: round(one.p_holm, 4) for label, one in told.items()}
+    assert compared["low"].to_dict() == {label: round(one.difference.low, 4) for label, one in told.items()}
+    assert list(by_task) == [0.01, 0.02, 0.05, 0.1, 0.2]
 
 
 def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(reader, "read_runs", lambda folder: mixtures())
-    shown = run("mixture.ipynb", monkeypatch, runs=tmp_path)
+    """Scores that are a quadratic in the share of images; and cells without a medium, whose tasks suffer."""
+    for family, reference in (("leave_one_out", "cell"), ("leave_one_out_rest", "without nothing")):
+        left_out = [level(f"without {name}", {"speech": 0.1 if name == "audio" else 0.6}, 0.5, 0.05)
+                    for name in ("audio", "image")]  # fmt: skip
+        keep(tmp_path, family, [level(reference, {"speech": 0.5}, 0.5), *left_out], reference)
+    mixtures = []
+    for draw in range(1, 13):
+        shares = np.random.default_rng(draw).dirichlet(np.ones(len(MEDIA)))
+        image = shares[list(MEDIA).index("image")]
+        told = dict(zip(MEDIA, shares.tolist(), strict=True))
+        mixtures.append(level(f"dirichlet {draw}", {"speech": 0.5}, 0.4 + image * (1 - image), 0.0, shares=told))
+    keep(tmp_path, "mixture", [level("cell", {"speech": 0.5}, 0.5), *mixtures], "cell")
+    shown = run("mixture.ipynb", monkeypatch, results=tmp_path)
     assert [titles[0] for titles in shown.figures] == [
         "fixed total: the rest sees more", "the rest as long as before", "share of video", "mixtures left out",
     ]  # fmt: skip
     surface = shown.names["surface"]
     assert surface.explains and surface.media == tuple(MEDIA) and surface.mixtures == 12
-    assert shown.names["means"].loc["speech", "audio"] == pytest.approx(0.1)
-    assert shown.names["above"].loc["speech"].to_dict() == {"audio": pytest.approx(-0.4), "image": pytest.approx(0.1)}
+    assert shown.names["above"].loc["speech"].to_dict() == pytest.approx({"without audio": -0.4, "without image": 0.1})
+    assert [len(table) for table in shown.tables] == [2, 2], "the reference is compared with nothing"
     assert "error on mixtures not seen" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["temperature.ipynb", "mixture.ipynb"])
-def test_without_a_run_a_notebook_says_which_command_makes_some(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
-    assert run(name, monkeypatch, runs=tmp_path / "absent").figures == []
-    assert "no finished cell of tier mini from 'pretrain' has the tag" in capsys.readouterr().out
+def test_where_no_cells_are_kept_a_notebook_says_which_command_keeps_some(name: str, tmp_path, monkeypatch, capsys):
+    assert run(name, monkeypatch, results=tmp_path / "absent").figures == []
+    assert "run `commonspace evaluate ablations` where their runs are" in capsys.readouterr().out
 
 
 def test_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ FOLDER = "ablations"  # keeps what was read of runs, which are not in git
 class Level:
     """One setting of what a family varies.
 
+    values          what the family varies, by dotted key, as this level has it; none for runs of the base alone
     cells, commits  names of its cells with their mean dev MRR@10, and the commits they ran at
     by_task         {task and direction: mean over its cells}
     pairs           how many of them met a reference cell of equal seed
@@ -37,6 +38,7 @@ class Level:
     pairs: int = 0
     difference: Difference | None = None
     p_holm: float | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -69,7 +71,14 @@ class Study:
     def from_json(cls, value: Mapping[str, Any]) -> Study:
         """Inverse of `to_json`."""
         levels = [
-            Level(**{**one, "commits": tuple(one["commits"]), "difference": _difference(one["difference"])})
+            Level(
+                **{
+                    **one,
+                    "commits": tuple(one["commits"]),
+                    "difference": _difference(one["difference"]),
+                    "values": {key: tuple(v) if isinstance(v, list) else v for key, v in one["values"].items()},
+                }
+            )
             for one in value["levels"]
         ]
         return cls(**{**value, "levels": tuple(levels)})
@@ -109,10 +118,9 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
     if reference is not None and not OWN_BASE & set(family.fixed):
         known = {cell.value("seed") for cell in levels.get(reference, ())}
         levels.setdefault(reference, []).extend(cell for cell in base if cell.value("seed") not in known)
-    read = [
-        _read(label, some) if label == reference else _compared(_read(label, some), some, levels.get(reference, ()))
-        for label, some in levels.items()
-    ]
+    read = [_read(family, label, some) for label, some in levels.items()]
+    against = levels.get(reference, ()) if reference is not None else ()
+    read = [one if one.label == reference else _compared(one, levels[one.label], against) for one in read]
     seeds = len({cell.value("seed") for cell in own})
     return Study(family.name, family.about, seeds, len(own), family.count, tuple(_adjusted(read)), reference, odd)
 
@@ -151,7 +159,7 @@ def _words(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value).rpartition("/")[2]
 
 
-def _read(label: str, cells: Sequence[Cell]) -> Level:
+def _read(family: Family, label: str, cells: Sequence[Cell]) -> Level:
     scores = pd.DataFrame([cell.scores for cell in cells])
     tasks = [name for name in scores if name != "mean" and not name.endswith(" gap")]
     shares = pd.DataFrame([cell.shares() for cell in cells]).mean()
@@ -161,6 +169,7 @@ def _read(label: str, cells: Sequence[Cell]) -> Level:
         tuple(sorted({cell.commit for cell in cells})),
         {name: round(float(scores[name].mean()), 6) for name in tasks},
         {medium: round(float(share), 6) for medium, share in shares.items()},
+        values={} if label == REFERENCE else {key: cells[0].value(key) for key in family.varied},
     )
 
 
