@@ -8,6 +8,10 @@ EVERY_QUERY = (
     "Tasks whose concepts hold several queries (a page's paragraphs, a module's functions, a thing in many languages); "
     "intervals resample concepts, not queries.\n\n"
 )
+SOUPS = (
+    "The best ingredient is the one that dev puts first. Mean MRR@10 of a task's directions, query by query; p values "
+    "are adjusted by Holm over a soup's tasks. A soup of one model alone is that model, and stands in no line.\n\n"
+)
 COMPOSED_QUERIES = (
     "An image and a word together ask for one thing: a stamp and a language's name for its caption in that language, "
     "an emoji's drawing and a language's name for its name in that language, a food and a kind of name for that name. "

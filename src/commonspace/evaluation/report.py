@@ -29,11 +29,13 @@ from commonspace.evaluation.explanations import (
     LANGUAGES,
     PRIMARY_MEASURE,
     QUANTISED,
+    SOUPS,
     verdict,
 )
 from commonspace.evaluation.page import render
 from commonspace.evaluation.results import ranks_path, read_all, read_geometry, read_ranks
 from commonspace.evaluation.results_index import FINAL, write_index
+from commonspace.evaluation.soups import against_best, best_ingredients
 from commonspace.evaluation.specs import COMPOSED, PRIMARY
 from commonspace.evaluation.tables import (
     Rows,
@@ -87,7 +89,8 @@ def write(folder: Path, docs: Path | None = None) -> Path:
 
 
 def comparisons(folder: Path, names: Sequence[str]) -> list[Compared]:
-    """Every trained model against late fusion on the primary measure and R@1, then on composed queries.
+    """Every trained model against late fusion on the primary measure and R@1, then on composed queries; soups against
+    their best ingredient on every task.
 
     Pairs whose ranks lie here are computed; the rest is taken from `comparisons.json`, where it is of the same rows.
     """
@@ -101,9 +104,10 @@ def comparisons(folder: Path, names: Sequence[str]) -> list[Compared]:
         for baseline in ("late_fusion_sum", "late_fusion_mlp"):
             if {model, baseline} <= with_ranks:
                 found += compare_models(folder, model, baseline, COMPOSED)
+    found += against_best(folder, names)
     if FINAL in with_ranks:
-        others = [name for name in trained if name in with_ranks and name != FINAL]
-        for other in others:
+        others = with_ranks & set(trained) - {FINAL, best_ingredients(folder, names).get(FINAL)}
+        for other in ordered(others):
             found += compare_models(folder, FINAL, other, PRIMARY)
     fresh = {(one.model, one.baseline) for one in found}
     kept = [one for one in still_true(folder, read_comparisons(folder)) if (one.model, one.baseline) not in fresh]
@@ -123,9 +127,11 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
             yield f"{metric}, one query a concept, {words}", task_table(rows, metric, subset), plot
     yield "NDCG@10, one query a concept, all queries", task_table(rows, "NDCG@10", "all"), ""
     yield "MRR@10, every query", EVERY_QUERY + task_table(rows, "MRR@10", "all", every_query=True), ""
-    composed = [one for one in found if one.task in COMPOSED]
+    composed = [one for one in found if one.task in COMPOSED and one.baseline.startswith("late_fusion")]
     yield "Composed queries", COMPOSED_QUERIES + _differences(composed), "composed"
     yield "The soup against its ingredients, earlier stages and specialists", _soup_text(found), "stages"
+    if souped := _souped(folder, rows, found):
+        yield "Soups against their best ingredient", SOUPS + souped, ""
     sized = _shown(rows)
     yield f"Matryoshka sizes of {sized}", "Share of NDCG@10 at full size.\n\n" + retention_table(rows, sized), "sizes"
     if quantised := precision_table(read_all(folder)):
@@ -154,7 +160,7 @@ def _shown(rows: Rows) -> str:
 def _figures(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tuple[str, Figure | None]]:
     yield "differences", plots.differences([o for o in found if o.baseline == "late_fusion" and o.metric == "MRR@10"])
     tuned = {row.model for row in rows.rows if row.stage == "finetune"}  # theirs are in the table
-    composed = [one for one in found if one.task in COMPOSED]
+    composed = [one for one in found if one.task in COMPOSED and one.baseline.startswith("late_fusion")]
     yield "composed", plots.differences([o for o in composed if o.model not in tuned] or composed)
     for subset in ("no_near_duplicates", "all"):
         yield f"tasks_{subset}", plots.tasks(rows, "MRR@10", subset)
@@ -174,6 +180,12 @@ def _differences(found: Sequence[Compared]) -> str:
 
 def _soup_text(found: Sequence[Compared]) -> str:
     return comparison_table([one for one in found if one.model == FINAL and not one.baseline.startswith("late_fusion")])
+
+
+def _souped(folder: Path, rows: Rows, found: Sequence[Compared]) -> str:
+    pairs = best_ingredients(folder, rows.models).items()
+    compared = [one for one in found if (one.model, one.baseline) in pairs]
+    return comparison_table(compared) if compared else ""
 
 
 def _near_text(folder: Path, rows: Rows) -> str:

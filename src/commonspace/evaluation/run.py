@@ -23,6 +23,7 @@ from commonspace.evaluation.places import check_tasks_kept, models_of
 from commonspace.evaluation.results import Row, Scored, current_commit, write_geometry
 from commonspace.evaluation.rivals import answerable, is_rival, load_rival
 from commonspace.evaluation.shares import InShares, process_group, same_precision
+from commonspace.evaluation.soups import keep_recipe
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.surroundings import Surroundings, console
 from commonspace.evaluation.teachers import TASKS, write_teacher
@@ -138,6 +139,7 @@ def evaluate_folder(
     write_geometry(place.output, scored.model, shape)
     rows = _saved(place, [done])
     write_evaluation_lineage(rows, folder, detail={"split": place.split, "suite": place.suite.name})
+    keep_recipe(folder, rows)
     return rows
 
 
