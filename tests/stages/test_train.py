@@ -293,6 +293,8 @@ def test_other_objectives_train_and_save(place: Path, options: list[str]) -> Non
     train(settings(place, *overrides(place, *options, "stage.steps=2", "stage.dev_every=0.0", "logger=csv")))
     keys = {key for row in logged(place / "runs") for key, value in row.items() if value}
     assert ("train/spread/image_caption" in keys or "train/spread/summary" in keys) == ("sigmoid" not in options[0])
+    learned = {key for key in keys if key.startswith("train/learned_temperature/")}
+    assert learned == ({"train/learned_temperature/others"} if "sigmoid" in options[0] else set())
     check_golden(Embedder.load(place / "models/made/first"), place / "models/made/first")
 
 

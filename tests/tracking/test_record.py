@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from commonspace.tracking import record
@@ -55,7 +58,7 @@ def test_fingerprints_follow_the_bytes_of_an_index(tmp_path: Path) -> None:
     assert data_state(tmp_path, ["image"]) != state
 
 
-def test_the_group_is_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_group_is_the_family_or_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     from commonspace.configuration import compose
 
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
@@ -63,12 +66,24 @@ def test_the_group_is_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "77")
     assert compose("train").logger.wandb.group == "array-77"
     assert compose("train", ["logger.wandb.group=mine"]).logger.wandb.group == "mine"
+    for choice, group in (("mask", "ablation-mask"), (None, "sweep-today")):
+        told = SimpleNamespace(
+            runtime=SimpleNamespace(choices={"ablation": choice}),
+            mode=RunMode.MULTIRUN,
+            sweep=SimpleNamespace(dir="runs/sweeps/today"),
+        )
+        monkeypatch.setattr(HydraConfig, "initialized", staticmethod(lambda: True))
+        monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda told=told: told))
+        assert sweep_name() == group, "a family that is submitted twice stays one group"
 
 
 def test_the_job_type_is_the_stage_and_an_agents_id_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked() -> dict:
-        return make_loggers(tmp_path, CONFIG, IDENTITY)[1]._wandb_init
+    def asked(config: dict = CONFIG) -> dict:
+        return make_loggers(tmp_path, config, IDENTITY)[1]._wandb_init
 
+    over = {**{key: value for key, value in CONFIG.items() if key != "stage"}, "ingredients": ["a", "b"]}
+    assert asked({**over, "method": "greedy", "name": "soup_of_mine"})["job_type"] == "soup"
+    assert asked({**over, "points": 5})["job_type"] == "barriers"
     assert (asked()["job_type"], asked()["id"]) == ("finetune", "abcd-1")
     monkeypatch.setenv("WANDB_RUN_ID", "left-over")
     assert asked()["id"] == "abcd-1"

@@ -224,6 +224,8 @@ class ContrastiveStage(pl.LightningModule):
             **{f"epochs/{part.task}": part.epochs for part in batch.parts},
             **{f"{name}/{batch.task}": value for name, value in report.items()},
         }
+        if self.temperature.learned:
+            values |= {f"learned_temperature/{name or 'others'}": t for name, t in self.temperature.values().items()}
         if norm is not None:
             values |= {"gradient_norm": norm, f"gradient_norm/{batch.task}": norm}
         step = self.trainer.global_step - (norm is not None)  # the one this batch is part of

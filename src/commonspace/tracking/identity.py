@@ -69,12 +69,16 @@ def run_identity(folder: str | Path, config: Mapping[str, Any], *, fresh: bool =
 
 
 def sweep_name() -> str | None:
-    """The sweep that this job is part of, for W&B's group: hydra's multirun, or a SLURM array; None for a lone run."""
+    """What this job is part of, for W&B's group: a family of cells, which stays one group however often it is
+    submitted; else hydra's multirun, or a SLURM array; None for a lone run."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return f"sweep-{Path(HydraConfig.get().sweep.dir).name}"
+    if HydraConfig.initialized():
+        if family := HydraConfig.get().runtime.choices.get("ablation"):
+            return f"ablation-{family}"
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return f"sweep-{Path(HydraConfig.get().sweep.dir).name}"
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"array-{array}" if array else None
 

@@ -30,7 +30,7 @@ def make_loggers(
     a step amounts to (global batch, negatives per query, tokens, steps), `data`: fingerprints of the shards, and
     `init`: that of the model it begins from. `record` writes all that to the run's folder too (`tracking.record`). A
     restarted run adds a log under the same id; `tracking.reader` joins them. W&B's job type is the stage, its group
-    the sweep that the run is part of.
+    the family or sweep that the run is part of.
     """
     folder, chosen = Path(folder), config["logger"]
     if not chosen["csv"] and not chosen["wandb"]:
@@ -87,6 +87,13 @@ def _wandb_id(identity: Identity) -> str:
     return os.environ.get("WANDB_RUN_ID") or identity.run_id if "WANDB_SWEEP_ID" in os.environ else identity.run_id
 
 
+def _job_type(config: Mapping[str, Any]) -> str | None:
+    """The stage of a training run; of one over ingredients whether it is a soup or what lies between them."""
+    if "stage" in config:
+        return config["stage"]["name"]
+    return ("soup" if "method" in config else "barriers") if "ingredients" in config else config.get("name")
+
+
 def _wandb_logger(
     folder: Path, options: Mapping[str, Any], config: Mapping[str, Any], identity: Identity, facts: Mapping[str, Any]
 ) -> WandbLogger:
@@ -98,7 +105,7 @@ def _wandb_logger(
     return WandbLogger(
         save_dir=str(folder),
         id=_wandb_id(identity),
-        job_type=config["stage"]["name"] if "stage" in config else config.get("name"),
+        job_type=_job_type(config),
         name=config.get("name"),
         project=options["project"],
         group=options["group"],
