@@ -74,7 +74,7 @@ def write_report(tier: str, folder: Path, docs: Path, cache: Path) -> Path:
     lines += [*_merged(manifest), ""]
     if tier in INCLUDED_TIERS:
         lines += [Path(__file__).with_name("left_out.md").read_text(encoding="utf-8")]
-    lines += [_licence_section(manifest)]
+    lines += [_licence_section(tier, manifest)]
     write_text(page, "\n".join(lines).rstrip() + "\n")
     return page
 
@@ -117,9 +117,9 @@ def _sources_table(tier: str, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def _elsewhere(tier: str, name: str) -> bool:
-    """Whether a source is shown on the page of a tier that this one includes."""
+    """Whether a source is shown on the main tier's page, where this tier includes that; tiny has no page in docs."""
     source = all_sources().get(name)
-    return bool(source and source.tiers & {*INCLUDED_TIERS.get(tier, ())})
+    return bool(source and _MAIN_TIER in source.tiers & {*INCLUDED_TIERS.get(tier, ())})
 
 
 def _inner_names(tier: str, manifest: Mapping[str, Any]) -> str:
@@ -278,7 +278,7 @@ def _merged(manifest: Mapping[str, Any]) -> list[str]:
     return lines + [f"- {_cell(', '.join(names[:8]))}" for names in groups["largest"][:8]]
 
 
-def _licence_section(manifest: Mapping[str, Any]) -> str:
+def _licence_section(tier: str, manifest: Mapping[str, Any]) -> str:
     text = Path(__file__).with_name("licences.md").read_text(encoding="utf-8").rstrip()
     families = {family: _of_family(manifest, family) for family in _FAMILIES}
     evaluation = [
@@ -286,7 +286,7 @@ def _licence_section(manifest: Mapping[str, Any]) -> str:
         for name, source in manifest["sources"].items()
         if source["zero_shot_tasks"]
     ]
-    values: dict[str, str] = {family: ", ".join(names) or "none" for family, names in families.items()}
+    values = {"tier": tier, **{family: ", ".join(names) or "none" for family, names in families.items()}}
     strict = {name for family, names in families.items() if family != "permissive" for name in names}
     values["permissive_names"] = ",".join(name for name in families["permissive"] if name not in strict)
     values["evaluation"] = "; ".join(evaluation) or "none in this tier"

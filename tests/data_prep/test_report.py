@@ -93,12 +93,16 @@ def test_recorded_and_synthetic_speech_are_told_apart(tmp_path, source_of, row, 
 
 
 def test_what_a_smaller_tier_shows_is_not_shown_again(tmp_path, source_of, row, monkeypatch):
-    inner = source_of("inner", [row(f"a{n}", f"q{n}", f"p{n}", f"thing {n}", source="inner") for n in range(9)])
+    rows = [row(f"a{n}", f"q{n}", f"p{n}", f"thing {n}", source="inner") for n in range(9)]
+    inner = source_of("inner", rows, tiers=frozenset({"mini"}))
     outer = [row(f"b{n}", f"x{n}", f"y{n}", f"other {n}", source="outer") for n in range(9)]
+    small = [row(f"c{n}", f"v{n}", f"w{n}", f"third {n}", source="small") for n in range(9)]
     sources = [inner, source_of("outer", outer, tiers=frozenset({"full"}))]
+    sources += [source_of("small", small, tiers=frozenset({"tiny", "full"}))]  # the tiny tier has no page in docs
     monkeypatch.setattr(report, "all_sources", lambda: {source.name: source for source in sources})
     build_tier("full", sources, tmp_path / "cache", tmp_path / "data", workers=1)
     text = write_report("full", tmp_path / "data/full", tmp_path / "docs", tmp_path / "cache").read_text()
     assert "| [inner](data.md#inner) |" in text and "| [outer](#outer) |" in text
     assert "## Looked at and left out" in text
+    assert "| [small](#small) |" in text and "## small" in text
     assert "## outer" in text and "## inner" not in text and "is shown [there](data.md): inner." in text

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from commonspace.configuration import compose
 from commonspace.content import Audio, Document, Image, Text, Video
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
@@ -247,3 +248,16 @@ def test_the_command_builds_what_it_is_told(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(hub, "fetch_from_hub", lambda spec, cache: tmp_path / "files")
     build_by_options(**{**arguments, "folder": None, "name": "nli", "limit": None})
     assert len(ShardReader(tmp_path / "data/nli/entailment", "train")) == 3
+
+
+def test_the_commands_of_the_page_draw_only_tasks_that_their_tiers_have() -> None:
+    text = (ROOT / "docs/public_sets.md").read_text(encoding="utf-8")
+    lines = text.split("```bash\n")[1].split("```")[0].replace("\\\n", " ").splitlines()
+    (mixed,), (trained,) = ([line.split() for line in lines if f" {word} " in line] for word in ("mix", "train"))
+    (tiers,) = (word.partition("=")[2].strip("[]").split(",") for word in mixed if word.startswith("tiers="))
+    there = {all_sets()[tier].task for tier in tiers if tier != "mini"}
+    there |= set(
+        compose("train", ["data=finetune", "stage=finetune"]).data.tasks
+    )  # every task mini has training rows of
+    drawn = {name for name, task in compose("train", trained[2:]).data.tasks.items() if task.rate > 0}
+    assert drawn <= there and {all_sets()[tier].task for tier in tiers if tier != "mini"} <= drawn
