@@ -378,4 +378,3 @@ def test_a_mixture_without_training_rows_is_refused(tiers: Tiers) -> None:
     with pytest.raises(DataError, match="no training row is left; left out were .'text below 3 characters': 1"):
         tiers.mix("one", limits=Limits(characters=(3, 9)))
     assert not (tiers.data / "mix").exists()
-    assert replace(MixOptions(), leaks="refuse").leaks == "refuse"

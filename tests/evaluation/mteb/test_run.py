@@ -160,6 +160,10 @@ def test_what_does_not_exist_is_refused(folder: Path, suite_data: Path, mteb: An
         evaluated(Path("models/none"), suite_data, f"output={tmp_path / 'out'}")
     with pytest.raises(ConfigError, match="prefixes, dim: of our model folders alone"):
         evaluated(rival(tmp_path / "bert"), suite_data, "prefixes=none", "dim=8")
+    with pytest.raises(ConfigError, match="rival_prompts: .* is a model folder of ours"):
+        evaluated(folder, suite_data, "rival_prompts={query: 'query: '}")
+    with pytest.raises(ConfigError, match="data.split, data.limit: of suite=heldout alone"):
+        evaluated(folder, suite_data, "suite=code", "data.split=dev", "data.limit=3")
 
 
 @pytest.mark.parametrize("name, rows", [("table2", 0), ("table5", 3), ("table7", 132), ("table8", 12)])

@@ -16,7 +16,7 @@ from commonspace.content import Audio, Content, Image, Text, Video
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.paper import run
 from commonspace.evaluation.paper.layouts import LAYOUTS
-from commonspace.evaluation.paper.models import load_model
+from commonspace.evaluation.paper.models import _picture, load_model
 from commonspace.evaluation.paper.pools import Captioned, Pool, score
 from commonspace.evaluation.paper.rows import pool_of, read_table
 from commonspace.models.embedder import Embedder
@@ -338,6 +338,8 @@ def test_open_clip_rows_run_by_the_same_code(clip_folder: Path, root: Path, tmp_
         )
     with pytest.raises(ConfigError, match="is no folder; of a known model name its weights too"):
         load_model("open_clip:ViT-B-32", "cpu", precision="32-true", video={}, cache=None)
+    with pytest.raises(ConfigError, match="precision: of a model folder of ours alone"):
+        load_model(embedder, "cpu", precision="bf16-mixed", video={}, cache=None)
 
 
 def test_align_rows_run_by_the_same_code(root: Path, tmp_path: Path) -> None:
@@ -378,6 +380,15 @@ def test_align_rows_run_by_the_same_code(root: Path, tmp_path: Path) -> None:
     asked = pool(root, "table4", "ArtCap")
     vectors = model.embed([*asked.items, *asked.queries])
     assert vectors.shape[0] == 10 and np.isfinite(vectors).all()
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    contents = [one.parts[0] for one in (*asked.items, *asked.queries)]
+    pictures, texts = ([n for n, part in enumerate(contents) if isinstance(part, kind)] for kind in (Image, Text))
+    read = AlignProcessor.from_pretrained(folder)(
+        images=[_picture(contents[n]) for n in pictures], text=[contents[n].text for n in texts],
+        padding=True, return_tensors="pt",
+    )  # fmt: skip
+    with torch.no_grad():
+        whole = AlignModel.from_pretrained(folder).eval()(**read)
+    np.testing.assert_allclose(vectors[pictures], torch.nn.functional.normalize(whole.image_embeds).numpy(), atol=1e-5)
+    np.testing.assert_allclose(vectors[texts], torch.nn.functional.normalize(whole.text_embeds).numpy(), atol=1e-5)
     one = model.embed([asked.items[2]])
     np.testing.assert_allclose(one[0], vectors[2], atol=1e-5, err_msg="neighbours in the batch move a vector")

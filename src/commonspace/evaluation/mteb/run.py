@@ -118,6 +118,8 @@ def _check(plain: Mapping[str, Any]) -> None:
 
 def _ours(plain: Mapping[str, Any], prefixes: str) -> Any:
     folder = Path(plain["embedder"])
+    if plain["rival_prompts"]:
+        raise ConfigError(f"rival_prompts: {folder} is a model folder of ours and has its own; leave it out")
     return load(
         plain["name"] or folder.name,
         folder=folder,
@@ -142,9 +144,14 @@ def _rival(plain: Mapping[str, Any]) -> Any:
 
 
 def _heldout(plain: Mapping[str, Any]) -> Suite | None:
-    if HELDOUT not in plain["suite"]["benchmarks"]:
-        return None
     data = plain["data"]
+    if HELDOUT not in plain["suite"]["benchmarks"]:
+        own = {"tier": "mini", "split": "heldout", "tasks": None, "limit": None}
+        if idle := [f"data.{key}" for key, value in own.items() if data[key] != value]:
+            raise ConfigError(
+                f"{', '.join(idle)}: of suite=heldout alone, mteb's benchmarks bring their data; leave it out"
+            )
+        return None
     return build_suite(Path(plain["paths"]["data"]) / data["tier"], data["split"], data["tasks"], data["limit"])
 
 

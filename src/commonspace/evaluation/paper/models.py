@@ -62,6 +62,8 @@ def load_model(embedder: str, device: str, *, precision: str, video: dict[str, f
 
     video  numbers of the preprocessing that the tables set (video_fps, video_max_frames); of a model folder alone
     """
+    if embedder.startswith((OPEN_CLIP, ALIGN)) and precision != "32-true":
+        raise ConfigError(f"precision: of a model folder of ours alone, {embedder} runs in 32-true; leave it out")
     if embedder.startswith(OPEN_CLIP):
         return _open_clip(embedder.removeprefix(OPEN_CLIP), device)
     if embedder.startswith(ALIGN):
