@@ -168,6 +168,8 @@ def test_figures_are_kept_and_other_options_measure_again(
     with pytest.raises(ConfigError, match="only: MSRVTT is no measured row of table6"):
         measured("only=[MSRVTT]")
     assert measured("video.max_frames=8") == 19
+    assert measured("video.max_frames=8", "rows.0.metric=R@1") == 6, "of one row the question is another"
+    assert measured("video.max_frames=8", "rows.0.metric=R@1", "bootstrap=30") == 19
 
 
 def test_frames_are_those_of_the_table(folder: Path) -> None:

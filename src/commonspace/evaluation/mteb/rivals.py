@@ -36,7 +36,7 @@ def load_rival(embedder: str, prompts: Mapping[str, str] | None, device: str) ->
 
     wrapped = SentenceTransformerEncoderWrapper(sentence_transformer(folder, device), model_prompts=dict(prompts or {}))
     wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(
-        update={"name": f"local/{folder.name}", "revision": _revision(folder)}
+        update={"name": f"local/{folder.name}", "revision": rival_fingerprint(folder)}
     )
     return wrapped
 
@@ -60,12 +60,12 @@ def sentence_transformer(folder: Path, device: str, **options: Any) -> SentenceT
     return model
 
 
-def _revision(folder: Path) -> str:
-    """A fingerprint of the weights: results of other weights under the same name are never taken for these."""
+def rival_fingerprint(folder: Path) -> str:
+    """A fingerprint of a folder's weights, so that results of others under the same name are never taken for these."""
     import hashlib
 
     found = hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin")):
         found.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
             while block := file.read(2**24):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +16,8 @@ from commonspace.config_values import resolved
 from commonspace.content import Content
 from commonspace.errors import ConfigError
 from commonspace.evaluation.engine import Embeds
-from commonspace.evaluation.mteb.rivals import is_ours
-from commonspace.evaluation.paper.models import load_model
+from commonspace.evaluation.mteb.rivals import is_ours, rival_fingerprint
+from commonspace.evaluation.paper.models import ALIGN, OPEN_CLIP, load_model
 from commonspace.evaluation.paper.page import page, save, saved, with_means
 from commonspace.evaluation.paper.pools import Figure, Pool, score
 from commonspace.evaluation.paper.rows import DataSet, Row, Table, pool_of, read_table
@@ -47,14 +49,22 @@ def main(config: DictConfig) -> None:
     figures = {key: one for key, one in before["rows"].items() if "queries" in one} if same else {}
     model: Any = None
     for row in asked:
-        if row.row in figures:
+        question = _question(row, table.sets[str(row.set)], plain["bootstrap"])
+        if figures.get(row.row, {}).get("question") == question:
             console.print(f"{row.row}: is there", soft_wrap=True)
             continue
         model = model or _model(plain)
-        figures[row.row] = asdict(_measure(model, row, table.sets[str(row.set)], plain))
+        figures[row.row] = {**asdict(_measure(model, row, table.sets[str(row.set)], plain)), "question": question}
         save(folder, name, with_means(table, figures), about)  # after each row: a killed job goes on at the next
         console.print(f"{row.row}: {100 * figures[row.row]['value']:.1f}", soft_wrap=True)
     _write(table, folder)
+
+
+def _question(row: Row, data: DataSet, draws: int) -> str:
+    """A fingerprint of what a row asks: another data set, metric, option or interval is measured again."""
+    asked = {key: value for key, value in asdict(row).items() if key != "published"}
+    told = json.dumps([asked, asdict(data), draws], sort_keys=True, default=list)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 # What figures of a model have in common; a change measures every row again.
@@ -73,8 +83,8 @@ def _name(embedder: str) -> str:
 
 def _about(plain: Mapping[str, Any]) -> dict[str, Any]:
     facts = {key: plain[key] for key in ("absent", "video", "precision")}
-    folder = Path(plain["embedder"])
-    weights = folder_fingerprint(folder)[:16] if is_ours(folder) else None
+    folder = Path(plain["embedder"].removeprefix(OPEN_CLIP).removeprefix(ALIGN))
+    weights = folder_fingerprint(folder)[:16] if is_ours(folder) else rival_fingerprint(folder)
     return {
         **facts,
         "embedder": _name(plain["embedder"]),
