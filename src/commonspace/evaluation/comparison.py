@@ -53,9 +53,11 @@ class Compared:
 def comparable(table: pd.DataFrame, task: str, subset: str) -> pd.DataFrame:
     """One query a concept and direction at full size, of all seeds; the same choice for every model.
 
-    Of composed queries all: which relation of a concept is asked must not be left to a draw.
+    Of composed queries all: which relation of a concept is asked must not be left to a draw. Queries that are ranked
+    among their own language count where a task has no others.
     """
-    part = table[(table["task"] == task) & ~table["grouped"]]
+    part = table[table["task"] == task]
+    part = part[~part["grouped"]] if (~part["grouped"].astype(bool)).any() else part
     part = part[part["dim"].isna() | (part["dim"] == part["dim"].max())]
     if subset == "no_near_duplicates":
         part = part[part["near_duplicate"].fillna("?") == ""]

@@ -48,7 +48,6 @@ def against_best(folder: Path, names: Sequence[str]) -> list[Compared]:
     found: list[Compared] = []
     for soup, best in best_ingredients(folder, names).items():
         if all(ranks_path(folder, name).is_file() for name in (soup, best)):
-            table = read_ranks(folder, soup)
-            tasks = sorted(set(table["task"][~table["grouped"].astype(bool)]) & set(read_ranks(folder, best)["task"]))
-            found += compare_models(folder, soup, best, tasks)
+            tasks = set(read_ranks(folder, soup)["task"]) & set(read_ranks(folder, best)["task"])
+            found += compare_models(folder, soup, best, sorted(tasks))
     return found
