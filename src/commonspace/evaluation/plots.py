@@ -68,7 +68,8 @@ def tasks(rows: Rows, metric: str, subset: str) -> Figure | None:
     names = sorted(cells, reverse=True)
     stage_of = {row.model: row.stage for row in rows.rows}
     models = [model for model in rows.models if any(model in cell for cell in cells.values())]
-    models = [model for model in models if stage_of[model] != "finetune"] if "soup" in models else models
+    kept = [model for model in models if stage_of[model] != "finetune" or model.startswith("specialist")]
+    models = kept if "soup" in models else models
     palette = colours(rows.models)
     with matplotlib.rc_context(STYLE):
         figure, (axis,) = _figure(9, 1.2 + max(0.34, 0.07 * len(models)) * len(names))
