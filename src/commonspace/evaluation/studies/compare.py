@@ -76,7 +76,7 @@ class Study:
                     **one,
                     "commits": tuple(one["commits"]),
                     "difference": _difference(one["difference"]),
-                    "values": {key: tuple(v) if isinstance(v, list) else v for key, v in one["values"].items()},
+                    "values": {key: tuple(v) if isinstance(v, list) else v for key, v in one.get("values", {}).items()},
                 }
             )
             for one in value["levels"]
