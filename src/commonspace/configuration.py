@@ -57,6 +57,7 @@ def _in_words(value: Any) -> str:
 
 
 OmegaConf.register_new_resolver("in_words", _in_words, replace=True)
+OmegaConf.register_new_resolver("times", lambda factor, value: float(factor) * float(value), replace=True)
 OmegaConf.register_new_resolver("sweep_or", _sweep_or, replace=True)
 OmegaConf.register_new_resolver("results_folder", _results_folder, replace=True)
 

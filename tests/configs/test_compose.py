@@ -163,6 +163,13 @@ def test_pretraining_takes_large_batches(name: str) -> None:
         assert min(sizes.values()) >= 512, sizes
 
 
+@pytest.mark.parametrize("tier", ["full", "mini"])
+def test_the_cold_fine_tune_has_half_of_every_temperature(tier: str) -> None:
+    base, cold = (compose("train", [f"experiment={tier}/finetune_{name}"]).stage for name in ("base", "cold"))
+    assert cold.temperature == base.temperature / 2 and base.task_temperatures
+    assert cold.task_temperatures == {task: value / 2 for task, value in base.task_temperatures.items()}
+
+
 def test_own_pairs_are_fine_tuned_as_the_mini_tier_is() -> None:
     own, mini = (compose("train", [f"experiment={name}"]).stage for name in ("own/finetune", "mini/finetune_base"))
     assert {key for key in own if own[key] != mini[key]} <= {"token_budget", "dev_every", "task_temperatures"}

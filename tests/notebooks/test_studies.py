@@ -16,7 +16,7 @@ from commonspace.evaluation.comparison import Compared, write_comparisons
 from commonspace.evaluation.intervals import Difference
 from commonspace.evaluation.results import write_ranks, write_rows
 from commonspace.evaluation.studies.compare import FOLDER as KEPT
-from commonspace.evaluation.studies.compare import Level, Study, read_studies
+from commonspace.evaluation.studies.compare import Level, Study
 from tests.notebooks.running import FOLDER, run
 from tests.notebooks.test_read_runs import row
 from tests.stages.training import start_model, write_pairs
@@ -49,6 +49,7 @@ def test_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for temperature, mean, gap in ((0.01, 0.4, -0.2), (0.05, 0.6, None), (0.2, 0.55, -0.05))
         for rate in (1e-5, 3e-5)
     ]  # fmt: skip
+    levels.append(level("cell", {"speech": 0.5, "image_caption": 0.5}, 0.5))  # of the base alone
     keep(tmp_path, "temperature", levels, levels[3].label)
     shown = run("temperature.ipynb", monkeypatch, results=tmp_path)
     apart = f"MRR@10 on dev, less that at {levels[3].label}"
@@ -60,11 +61,16 @@ def test_temperature(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_notebook_of_temperatures_says_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    (study,) = (one for one in read_studies(RESULTS) if one.family == "temperature")
     compared, by_task = run("temperature.ipynb", monkeypatch, results=RESULTS).tables
-    told = {one.label: one for one in study.levels if one.difference is not None}
-    assert compared["p, Holm"].to_dict() == {label: round(one.p_holm, 4) for label, one in told.items()}
-    assert compared["low"].to_dict() == {label: round(one.difference.low, 4) for label, one in told.items()}
+    section = (RESULTS / "ablations.md").read_text().split("## temperature")[1].split("## ")[0]
+    told = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if "| temperature" in line
+    ]
+    page = {label: (p, shown) for label, _, _, shown, p, _ in told if p}
+    assert len(page) == len(compared) == 9
+    for label, one in compared.iterrows():
+        shown = f"{one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}]"
+        assert page[label] == (f"{one['p, Holm']:.3f}", shown)
     assert list(by_task) == [0.01, 0.02, 0.05, 0.1, 0.2]
 
 

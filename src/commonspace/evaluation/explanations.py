@@ -9,8 +9,9 @@ EVERY_QUERY = (
     "intervals resample concepts, not queries.\n\n"
 )
 SOUPS = (
-    "The best ingredient is the one that dev puts first. Mean MRR@10 of a task's directions, query by query; p values "
-    "are adjusted by Holm over a soup's tasks. A soup of one model alone is that model, and stands in no line.\n\n"
+    "The best ingredient is the one that dev puts first. Mean MRR@10 of a task's directions over queries without "
+    "near-duplicates in training, query by query; p values are adjusted by Holm over a soup's tasks. A soup of one "
+    "model alone is that model, and stands in no line.\n\n"
 )
 COMPOSED_QUERIES = (
     "An image and a word together ask for one thing: a stamp and a language's name for its caption in that language, "

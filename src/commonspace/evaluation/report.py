@@ -179,7 +179,8 @@ def _differences(found: Sequence[Compared]) -> str:
 
 
 def _soup_text(found: Sequence[Compared]) -> str:
-    return comparison_table([one for one in found if one.model == FINAL and not one.baseline.startswith("late_fusion")])
+    others = [one for one in found if one.model == FINAL and not one.baseline.startswith("late_fusion")]
+    return comparison_table([one for one in others if one.task in PRIMARY])
 
 
 def _souped(folder: Path, rows: Rows, found: Sequence[Compared]) -> str:
