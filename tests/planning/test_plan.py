@@ -55,6 +55,21 @@ def test_text_costs_six_flops_a_weight_and_token(flagship: tuple[str, dict]) -> 
     assert image["forward"]["vision"] > 0 and image["tokens"] > 60
 
 
+def test_modalities_share_out_a_row(flagship: tuple[str, dict]) -> None:
+    """Their FLOPs are the row's, and their tokens the row's but for marks, start and end."""
+    _, plan = flagship
+    for name, row in plan["samples"].items():
+        parts = row["by modality"]
+        assert "+".join(sorted(parts)) == row["modalities"], name
+        assert sum(part["forward"] for part in parts.values()) == pytest.approx(sum(row["forward"].values())), name
+        assert 0.8 * row["tokens"] < sum(part["tokens"] for part in parts.values()) <= row["tokens"], name
+    pair = plan["samples"]["image_caption"]["by modality"]
+    assert pair["image"]["forward"] > plan["samples"]["image_caption"]["forward"]["vision"]
+    assert pair["text"]["tokens"] < pair["image"]["tokens"]
+    if "video" in plan["samples"]:
+        assert set(plan["samples"]["video"]["by modality"]) == {"text", "audio", "video"}
+
+
 def test_more_gpus_take_less_time_and_no_fewer_hours(flagship: tuple[str, dict]) -> None:
     name, plan = flagship
     assert [row["gpus"] for row in plan["hours"]] == [8, 64, 256]

@@ -48,7 +48,7 @@ def _print(plan: Mapping[str, Any]) -> None:
         f"{totals['flops']:.3g} FLOPs",
         soft_wrap=True,
     )
-    for table in (_samples(plan), _batches(plan), _memory(plan), _hours(plan)):
+    for table in (_samples(plan), _by_modality(plan), _batches(plan), _memory(plan), _hours(plan)):
         console.print(table)
     if not model["memory shown"]:
         console.print("activations of this kind of model were never held against a real step: its memory is a guess")
@@ -70,6 +70,21 @@ def _samples(plan: Mapping[str, Any]) -> Table:
         parts = [f"{row['forward'][part] / 1e9:,.1f}" for part in ("text", "vision", "audio")]
         whole = [f"{sum(row[kind].values()) / 1e9:,.1f}" for kind in ("forward", "training")]
         table.add_row(name, row["modalities"], f"{row['tokens']:,.0f}", whole[0], *parts, whole[1], f"{row['rows']}")
+    return table
+
+
+def _by_modality(plan: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    from commonspace.planning.samples import MODALITIES
+
+    kinds = [kind for kind in MODALITIES if any(kind in row["by modality"] for row in plan["samples"].values())]
+    table = Table(
+        "task", *kinds, title="a row by modality: tokens, GFLOPs forwards with its share of the transformer's"
+    )
+    for name, row in plan["samples"].items():
+        parts = [row["by modality"].get(kind) for kind in kinds]
+        table.add_row(name, *(f"{one['tokens']:,.0f}, {one['forward'] / 1e9:,.1f}" if one else "" for one in parts))
     return table
 
 

@@ -75,14 +75,33 @@ def _sample(plain: Mapping[str, Any], embedder: Embedder, rows: Rows, chunked: b
     """Tokens and FLOPs of one row of a task."""
     options = {"cached": cached, "again": int(chunked), "checkpointed": plain["stage"]["gradient_checkpointing"]}
     cost = costs(embedder, [load_of(pieces, embedder) for pieces in rows.contents], **options)
+    forward = {part: cost.forward[part] / rows.count for part in PARTS}
     return {
         "modalities": rows.modalities,
         "tokens": rows.tokens,
         "bytes": rows.bytes,
         "records": rows.records,
         "rows": rows.source,
-        "forward": {part: cost.forward[part] / rows.count for part in PARTS},
+        "forward": forward,
         "training": {part: cost.training[part] / rows.count for part in PARTS},
+        "by modality": _by_modality(rows, forward),
+    }
+
+
+def _by_modality(rows: Rows, forward: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Tokens and forward FLOPs of a row by modality: its tower, and of transformer and head a share by tokens.
+
+    Marks, and the tokenizer's start and end, are in no modality's tokens; their FLOPs are shared out with the rest.
+    """
+    tokens = rows.tokens_by_modality
+    seen, whole = tokens.get("image", 0) + tokens.get("video", 0), sum(tokens.values())
+    towers = {"audio": forward["audio"]} | {
+        kind: forward["vision"] * tokens[kind] / seen for kind in tokens if kind in ("image", "video")
+    }
+    shared = forward["text"] + forward["head"]
+    return {
+        kind: {"tokens": count, "forward": shared * count / whole + towers.get(kind, 0.0)}
+        for kind, count in tokens.items()
     }
 
 

@@ -20,6 +20,7 @@ from commonspace.processing.pieces import Pieces
 
 PUBLIC = Path(__file__).with_name("public.yaml")
 _RATE = 16_000
+MODALITIES = ("text", "image", "audio", "video")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Rows:
     def tokens(self) -> float:
         """Tokens of a row: query, positive and negatives."""
         return sum(pieces.tokens for pieces in self.contents) / self.count
+
+    @property
+    def tokens_by_modality(self) -> dict[str, float]:
+        """Tokens of a row by modality: `Pieces.tokens_by_modality`, in the order text, image, audio, video."""
+        counted = [pieces.tokens_by_modality for pieces in self.contents]
+        sums = {kind: sum(one.get(kind, 0) for one in counted) / self.count for kind in MODALITIES}
+        return {kind: tokens for kind, tokens in sums.items() if tokens}
 
     @property
     def modalities(self) -> str:

@@ -64,7 +64,8 @@ class Gemma3Processor(NativeProcessor):
         self._reader.hears(part)  # says what is left out
         nodes: list[Piece | Group] = []
         for frame_3HW, seconds in zip(clip.frames_F3HW, clip.seconds, strict=True):
-            shown = self._between("image", Piece("image", frame_3HW, self._reader.tokens(frame_3HW)))
+            frame = Piece("image", frame_3HW, self._reader.tokens(frame_3HW), step=clip.step)
+            shown = self._between("image", frame)
             stamp = self.tokenizer.ids(timestamp(seconds)) if self.preprocessing.video_timestamps else []
             nodes.append(Group("", (text_piece(stamp), shown)) if stamp else shown)
         return nodes

@@ -38,11 +38,11 @@ class GemmaProcessor(NativeProcessor):
             0 if mel_MT is None else mel_MT.shape[1],
             stamped=self.preprocessing.video_timestamps,
         )
-        nodes = list(self._blocks(runs, clip.frames_F3HW, mel_MT))
+        nodes = list(self._blocks(runs, clip.frames_F3HW, clip.step, mel_MT))
         return nodes if mel_MT is None else [Group("", tuple(nodes))]
 
     def _blocks(
-        self, runs: list[tuple[str, Any]], frames_F3HW: torch.Tensor, mel_MT: torch.Tensor | None
+        self, runs: list[tuple[str, Any]], frames_F3HW: torch.Tensor, step: float, mel_MT: torch.Tensor | None
     ) -> Iterator[Group]:
         """Each frame and each stretch of sound between its marks, a stamp before it."""
         frames, heard = iter(frames_F3HW.split(1)), 0
@@ -52,7 +52,7 @@ class GemmaProcessor(NativeProcessor):
                 before = (text_piece(self.tokenizer.ids(run)),)
                 continue
             if kind == "video":
-                piece = Piece("image", next(frames), run)
+                piece = Piece("image", next(frames), run, step=step)
             else:
                 piece = Piece("audio", mel_MT, run, rows=(heard, heard + run))
                 heard += run

@@ -69,18 +69,26 @@ class Pieces:
         return not any(piece.kind in _MEDIA for piece in self.pieces)
 
     @property
-    def modalities(self) -> frozenset[str]:
-        """Which of text, image, audio and video are among the pieces; a clip's frames are video, its sound audio."""
-        found, in_video = set(), False
+    def tokens_by_modality(self) -> dict[str, int]:
+        """Tokens of text, image, audio and video, of those that are here; a clip's frames are video, its sound audio.
+
+        Marks and the tokenizer's start and end are none of them, and are what `tokens` has beyond their sum.
+        """
+        found: dict[str, int] = {}
+        in_video = False
         for piece in self.pieces:
             if piece.kind == "mark" and not piece.value.ndim:
                 mark = MARKS[int(piece.value)]
                 in_video = mark == "begin_video" or (in_video and mark != "end_video")
-            elif piece.kind == "image":
-                found.add("video" if in_video or piece.step else "image")
-            elif piece.kind in ("text", "audio"):
-                found.add(piece.kind)
-        return frozenset(found or {"text"})  # a text of no words is its start and end
+            elif piece.kind in ("text", *_MEDIA):
+                kind = "video" if piece.kind == "image" and (in_video or piece.step) else piece.kind
+                found[kind] = found.get(kind, 0) + piece.tokens
+        return found
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """Which of text, image, audio and video are among the pieces."""
+        return frozenset(self.tokens_by_modality or {"text"})  # a text of no words is its start and end
 
     @property
     def text_share(self) -> float:
