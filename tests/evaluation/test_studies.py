@@ -160,6 +160,15 @@ def test_cells_that_began_from_another_model_are_no_base(runs: Path) -> None:
         path.write_text(json.dumps({**json.loads(path.read_text()), "init_fingerprint": "new"}) + "\n")
     found = read(runs, "temperature")
     assert {tuple(keys) for keys in found.odd.values()} == {("init.bytes",)} and len(found.odd) == 4
+    assert found.began == () and "begun at" not in reading(found, "mini")
+
+
+def test_a_study_says_at_which_model_its_cells_began(runs: Path) -> None:
+    for path in (runs / "mini").glob("*/*/starts.jsonl"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "init_fingerprint": "0123456789ab"}) + "\n")
+    found = read(runs, "temperature")
+    assert reading(found, "mini").endswith("Code of abcdef012345, begun at model 01234567.")
+    assert Study.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_without_a_base_nothing_is_told_apart(tmp_path: Path) -> None:

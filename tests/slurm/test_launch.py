@@ -12,8 +12,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from commonspace.launching.command import main
+from commonspace.tracking.reader import read_runs
 from tests.slurm.jobs import PAIRS, Cluster
-from tests.slurm.test_training import LAUNCHER, RUN, place  # noqa: F401 (a fixture)
+from tests.slurm.test_training import LAUNCHER, RUN, STEPS, losses, place  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -77,6 +78,34 @@ def test_an_array_of_submitit_runs_the_snapshot(cluster: Cluster, folder: Path) 
     assert f"source {snapshot}/slurm/job.sh" in script.read_text() and "--signal=USR1@" in script.read_text()
 
 
+def test_a_task_of_an_array_that_is_told_of_its_limit_goes_on_in_the_queues_next_turn(
+    cluster: Cluster,
+    folder: Path,
+    place: Path,  # noqa: F811
+) -> None:
+    """Its neighbour is left alone, and who submitted the sweep waits for both."""
+    paths = [f"paths.data={place / 'data'}", f"init={place / 'start'}"]
+    own = [word for word in RUN if not word.startswith("stage.temperature")]
+    swept = [
+        "stage.temperature=0.1,0.2",
+        "name=t_${stage.temperature}",
+        f"stage.steps={STEPS}",
+        "hydra.launcher.name=told",
+    ]
+    with launching(folder, *own, *paths, *swept, *LAUNCHER) as submitter:
+        runs = [folder / f"runs/made/t_{temperature}" for temperature in ("0.1", "0.2")]
+        cluster.until(lambda: all(run.is_dir() and len(losses(run)) > 3 for run in runs), 240, "both tasks to train")
+        tasks = sorted(cluster.run("squeue", "-h", "-r", "-n", "told", "-o", "%i").stdout.split())
+        cluster.run("scancel", "--signal=USR1", tasks[0])
+        cluster.start_again(tasks[0])
+        said, _ = submitter.communicate(timeout=240)
+    assert submitter.returncode == 0 and len(tasks) == 2, said
+    told, other = (read_runs(run)[0] for run in runs)
+    assert [len(told.logs), len(other.logs)] == [2, 1], "attempts"
+    assert told.history["train/loss"].count() == other.history["train/loss"].count() == STEPS
+    assert sorted(path.name for path in (folder / "models/made").iterdir()) == ["t_0.1", "t_0.2"]
+
+
 def test_a_job_that_fails_is_told_to_who_waits_for_the_array(cluster: Cluster, folder: Path) -> None:
     done = launch(folder, "data", "build", "own", "pairs=pairs.jsonl,absent.jsonl", "name=${pairs}", *LAUNCHER)
     assert done.returncode != 0 and "absent.jsonl" in done.stdout + done.stderr
@@ -98,5 +127,12 @@ def test_optuna_searches_over_the_cluster(cluster: Cluster, folder: Path, place:
 
 def launch(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own, as hydra wants it."""
+    with launching(folder, *words) as process:
+        said, wrong = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, wrong)
+
+
+def launching(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """As `launch`, while it waits for its jobs."""
     command = [sys.executable, "-m", "commonspace.cli", "launch", *words]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -52,6 +52,7 @@ class Study:
 
     seeds, found  of the family's own cells that have ended; `expected` of them there are
     odd           cells that are left out, with the settings in which they differ though the family does not say so
+    began         fingerprints of the models that its cells began from, short; none where runs did not say
     """
 
     family: str
@@ -62,6 +63,7 @@ class Study:
     levels: tuple[Level, ...]
     reference: str | None
     odd: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    began: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -81,7 +83,7 @@ class Study:
             )
             for one in value["levels"]
         ]
-        return cls(**{**value, "levels": tuple(levels)})
+        return cls(**{**value, "levels": tuple(levels), "began": tuple(value.get("began", ()))})
 
 
 def read_studies(folder: Path) -> list[Study]:
@@ -122,7 +124,10 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
     against = levels.get(reference, ()) if reference is not None else ()
     read = [one if one.label == reference else _compared(one, levels[one.label], against) for one in read]
     seeds = len({cell.value("seed") for cell in own})
-    return Study(family.name, family.about, seeds, len(own), family.count, tuple(_adjusted(read)), reference, odd)
+    began = tuple(sorted({str(known)[:8] for cell in own if (known := cell.start.get("init_fingerprint"))}))
+    return Study(
+        family.name, family.about, seeds, len(own), family.count, tuple(_adjusted(read)), reference, odd, began
+    )
 
 
 def _alike(base: Sequence[Cell]) -> tuple[list[Cell], dict[str, list[str]]]:

@@ -20,7 +20,8 @@ def page(tier: str, command: str, studies: Sequence[Study]) -> str:
         "the mean over tasks of MRR@10 on dev, both directions of a task weighing the same; held-out data is not read. "
         "A difference is to the reference, over pairs of cells of equal seed, with its 95% interval (Student's t on "
         "the variance between concepts and between seeds); p is adjusted by Holm over a family's levels. With one seed "
-        "nothing is known of seeds, and a family is exploratory.\n"
+        "nothing is known of seeds, and a family is exploratory. Families are not comparable where their "
+        "cells began at different models.\n"
     ]
     for study in studies:
         parts += [f"## {study.family}\n\n{study.about}\n\n    {_command(tier, study)}\n", "\n".join(_table(study))]
@@ -78,7 +79,8 @@ def reading(study: Study, tier: str) -> str:
         named = "; ".join(f"{name} ({', '.join(keys)})" for name, keys in study.odd.items())
         said.append(f"Left out, as they differ from the base in more than the family says: {named}.")
     commits = sorted({commit for level in study.levels for commit in level.commits})
-    said.append(f"Code of {', '.join(commits)}.")
+    began = f", begun at model {' and '.join(study.began)}" if study.began else ""
+    said.append(f"Code of {', '.join(commits)}{began}.")
     return " ".join(said)
 
 
