@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,18 +32,62 @@ def test_reads_what_was_logged(written) -> None:
     assert run.setting("no.such.key", "nothing") == "nothing"
 
 
+def inspected(log: Path, *flags: str) -> str:
+    """What W&B's own reader prints of a log."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *flags, str(log)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def without_empty(values: Any) -> Any:
+    """As that reader shows a config: mappings of nothing are left out."""
+    if not isinstance(values, dict):
+        return values
+    return {key: without_empty(value) for key, value in values.items() if value != {}}
+
+
+def logged(summary: dict[str, Any]) -> dict[str, Any]:
+    """What the run logged itself."""
+    return {key: value for key, value in summary.items() if not key.startswith("_")}
+
+
 @pytest.mark.slow
-def test_agrees_with_the_official_reader(written) -> None:
-    folder = written[0]
-    (log,) = find_logs(folder)
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(log.parent)]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    records = [json.loads(line) for line in lines]
-    official = [record["history"]["item"] for record in records if "history" in record]
-    history = read_log(log).history
-    assert len(official) == len(history) > 0
-    for mine, theirs in zip(history.to_dict("records"), official, strict=True):
-        assert mine == theirs
+def test_agrees_with_the_official_reader_on_whole_and_on_cut_logs(written, tmp_path: Path) -> None:
+    """Record for record in the history, key for key in config and summary, and on whose run it is."""
+    (whole,) = find_logs(written[0])
+    cut = tmp_path / whole.name
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 4 // 5])  # as of a run that is being written
+    for log in (whole, cut):
+        run, theirs = read_log(log), json.loads(inspected(log, "--summary"))
+        records = [json.loads(line) for line in inspected(log).splitlines()]
+        history = [record["history"]["item"] for record in records if "history" in record]
+        assert run.history.to_dict("records") == history and len(history) > 1
+        assert without_empty(run.config) == theirs["config"] and run.config["stage"]["temperature"] > 0
+        assert logged(run.summary) == pytest.approx(logged(theirs["summary"])), "latest values"
+        assert (run.run_id, run.name, run.project) == (theirs["run_id"], theirs["name"], theirs["project"])
+        assert list(run.tags) == theirs["tags"]
+        assert (run.state == "finished") == (theirs["state"] == "finished") == (log == whole)
+
+
+@pytest.mark.slow
+def test_agrees_with_the_official_reader_on_a_run_that_is_still_logging(offline_run, tmp_path: Path) -> None:
+    """It is read again and again until something stands on the disk: the service writes when it likes."""
+    import wandb
+
+    offline_run(tmp_path, ["name=live"], steps=range(1000), finish=False)
+    copy, ends = tmp_path / "copy.wandb", time.monotonic() + 60
+    try:
+        while time.monotonic() < ends:
+            if logs := find_logs(tmp_path):
+                copy.write_bytes(logs[0].read_bytes())  # both read the same bytes
+                if sum(1 for _ in log_records(copy)) > 100:
+                    break
+            time.sleep(0.2)
+        run, theirs = read_log(copy), json.loads(inspected(copy, "--summary"))
+    finally:
+        wandb.finish()
+    assert run.state == "open" and theirs["state"] != "finished"
+    assert without_empty(run.config) == theirs["config"]
+    assert logged(run.summary) == pytest.approx(logged(theirs["summary"])) and run.summary["train/note/x"] > 50
 
 
 @pytest.mark.slow
