@@ -20,6 +20,7 @@ from commonspace.evaluation.baselines import (
     chance_values,
     dev_score,
     late_fusion,
+    raw_text,
     text_tasks,
     tuned_settings,
 )
@@ -82,6 +83,12 @@ def test_bm25_rows_are_of_text_tasks_alone(tier: Path) -> None:
     done = bm25(suite)
     assert {row.task for row in done.rows} == {"summary"} == {task.name for task in text_tasks(suite)}
     assert next(row.value for row in done.rows if row.metric == "R@1") == 1.0
+
+
+def test_a_suite_without_texts_has_no_rows_of_text_baselines(tier: Path) -> None:
+    suite = build_suite(tier)
+    suite = replace(suite, tasks=tuple(task for task in suite.tasks if task not in text_tasks(suite)))
+    assert suite.tasks and bm25(suite).rows == raw_text(suite, MadeFeatures()).rows == []
 
 
 def test_the_raw_encoder_sees_texts_with_its_own_prefixes() -> None:

@@ -139,6 +139,16 @@ def test_soup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert barriers.axes[0].get_title().startswith("dev loss above the line")
 
 
+def test_barriers_that_are_kept_beside_the_results_are_drawn(tmp_path: Path, monkeypatch) -> None:
+    pair = {"first": "a", "second": "b", "places": [0.0, 0.5, 1.0], "loss": [2.0, 1.0, 2.0], "score": [0.5, 0.7, 0.6]}
+    told = {"ingredients": [{"name": "a"}, {"name": "b"}], "pairs": [{**pair, "barrier": -1.0}]}
+    write_soup(tmp_path)
+    (tmp_path / "results/barriers.json").write_text(json.dumps(told))
+    shown = run("soup.ipynb", monkeypatch, models=tmp_path / "models", results=tmp_path / "results")
+    (barriers,) = [table for table in shown.tables if not isinstance(table, pd.DataFrame)]
+    assert barriers.axes[0].get_title().startswith("dev loss above the line")
+
+
 def write_soup(folder: Path) -> None:
     """A greedy soup of two, another that stayed with the better of them, and the rows of all three."""
     both = [{"name": name, "share": 0.5, "dev": dev} for name, dev in (("warm", 0.6), ("base", 0.5))]

@@ -154,6 +154,8 @@ def raw_text(
     """The pretrained text encoder on the text tasks: what training forgets shows against it. With e5's own prefixes."""
     model = RawText(lambda contents: features.vectors(contents, "text", progress), ("query: ", "passage: "))
     tasks = tuple(replace(task, prompt="e5") for task in text_tasks(suite))
+    if not tasks:
+        return Evaluated([], pd.DataFrame())
     scored = Scored("e5", "baseline", prefix_policy="task")
     return evaluate(
         model, replace(suite, tasks=tasks), scored, near_duplicates=near_duplicates, draws=draws, progress=progress
