@@ -38,10 +38,11 @@ def colours(models: Sequence[str]) -> dict[str, str]:
     return {**_NAMED, **{name: COLOURS[place % len(COLOURS)] for place, name in enumerate(others)}}
 
 
-def png(figure: Figure, dpi: int = 110, colours: int | None = 128) -> bytes:
+def png(figure: Figure, dpi: int = 110, colours: int | None = 256) -> bytes:
     """A figure as PNG, without the date, so that equal plots are equal files.
 
-    A palette of `colours` makes a third of the size, which lines, dots and letters do not show; None keeps photographs.
+    A palette of `colours` makes a third of the size, which lines, dots and letters do not show: the colours furthest
+    apart are kept, however few dots have them. None keeps every colour, for photographs and for fields of many shades.
     """
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
@@ -49,7 +50,8 @@ def png(figure: Figure, dpi: int = 110, colours: int | None = 128) -> bytes:
         return out.getvalue()
     small = io.BytesIO()
     painted = Image.open(out).convert("RGB")
-    painted.quantize(colours, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    kept = painted.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    kept.save(small, "PNG", optimize=True)
     return small.getvalue()
 
 

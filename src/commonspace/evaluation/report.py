@@ -48,7 +48,10 @@ from commonspace.evaluation.tables import (
     task_table,
 )
 from commonspace.files import replaced
+from commonspace.models.folder import read_json, write_json
 
+NEAR_DUPLICATES = "near_duplicates.json"  # kept of ranks, which are not in git, so that a clone makes the same page
+_NEAR = ("image hash", "image feature", "text", "audio")
 _LANGUAGE_TASKS = (
     ("image_caption_languages", ("text->image", "image->text")),
     ("speech_languages", ("text->speech", "speech->text")),
@@ -197,17 +200,23 @@ def _near_text(folder: Path, rows: Rows) -> str:
         "or by centred frozen features (cosine >= 0.9), a text that reads the same, a sound that is identical or whose "
         "fingerprint agrees in 90% of its bits. Filters drop queries, never gallery items.\n\n"
     )
-    kept = _share_lines(rows)
-    if path is None:
-        return intro + kept
-    table = read_ranks(folder, path.name.removesuffix(".ranks.parquet"))
-    table = table[~table["grouped"]].drop_duplicates(["task", "direction", "query"])
-    reasons = ["image hash", "image feature", "text", "audio"]
-    lines = []
-    for (task, direction), part in table.groupby(["task", "direction"]):
-        counts = [str(int((part["near_duplicate"] == reason).sum())) for reason in reasons]
-        lines.append([f"{task} {direction}", str(len(part)), *counts])
-    return intro + markdown(["task", "queries", *reasons], lines) + "\n" + kept
+    counts, share = folder / NEAR_DUPLICATES, _share_lines(rows)
+    if path is not None:
+        write_json(counts, _near_counts(read_ranks(folder, path.name.removesuffix(".ranks.parquet"))))
+    if not counts.is_file():
+        return intro + share
+    lines = [[name, *map(str, found.values())] for name, found in read_json(counts).items()]
+    return intro + markdown(["task", "queries", *_NEAR], lines) + "\n" + share
+
+
+def _near_counts(ranks: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """{task and direction: {"queries": all of them, reason: how many count as seen by it}}."""
+    table = ranks[~ranks["grouped"]].drop_duplicates(["task", "direction", "query"])
+    return {
+        f"{task} {direction}": {"queries": len(part)}
+        | {reason: int((part["near_duplicate"] == reason).sum()) for reason in _NEAR}
+        for (task, direction), part in table.groupby(["task", "direction"])
+    }
 
 
 def _share_lines(rows: Rows) -> str:

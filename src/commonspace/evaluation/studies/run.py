@@ -50,7 +50,7 @@ def main(config: DictConfig) -> None:
         )
     for one in kept:
         with replaced(output / FOLDER / f"{one.family}.png") as partial:
-            partial.write_bytes(png(draw(one)))
+            partial.write_bytes(png(draw(one), colours=None))
     write_text(output / ABLATIONS, page(tier, command_line(), kept))
     if output == Path(config.paths.docs) / "results" / tier:
         write_index(output.parent)
