@@ -222,9 +222,14 @@ def test_hard_negatives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     write_negatives(
         tmp_path / "negatives/summary.parquet", shards, lists, {key: [0.9, 0.5][: len(v)] for key, v in lists.items()}
     )
+    other_way = {keys[0]: [keys[1]]}
+    write_negatives(tmp_path / "negatives/summary.reverse.parquet", shards, other_way, {keys[0]: [0.7]})
     shown = run("hard_negatives.ipynb", monkeypatch, negatives=tmp_path / "negatives", data=tmp_path / "data")
-    assert shown.figures == [["summary"]]
+    assert shown.figures == [["summary"], ["summary.reverse"]]
     counts, suspects, worst = shown.tables[-3:]
+    asked = shards.read(0).queries[0].content.parts[0].text
+    assert worst[worst["task"] == "summary.reverse"]["own answer"].tolist() == [asked[:60]]
+    worst = worst[worst["task"] == "summary"]
     assert counts.loc["summary", "same concept"] == 1 and counts.loc["summary", "negatives looked at"] == 15
     assert suspects.iloc[0]["own answer"] == suspects.iloc[0]["negative"] and len(worst) == 8
     hubs = next(table for table in shown.tables if isinstance(table, pd.DataFrame) and "most" in table)

@@ -15,10 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from commonspace.config_values import resolved
+from commonspace.data.negatives import write_negatives
+from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.kept_scores import read_queries, read_scores
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import check_golden, folder_fingerprint
+from commonspace.stages.origin import Origin, origin_of
 from commonspace.stages.sharded_strategy import to_whole
 from commonspace.stages.train import chosen_tasks, task_modalities, train
 from commonspace.stages.trainer import resumed_from
@@ -141,6 +145,24 @@ def test_a_run_that_keeps_scores_alone_is_scored_on_every_task_and_trained_once(
     (run / "dev.json").write_text("[]")
     with pytest.raises(DataError, match="dev.json: no dev scores .*train the run again"):
         train(cell)
+
+
+def test_lists_of_negatives_that_were_mined_anew_are_other_data(place: Path) -> None:
+    """Their folder is the same, and so is the config; what was trained on the old ones is no longer what it says."""
+    shards, lists = ShardReader(place / "data/made/summary", "train"), place / "negatives"
+    keys = [str(key) for key in shards.column("key")]
+
+    def mined(step: int) -> Origin:
+        wrong = {key: [keys[(number + step) % len(keys)]] for number, key in enumerate(keys)}
+        write_negatives(lists / "summary.parquet", shards, wrong, {key: [0.5] for key in keys})
+        plain = resolved(settings(place, *overrides(place)))
+        plain["data"]["negatives"] = str(lists)  # as a fine-tune has it
+        return origin_of(plain)
+
+    first, second = mined(1), mined(2)
+    assert set(first.fingerprints) - {"summary/negatives"} == set(mined(1).fingerprints) - {"summary/negatives"}
+    start = {"data_fingerprints": dict(first.fingerprints), "init_fingerprint": first.init_id}
+    assert mined(1).is_of(start) and not second.is_of(start)
 
 
 def test_scores_alone_want_dev_pairs(place: Path) -> None:

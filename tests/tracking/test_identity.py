@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commonspace.errors import DataError
-from commonspace.tracking.identity import config_hash, run_identity
+from commonspace.errors import ConfigError, DataError
+from commonspace.tracking.identity import config_hash, held, run_identity
 
 CONFIG = {"seed": 1, "stage": {"name": "pretrain"}, "paths": {"runs": "runs"}, "logger": {"csv": True}}
 
@@ -39,6 +39,39 @@ def test_fresh_puts_the_old_one_aside(tmp_path: Path) -> None:
     second = run_identity(tmp_path, CONFIG, fresh=True)
     assert second.run_id != first.run_id
     assert run_identity(tmp_path, CONFIG).run_id == second.run_id
+
+
+def test_fresh_runs_of_one_job_differ_and_its_next_turn_goes_on(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "417")
+    ids = [run_identity(tmp_path, CONFIG, fresh=True).run_id for _ in range(3)]
+    assert ids == [f"{config_hash(CONFIG)[:8]}-417{n}" for n in ("", "-2", "-3")]
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert run_identity(tmp_path, CONFIG, fresh=True).run_id == ids[-1]
+
+
+def test_a_job_of_torchrun_without_a_name_has_an_id_of_its_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert run_identity(tmp_path / "a", CONFIG).run_id != run_identity(tmp_path / "b", CONFIG).run_id
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "night")
+    assert run_identity(tmp_path / "c", CONFIG).run_id.endswith("-night")
+
+
+def _hold(run: str) -> str:
+    try:
+        with held(Path(run)):
+            return "held"
+    except ConfigError as error:
+        return str(error)
+
+
+def test_one_process_trains_a_run_at_a_time(tmp_path: Path, monkeypatch) -> None:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        with held(tmp_path / "run"):
+            assert "another process trains this very run" in pool.apply(_hold, [str(tmp_path / "run")])
+            monkeypatch.setenv("LOCAL_RANK", "1")
+            with held(tmp_path / "run"):
+                pass  # a further process of the same run
+        assert pool.apply(_hold, [str(tmp_path / "run")]) == "held"
 
 
 def test_slurm_job_number_is_the_id_on_every_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,13 +122,25 @@ def test_damage_and_other_files_are_named(written, tmp_path: Path) -> None:
         read_runs(tmp_path / "absent")
 
 
+def goes_on(log: Path) -> bool:
+    """Whether a log says that its run may be one that is known already."""
+    from wandb.proto import wandb_internal_pb2
+
+    for payload in log_records(log):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(payload)
+        if record.HasField("run"):
+            return record.run.resume
+    return False
+
+
 @pytest.mark.slow
 def test_a_restarted_run_is_one_run(offline_run, tmp_path: Path) -> None:
     first = [10.0, 9.0, 8.0, 7.0]
     offline_run(tmp_path, ["name=again"], steps=range(4), losses=first)
     offline_run(tmp_path, ["name=again"], steps=range(2, 6), losses=[0, 0, 3.0, 2.0, 1.0, 0.5])
     (run,) = read_runs(tmp_path)
-    assert len(run.logs) == 2
+    assert len(run.logs) == 2 and all(goes_on(path) for path in run.logs), "what `wandb sync` resumes by"
     assert run.history["train/loss"].tolist() == [10.0, 9.0, 3.0, 2.0, 1.0, 0.5]
     assert len(list(tmp_path.glob("csv/version_*/metrics.csv"))) == 2
 

@@ -4,7 +4,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from commonspace.tracking.state import code_state, hardware_state, lock_state
+from commonspace.tracking.state import code_difference, code_state, hardware_state, lock_state
 
 
 def git(folder: Path, *words: str) -> str:
@@ -27,6 +27,21 @@ def test_code_state_follows_the_checkout(tmp_path: Path) -> None:
     assert changed["commit"] == clean["commit"] and changed["dirty"] and len(changed["diff_sha256"]) == 64
     (tmp_path / "file").write_text("three\n")
     assert code_state(tmp_path)["diff_sha256"] != changed["diff_sha256"]
+
+
+def test_a_file_that_git_does_not_know_makes_the_code_another(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "one")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/new.py").write_text("RATE = 2\n")
+    (tmp_path / "src/run.log").write_text("ignored\n")
+    (tmp_path / "notes.txt").write_text("no code\n")
+    assert code_state(tmp_path)["dirty"] and code_difference(tmp_path) == "new file src/new.py\nRATE = 2\n"
+    first = code_state(tmp_path)["diff_sha256"]
+    (tmp_path / "src/new.py").write_text("RATE = 3\n")
+    assert code_state(tmp_path)["diff_sha256"] != first
 
 
 def test_tables_that_a_recipe_writes_do_not_make_its_code_another(tmp_path: Path) -> None:

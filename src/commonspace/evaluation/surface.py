@@ -17,12 +17,14 @@ _PENALTIES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 class Surface:
     """score = mean + sum_i a_i (x_i - mean x_i) + sum_{i<j} b_ij (x_i x_j - its mean), with a ridge penalty.
 
+    most           the largest share of each medium among the mixtures it was fitted to
     left_out       what surfaces fitted without a mixture say of it [N], each with a penalty chosen without it too
     error          root mean square error of these: on mixtures that neither the fit nor its penalty has seen
     error_of_mean  the same of guessing the mean of the others: a surface that does no better says nothing
     """
 
     media: tuple[str, ...]
+    most: np.ndarray
     centre: np.ndarray
     offset: float
     coefficients: np.ndarray
@@ -42,8 +44,12 @@ class Surface:
         return self.offset + (_terms(shares_NM) - self.centre) @ self.coefficients
 
     def best(self, draws: int = 20_000, seed: int = 1) -> dict[str, float]:
-        """The mixture that it puts highest, of many drawn evenly over all of them."""
+        """The mixture that it puts highest, of their mean and of many drawn evenly.
+
+        None has more of a medium than the mixtures it was fitted to.
+        """
         drawn = np.random.default_rng(seed).dirichlet(np.ones(len(self.media)), draws)
+        drawn = np.vstack([self.centre[: len(self.media)], drawn[(drawn <= self.most).all(axis=1)]])
         return dict(zip(self.media, drawn[self.predict(drawn).argmax()].tolist(), strict=True))
 
 
@@ -64,7 +70,9 @@ def fit_surface(shares_NM: np.ndarray, scores_N: np.ndarray, media: Sequence[str
     error = float(np.sqrt(np.mean((scores_N - left_out_N) ** 2)))
     count = len(scores_N)
     of_mean = float(np.sqrt(np.mean(((scores_N - scores_N.mean()) * count / (count - 1)) ** 2)))
-    return Surface(tuple(media), centre, offset, coefficients, penalty, left_out_N, error, of_mean, count)
+    return Surface(
+        tuple(media), shares_NM.max(axis=0), centre, offset, coefficients, penalty, left_out_N, error, of_mean, count
+    )
 
 
 def _terms(shares_NM: np.ndarray) -> np.ndarray:

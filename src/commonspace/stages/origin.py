@@ -1,12 +1,14 @@
-"""What a training starts from: the rows it draws and the model it begins with."""
+"""What a training starts from: the rows it draws, their mined negatives, and the model it begins with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from commonspace.data.negatives import list_file
 from commonspace.data.storage import place
 from commonspace.tracking.lineage import Lineage, Node, last, read_lineage, shards_node
 from commonspace.tracking.state import data_state
@@ -14,7 +16,11 @@ from commonspace.tracking.state import data_state
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run starts from, as it was at its start: shards, and the lineage of the model, empty without one."""
+    """What a run starts from, as it was at its start.
+
+    fingerprints  of its shards by "task/split", and of the lists of hard negatives by "task/negatives"
+    init          the lineage of the model, empty without one
+    """
 
     tier: str
     fingerprints: Mapping[str, str]
@@ -38,6 +44,18 @@ class Origin:
 
 def origin_of(plain: Mapping[str, Any]) -> Origin:
     """What a run of a resolved config would start from now."""
-    drawn = [name for name, task in plain["data"]["tasks"].items() if task["rate"] > 0]
-    shards = data_state(place(plain["paths"]["data"]) / plain["data"]["tier"], drawn)
-    return Origin(plain["data"]["tier"], shards, read_lineage(Path(plain["init"])) if plain["init"] else {})
+    data = plain["data"]
+    drawn = [name for name, task in data["tasks"].items() if task["rate"] > 0]
+    known = data_state(place(plain["paths"]["data"]) / data["tier"], drawn) | _lists(data, drawn)
+    return Origin(data["tier"], known, read_lineage(Path(plain["init"])) if plain["init"] else {})
+
+
+def _lists(data: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, str]:
+    """{"task/negatives": sha256 of its list}, and of the other direction's where that is drawn from."""
+    if not data["negatives"]:
+        return {}
+    folder, kinds = place(data["negatives"]), {"forward": "negatives"}
+    if data["reverse_negatives"]:
+        kinds["reverse"] = "reverse negatives"
+    files = {f"{task}/{kinds[way]}": folder / list_file(task, way) for task in tasks for way in kinds}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.exists()}

@@ -45,9 +45,9 @@ from commonspace.stages.sharding import gathered
 from commonspace.stages.start import starting_model
 from commonspace.stages.trainer import make_trainer, resumed_from
 from commonspace.tracking.artifacts import log_lineage
-from commonspace.tracking.identity import run_identity
+from commonspace.tracking.identity import Identity, held, run_identity
 from commonspace.tracking.lineage import last, write_model_lineage
-from commonspace.tracking.logger import close, log_table, make_loggers
+from commonspace.tracking.logger import close, log_difference, log_table, make_loggers
 from commonspace.tracking.media import log_examples
 from commonspace.tracking.record import last_start
 
@@ -80,7 +80,11 @@ def train(config: DictConfig) -> float:
     STAGES[settings.name].check_tasks(settings.name, task_modalities(plain["data"]["tasks"]))
     folder = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
     identity = run_identity(folder, plain, fresh=plain["resume"] == "never")
-    run = folder / identity.run_id
+    with held(folder / identity.run_id):
+        return _train(plain, settings, identity, folder / identity.run_id)
+
+
+def _train(plain: dict[str, Any], settings: StageSettings, identity: Identity, run: Path) -> float:
     if not plain["save"] and (scores := read_scores(run)):
         if origin_of(plain).is_of(last_start(run)):
             console.print(f"{run}: ended before, dev mean {scores['mean']:.3f}; resume=never trains it anew")
@@ -119,6 +123,7 @@ def train(config: DictConfig) -> float:
     loggers = make_loggers(
         run, plain, identity, arithmetic=arithmetic, data=origin.fingerprints, init=origin.init_id, record=True
     )
+    log_difference(loggers, run)
     trainer = make_trainer(plain, steps, run, callbacks, loggers)
     embedder.train()
     state = resumed_from(run / "checkpoints", plain["trainer"]["strategy"])

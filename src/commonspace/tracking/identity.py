@@ -12,12 +12,15 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from commonspace.errors import DataError
+from filelock import FileLock, Timeout
+
+from commonspace.errors import ConfigError, DataError
 
 # Where a run lies and how it is watched does not change what it computes.
 UNRELATED = ("paths", "logger", "tags", "callbacks", "resume", "output", "save", "hydra")
@@ -52,20 +55,47 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def run_identity(folder: str | Path, config: Mapping[str, Any], *, fresh: bool = False) -> Identity:
-    """The identity of a run in its folder; with `fresh` an earlier one of the same config is put aside.
+    """The identity of a run in its folder; with `fresh` an earlier one of the same config is put aside, unless this
+    is the next turn of a job that SLURM has put back into its queue.
 
     Safe to call from every process of a run. Raises DataError where the file on disk is damaged.
     """
     folder, digest = Path(folder), config_hash(config)
     file = folder / f"identity-{digest}.json"
-    if fresh and rank() == 0 and file.is_file():
-        file.replace(file.with_suffix(f".{int(time.time())}.old"))
+    if fresh and rank() == 0 and file.is_file() and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+        file.replace(file.with_suffix(f".{time.time_ns()}.old"))
     if not file.is_file():
-        job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID") or secrets.token_hex(4)
+        job = _job()
+        if earlier := len(list(folder.glob(f"{file.stem}.*.old"))):  # one job may run a config anew, again and again
+            job = f"{job}-{earlier + 1}"
         made = Identity(f"{digest[:8]}-{job}", digest, job, time.time())
         if _create(file, made):
             return made
     return _read(file)
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Keep a run's folder to this job while it trains: another with the same config would write the same checkpoints.
+
+    The first process of several holds it, by a lock that ends with the process however that ends. Raises ConfigError
+    where another job has it.
+    """
+    if rank() != 0:
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(
+            f"{run}: another process trains this very run; wait for it, end it, or change its config, the seed say"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sweep_name() -> str | None:
@@ -89,6 +119,12 @@ def rank() -> int:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
     return 0
+
+
+def _job() -> str:
+    """The number or name of the job that launchers tell, the same in all its processes; else one drawn by chance."""
+    elastic = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # "none": torchrun was given no name
+    return os.environ.get("SLURM_JOB_ID") or (elastic if elastic != "none" else secrets.token_hex(4))
 
 
 def _create(file: Path, identity: Identity) -> bool:

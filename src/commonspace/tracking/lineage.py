@@ -45,7 +45,8 @@ Lineage = dict[str, Node]  # by id; a node comes after what it was made of
 
 
 def shards_node(tier: str, indexes: Mapping[str, str]) -> Node:
-    """The shards that a stage read: {"task/split": sha256 of its index}, as `state.data_state` tells them."""
+    """The shards that a stage read: {"task/split": sha256 of its index}, as `state.data_state` tells them; of a
+    training its lists of hard negatives too, by "task/negatives"."""
     digest = hashlib.sha256(json.dumps(dict(sorted(indexes.items()))).encode()).hexdigest()[:32]
     return Node(digest, "shards", tier, detail={"indexes": dict(sorted(indexes.items()))})
 

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from commonspace.errors import ConfigError
 from commonspace.tracking.identity import Identity
-from commonspace.tracking.record import record_start, run_facts
+from commonspace.tracking.record import last_start, record_start, run_facts
 
 
 def make_loggers(
@@ -52,6 +52,14 @@ def make_loggers(
     if chosen["wandb"]:
         loggers.append(_wandb_logger(folder, chosen["wandb"], config, identity, facts))
     return loggers
+
+
+def log_difference(loggers: Iterable[Logger], folder: Path) -> None:
+    """Give W&B what the checkout had beyond its commit, where `record` left that in the run's folder."""
+    name = last_start(folder).get("diff_file")
+    for logger in loggers:
+        if name and isinstance(logger, WandbLogger):
+            logger.experiment.save(str(folder / name), base_path=str(folder), policy="now")
 
 
 def log_table(loggers: Iterable[Logger], name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -112,8 +120,8 @@ def _wandb_logger(
         tags=list(config["tags"]),
         offline=offline,
         config=dict(facts),
-        # Offline there is nothing to resume from: a second log with the same id is joined by the reader, or on sync.
-        resume=None if offline else "allow",
+        # Offline too: a second log of the same id then says that it goes on, and a later `wandb sync` adds it.
+        resume="allow",
         settings=wandb.Settings(
             mode=options["mode"], silent=True, console="off", disable_git=True, x_save_requirements=False
         ),

@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from commonspace.data.storage import RemoteFolder
 
 SNAPSHOT = "snapshot.json"
+_CODE = ("src", "configs", "data_prep", "slurm")  # where a file that git does not know yet may change a figure
 
 
 def code_state(folder: str | Path | None = None) -> dict[str, Any]:
-    """Commit, whether tracked files differ from it, and the hash of that difference; all None outside a checkout.
+    """Commit, whether the code differs from it, and the hash of that difference; all None outside a checkout.
 
     docs/ is left out: a recipe's own steps write the tables there, and no figure comes from them. A snapshot
-    (`commonspace launch`) says what it was taken of, wherever it lies.
+    (`commonspace launch`) says what it was taken of, wherever it lies, and the digest that names it.
     """
     root = Path(folder) if folder else Path(__file__).resolve().parents[3]
     if (taken := snapshot_state(root)) is not None:
-        return {name: taken[name] for name in ("commit", "dirty", "diff_sha256")}
+        return {name: taken[name] for name in ("commit", "dirty", "diff_sha256")} | {"snapshot": root.name}
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None, "diff_sha256": None}
@@ -35,14 +36,20 @@ def code_state(folder: str | Path | None = None) -> dict[str, Any]:
 
 
 def code_difference(folder: str | Path | None = None) -> str | None:
-    """What tracked files have beyond their commit, docs/ left out; None outside a checkout.
+    """What a checkout has beyond its commit: tracked files, docs/ left out, and new ones among code and configs.
 
-    Of a snapshot what they had when it was taken: it may lie inside a checkout that has been edited since.
+    None outside a checkout. Of a snapshot what there was when it was taken: it may lie inside a checkout that has been
+    edited since.
     """
     root = Path(folder) if folder else Path(__file__).resolve().parents[3]
     if (taken := snapshot_state(root)) is not None:
         return taken.get("difference")
-    return _git(root, "diff", "HEAD", "--", ":(top,exclude)docs")
+    tracked = _git(root, "diff", "HEAD", "--", ":(top,exclude)docs")
+    if tracked is None:
+        return None
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *_CODE) or ""
+    added = [f"new file {name}\n{(root / name).read_text(errors='replace')}" for name in new.splitlines()]
+    return "\n".join([*([tracked] if tracked else []), *added])
 
 
 def data_state(

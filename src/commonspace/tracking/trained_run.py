@@ -49,7 +49,7 @@ def reopened(
         group=known.group or None if known else None,
         tags=list(known.tags) if known else None,
         mode="offline" if mode == "offline" else "online",
-        resume=None if mode == "offline" else "allow",
+        resume="allow",
         config=dict(config or {}),
         settings=wandb.Settings(silent=True, console="off", disable_git=True, x_save_requirements=False),
     )

@@ -102,4 +102,4 @@ def _of_surface(surface: Surface) -> str:
     if not surface.explains:
         return f"{errors}: it says nothing and is not drawn."
     best = ", ".join(f"{medium} {share:.2f}" for medium, share in surface.best().items())
-    return f"{errors}. It is highest at {best}."
+    return f"{errors}. It is highest at {best}, of mixtures with no more of a medium than was drawn."
