@@ -18,6 +18,7 @@ from commonspace.evaluation.studies.compare import Study, paired, study
 from commonspace.evaluation.studies.family import Cell, read_cells, read_family
 from commonspace.evaluation.studies.page import page, reading, surface_of
 from commonspace.evaluation.studies.plot import draw
+from commonspace.tracking.reader import read_runs
 
 TASKS = (("speech", "audio->text"), ("speech", "text->audio"), ("document", "text->document"))
 
@@ -117,6 +118,15 @@ def test_what_is_left_out_is_compared_with_the_base(runs: Path) -> None:
     assert found.found == 2 and "13 of 15 cells have not ended" in reading(found, "mini")
 
 
+def test_the_page_names_the_command_of_the_reference_where_it_is_none_of_the_familys_own(runs: Path) -> None:
+    write_cell(runs, "left", queries(0.4, 1), ["ablation", "leave_one_out"], "data.without=[text]", "seed=1")
+    told = page("mini", "", [read(runs, "leave_one_out"), read(runs, "temperature")])
+    commands = [line.strip() for line in told.splitlines() if line.startswith("    commonspace launch")]
+    assert [command.removeprefix("commonspace launch experiment=mini/cell ") for command in commands] == [
+        "ablation=leave_one_out", "seed=1", "ablation=temperature",
+    ]  # fmt: skip
+
+
 def test_a_family_that_begins_elsewhere_compares_with_itself(runs: Path) -> None:
     for kind in ("mean", "input_and_last"):
         options = ("init=null", "model.head_init=random", "model.text_hidden=0", "stage.frozen_layers=0")
@@ -200,8 +210,15 @@ def test_the_command_writes_a_page_a_plot_and_what_a_clone_redraws(runs: Path, t
         and "Told apart from the reference (temperature 0.05, learning rate 3e-05): temperature 0.01" in text
     )
     plot = (output / "ablations/temperature.png").read_bytes()
+    (logged,) = read_runs(runs / "mini/studies")
+    assert (logged.group, logged.name, logged.config["reference"]) == (
+        "ablation-temperature", "temperature", "temperature 0.05, learning rate 3e-05",
+    )  # fmt: skip
+    assert logged.summary["study/reading"].startswith("Told apart from the reference") and logged.state == "finished"
+    (output / "ablations/temperature.md").write_text("Hotter is better.\n")
     assert cli([*words, f"paths.runs={tmp_path / 'none'}", f"output={output}"]) == 0
     assert (output / "ablations/temperature.png").read_bytes() == plot, "from what was kept alone"
+    assert (output / "ablations.md").read_text().endswith("\n\n**Reading.** Hotter is better.\n")
     assert cli([*words, f"paths.runs={runs}", f"paths.docs={tmp_path / 'docs'}"]) == 0
     assert "- **temperature** (8 cells): Told apart" in (tmp_path / "docs/results.md").read_text()
     with pytest.raises(SystemExit):

@@ -39,17 +39,24 @@ def reopened(
     Offline this is a second log of the same run, which `wandb sync` and `tracking.reader` join; the run keeps its name,
     group, tags and project.
     """
+    about = {"name": known.name, "group": known.group or None, "tags": list(known.tags)} if known else {}
+    return opened(folder, run_id, mode=mode, project=known.project if known else project, config=config, **about)
+
+
+def opened(
+    folder: Path, run_id: str, *, mode: str, project: str, config: Mapping[str, Any] | None = None, **about: Any
+) -> Any:
+    """A W&B run below `folder`, new or gone on with; `about` are its name, group, tags, job type."""
     import wandb
 
+    folder.mkdir(parents=True, exist_ok=True)
     return wandb.init(
         dir=str(folder),
         id=run_id,
-        project=known.project if known else project,
-        name=known.name if known else None,
-        group=known.group or None if known else None,
-        tags=list(known.tags) if known else None,
+        project=project,
         mode="offline" if mode == "offline" else "online",
         resume="allow",
         config=dict(config or {}),
         settings=wandb.Settings(silent=True, console="off", disable_git=True, x_save_requirements=False),
+        **about,
     )
