@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from commonspace import Content, Embedder
 from commonspace.config_values import resolved
@@ -16,7 +17,7 @@ from commonspace.errors import ConfigError, ContentError
 from commonspace.planning.command import main
 from commonspace.planning.memory import memory_is_shown
 from commonspace.planning.plan import machines, make_plan
-from commonspace.planning.samples import rows_of
+from commonspace.planning.samples import PUBLIC, rows_of
 from tests.evaluation.made import record, write
 from tests.models.native import built_native
 from tests.models.tiny import tiny_embedder
@@ -84,6 +85,16 @@ def test_more_gpus_take_less_time_and_no_fewer_hours(flagship: tuple[str, dict])
         assert memory[8]["weights"] == pytest.approx(32 * memory[256]["weights"])
     else:
         assert memory[8]["weights"] == memory[256]["weights"]
+
+
+@pytest.mark.parametrize(
+    "experiment", ["public/finetune", "public/in_domain_video", *(f"flagship/{name}" for name in FLAGSHIP)]
+)
+def test_every_task_of_the_public_mixture_has_a_typical_row(experiment: str) -> None:
+    """So that a plan needs no shards on this disk."""
+    known = OmegaConf.load(PUBLIC)
+    for name, task in values_of(f"experiment={experiment}")["data"]["tasks"].items():
+        assert task["rate"] == 0 or {"sets", "records", "bytes", "query", "positive"} <= known[name].keys(), name
 
 
 def test_pretraining_takes_billions_of_tokens_in_large_batches() -> None:
