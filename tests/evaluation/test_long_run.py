@@ -57,7 +57,7 @@ def rows_of(output: Path, metric: str = "MRR@10") -> dict[tuple[str, str, int], 
 
 def test_rows_say_what_entered_and_what_it_cost(output: Path) -> None:
     rows = rows_of(output)
-    assert len(rows) == 4 * 4
+    assert len(rows) == 4 * 4 and len(list(output.rglob("*.lineage.json"))) == 1
     for (method, axis, asked), row in rows.items():
         assert (row.row.queries, row.row.pool, row.row.split, row.row.task) == (4, 4, "dev", "long")
         assert row.seconds > 0 and row.row.ci95 is not None and row.row.command is not None

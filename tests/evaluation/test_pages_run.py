@@ -15,6 +15,8 @@ from commonspace.evaluation.comparison import read_comparisons
 from commonspace.evaluation.long_report import blocks
 from commonspace.evaluation.results import read_rows
 from commonspace.models.embedder import Embedder
+from commonspace.models.folder import folder_fingerprint
+from commonspace.tracking.lineage import last, read_lineage
 from tests.evaluation.made import record, write
 from tests.media import picture_bytes
 from tests.models.native import built_native
@@ -34,6 +36,8 @@ def test_a_folder_is_scored_and_held_out_is_shown(split: str, tmp_path: Path) ->
     assert {row.split for row in rows} == {split} and {row.queries for row in rows} == {4, 12}
     assert {row.pool for row in rows} == {8}, "four of training beside four of the split"
     assert len(read_comparisons(tmp_path / "out/pages")) == 8
+    traced = read_lineage(tmp_path / "out/pages/model.lineage.json")
+    assert last(traced).made_of == (folder_fingerprint(tmp_path / "model"),)
     text = "".join(text for _, text, _ in blocks(tmp_path / "out"))
     assert ("model, page->captions: a page is" in text) == (split == "heldout")
 

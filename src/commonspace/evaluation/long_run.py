@@ -41,6 +41,7 @@ from commonspace.models.backbones.merging import entering
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import InPrecision
+from commonspace.tracking.lineage import write_evaluation_lineage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -99,6 +100,7 @@ def main(config: DictConfig) -> None:
         )
     )  # fmt: skip
     path = write_long(output, rows[0].row.model, rows)
+    write_evaluation_lineage(path, folder, detail={"split": data["split"], "suite": "long"})
     console.print(f"{path}: {len(rows)} rows", soft_wrap=True)
     if data["split"] == "heldout" and report.models(output):
         report.write(output, Path(plain["paths"]["docs"]))

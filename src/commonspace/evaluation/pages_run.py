@@ -21,6 +21,7 @@ from commonspace.evaluation.run import scored_folder
 from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import InPrecision
+from commonspace.tracking.lineage import write_evaluation_lineage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -49,6 +50,7 @@ def main(config: DictConfig) -> None:
         draws=plain["bootstrap"],
     )  # fmt: skip
     path = save(output / FOLDER, [done])
+    write_evaluation_lineage(path, folder, detail={"split": data["split"], "suite": FOLDER})
     write_comparisons(output / FOLDER, [*_of_others(output / FOLDER, scored.model), *found])
     console.print(f"{path}: {len(done.rows)} rows, {len(pages)} pages among {len(others)} of training", soft_wrap=True)
     for one in found:

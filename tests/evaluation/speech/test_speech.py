@@ -261,6 +261,8 @@ def test_the_command_writes_rows_and_of_held_out_a_page(split: str, tmp_path: Pa
     assert {row.model for row in read_all(folder)} == models and {row.split for row in read_all(folder)} == {split}
     assert {row.metric for row in read_rows(folder / "listener.jsonl")} == {"WER"}
     assert {one.baseline for one in read_comparisons(folder)} == {"model_cascade", "model_gold"}
+    traced = {path.name.removesuffix(".lineage.json") for path in folder.glob("*.lineage.json")}
+    assert traced == {"model_native", "model_cascade", "model_gold"}
     assert (tmp_path / "mini" / SPEECH).exists() == (folder / "speech.png").exists() == (split == "heldout")
     if split == "heldout":
         text = (tmp_path / "mini" / SPEECH).read_text()

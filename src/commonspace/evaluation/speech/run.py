@@ -14,7 +14,7 @@ from commonspace.errors import ConfigError
 from commonspace.evaluation.baselines import RawText, chance
 from commonspace.evaluation.comparison import read_comparisons, write_comparisons
 from commonspace.evaluation.engine import Evaluated, save
-from commonspace.evaluation.results import Scored, current_commit, write_rows
+from commonspace.evaluation.results import Scored, current_commit, rows_path, write_rows
 from commonspace.evaluation.results_index import SPEECH, write_index
 from commonspace.evaluation.run import command_line, scored_folder
 from commonspace.evaluation.speech.clips import ENGLISH, Clip, read_clips, read_texts
@@ -28,6 +28,7 @@ from commonspace.models.device import best_device
 from commonspace.models.embedder import Embedder
 from commonspace.models.precision import InPrecision
 from commonspace.models.weights import resolve_weights
+from commonspace.tracking.lineage import write_evaluation_lineage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -62,6 +63,9 @@ def main(config: DictConfig) -> None:
     for part in (*done.values(), *others):
         if part.rows:  # a tier of one language has nothing to ask across
             console.print(f"{save(folder, [part])}: {len(part.rows)} rows", soft_wrap=True)
+    for part in (part for part in done.values() if part.rows):
+        told = {"split": place.split, "suite": folder.name}
+        write_evaluation_lineage(rows_path(folder, part.rows[0].model), model_folder, detail=told)
     errors = error_rows(english, heard, _baseline(Path(plain["decoder"]).name), place.split, place.draws)
     write_rows(folder, errors[0].model, errors)
     kept = [one for one in read_comparisons(folder) if one.model != column(scored.model, NATIVE)]
