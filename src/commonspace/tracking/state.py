@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from commonspace.data.storage import RemoteFolder
 
 SNAPSHOT = "snapshot.json"
-_CODE = ("src", "configs", "data_prep", "slurm")  # where a file that git does not know yet may change a figure
+_CODE = (
+    "*.py",
+    "*.yaml",
+    "*.sh",
+    "*.sbatch",
+    ":(exclude)tests",
+    ":(exclude)docs",
+)  # new files that may change a figure
 
 
 def code_state(folder: str | Path | None = None) -> dict[str, Any]:
