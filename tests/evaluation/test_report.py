@@ -32,6 +32,7 @@ from commonspace.evaluation.results_index import write_index
 from commonspace.evaluation.specs import COMPOSED
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.evaluation.tables import Rows, figure, markdown, ordered, retention_table
+from commonspace.tracking.lineage import Node, write_lineage
 from tests.evaluation.made import FRUITS, HashModel, make_tier
 
 
@@ -161,6 +162,18 @@ def test_a_second_report_is_the_same_and_needs_no_ranks(folder: Path) -> None:
     assert b"| image_caption image->text | " in before["results.md"].split(b"| image hash |")[1], "why queries count"
     for name, data in before.items():
         assert (folder / name).read_bytes() == data, name
+
+
+def test_rows_of_another_run_are_named(folder: Path) -> None:
+    """A fine-tune of an earlier pretrained model beside the soup of a later one."""
+    (folder / "speech").mkdir()
+    for rows, pretrained in (("pretrain", "new"), ("soup", "new"), ("speech/soup_native", "old")):
+        nodes = [Node(pretrained, "model", "pretrain"), Node(f"of-{rows}", "evaluation", rows, (pretrained,))]
+        write_lineage(folder / f"{rows}.lineage.json", {node.id: node for node in nodes})
+    report.write(folder)
+    said = "Rows of `speech/soup_native` come from another run than `soup`: by another pretrain."
+    assert (folder / "results.md").read_text().count("come from another run") == 1
+    assert said in (folder / "results.md").read_text()
 
 
 def test_a_difference_of_a_model_that_was_trained_again_is_forgotten(folder: Path) -> None:

@@ -49,6 +49,7 @@ from commonspace.evaluation.tables import (
 )
 from commonspace.files import replaced
 from commonspace.models.folder import read_json, write_json
+from commonspace.tracking.lineage import read_lineage
 
 NEAR_DUPLICATES = "near_duplicates.json"  # kept of ranks, which are not in git, so that a clone makes the same page
 _NEAR = ("image hash", "image feature", "text", "audio")
@@ -152,7 +153,7 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
     shapes = read_geometry(folder)
     if shapes:
         yield "Geometry", _geometry_text(shapes), "geometry"
-    yield "How these rows were made", _commands(rows), ""
+    yield "How these rows were made", _commands(rows) + _other_runs(folder), ""
 
 
 def _shown(rows: Rows) -> str:
@@ -243,6 +244,22 @@ def _geometry_text(shapes: Mapping[str, Mapping[str, Mapping[str, float]]]) -> s
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def _other_runs(folder: Path) -> str:
+    """A line for each model whose rows come from other models than the soup's of the same names; by lineage."""
+    traced = {path.relative_to(folder): read_lineage(path) for path in sorted(folder.rglob("*.lineage.json"))}
+    final = traced.get(Path(f"{FINAL}.lineage.json"), {})
+    known = {node.name: node.id for node in final.values() if node.kind == "model"}
+    lines = []
+    for path, lineage in traced.items():
+        models = [node for node in lineage.values() if node.kind == "model"]
+        if others := [node.name for node in models if known.get(node.name, node.id) != node.id]:
+            rows = path.as_posix().removesuffix(".lineage.json")
+            lines.append(
+                f"- Rows of `{rows}` come from another run than `{FINAL}`: by another {', another '.join(others)}.\n"
+            )
+    return "\n" + "".join(lines) if lines else ""
 
 
 def _commands(rows: Rows) -> str:
