@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from commonspace.content import Content
 from commonspace.launching.command import main
 from commonspace.tracking.reader import read_runs
+from tests.evaluation.made import record, write
+from tests.models.tiny import tiny_embedder
 from tests.slurm.jobs import PAIRS, Cluster
 from tests.slurm.test_training import LAUNCHER, RUN, STEPS, losses, place  # noqa: F401 (a fixture)
 
@@ -109,6 +112,23 @@ def test_a_task_of_an_array_that_is_told_of_its_limit_goes_on_in_the_queues_next
 def test_a_job_that_fails_is_told_to_who_waits_for_the_array(cluster: Cluster, folder: Path) -> None:
     done = launch(folder, "data", "build", "own", "pairs=pairs.jsonl,absent.jsonl", "name=${pairs}", *LAUNCHER)
     assert done.returncode != 0 and "absent.jsonl" in done.stdout + done.stderr
+
+
+def test_shares_of_mteb_are_jobs_of_one_array(cluster: Cluster, folder: Path) -> None:
+    """Each measures its share of the suite's tasks, and what they leave together is the whole."""
+    texts = ["the red fox runs", "a grey wolf sleeps", "one bird sings", "two fish swim"]
+    for task in ("summary", "recipe"):
+        rows = [
+            record(f"k{n}", task, f"c{n}", Content(text), ("en", Content(f"{text} far away")))
+            for n, text in enumerate(texts)
+        ]
+        write(folder / "data/mini", task, rows)
+    tiny_embedder().save(folder / "model")
+    asked = ["suite=heldout", "embedder=model", "data.features=false", "wandb=none", "output=measured"]
+    done = launch(folder, "evaluate", "mteb", *asked, "shares=2", "share=0,1", *LAUNCHER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole = json.loads((folder / "measured/heldout.summary.json").read_text())["benchmarks"]["heldout"]
+    assert whole["tasks"] == whole["tasks_of_benchmark"] == len(whole["scores"]) == 2
 
 
 def test_optuna_searches_over_the_cluster(cluster: Cluster, folder: Path, place: Path) -> None:  # noqa: F811
