@@ -109,7 +109,10 @@ def _images(root: Path, rng: np.random.Generator, say: Say) -> None:
 
 
 def _captions(root: Path, rng: np.random.Generator, say: Say) -> None:
-    for name in ("microvqa", "artcap", "astrollava"):
+    _put(root / "artcap/ArtCap.json", json.dumps({f"{n}.jpg": [say() for _ in range(5)] for n in range(4)}))
+    for n in range(4):
+        _picture(root / f"artcap/ArtCap_Images_Dataset/{n}.jpg", rng)
+    for name in ("microvqa", "astrollava"):
         rows = [{"file_name": f"{n % 4}.jpg", "text": say()} for n in range(6)]
         _put(root / name / "metadata.jsonl", _jsonl(rows))
         for n in range(4):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -21,6 +22,7 @@ from commonspace.evaluation.paper.pools import Captioned, Pool, score
 from commonspace.evaluation.paper.rows import pool_of, read_table
 from commonspace.models.embedder import Embedder
 from tests.evaluation.paper.published import write_all
+from tests.media import picture_bytes
 from tests.models.tiny import tiny_embedder
 
 TABLES = ("table1", "table3", "table4", "table6", "figure3")
@@ -67,7 +69,7 @@ def pool(root: Path, name: str, row: str) -> Pool:
         ("table3", "native in_language", 6, 8, 1, ((Audio,), (Text,))),
         ("table3", "ASR cascade cross_language", 3, 4, 1, ((Text,), (Text,))),
         ("table3", "true transcript all", 9, 12, 1, ((Text,), (Text,))),
-        ("table4", "ArtCap", 4, 6, 2, ((Image,), (Text,))),
+        ("table4", "ArtCap", 4, 20, 5, ((Image,), (Text,))),
         ("table4", "Recipe1M ingredients", 4, 4, 1, ((Image,), (Text,))),
     ],
 )
@@ -79,6 +81,22 @@ def test_pools_are_those_of_the_published_files(
     sides = (asked.queries, asked.items)
     assert tuple(tuple(map(type, side[0].parts)) for side in sides) == kinds
     assert all(0 <= item < items for some in asked.right for item in some) and asked.absent == 0
+
+
+def test_pictures_and_texts_of_the_hubs_parquet_files(tmp_path: Path) -> None:
+    """A picture that stands in two rows is one, with the texts of both; of a list of pictures the first is taken."""
+    shown = [picture_bytes(np.full((8, 8, 3), shade, dtype=np.uint8)) for shade in (10, 90)]
+    rows = {"figure": [[{"bytes": shown[n], "path": None}] for n in (0, 1, 0)], "caption": ["a", ["b", "c"], "d"]}
+    rows["caption"] = [one if isinstance(one, list) else [one] for one in rows["caption"]]
+    (tmp_path / "data").mkdir()
+    pd.DataFrame(rows).to_parquet(tmp_path / "data/test-00000-of-00001.parquet")
+    found = LAYOUTS["parquet_captions"](tmp_path, image="figure", text="caption")
+    assert [list(texts) for texts in found.texts] == [["a", "d"], ["b", "c"]]
+    assert [content.parts[0].source for content in found.media] == shown
+    with pytest.raises(DataError, match="has no column picture; it has figure, caption"):
+        LAYOUTS["parquet_captions"](tmp_path, image="picture", text="caption")
+    with pytest.raises(DataError, match="column caption holds no picture's bytes"):
+        LAYOUTS["parquet_captions"](tmp_path, image="caption", text="figure")
 
 
 def test_right_answers_are_those_of_the_medium(root: Path) -> None:

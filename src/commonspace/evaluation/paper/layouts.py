@@ -78,6 +78,29 @@ def captions(folder: Path, text: str = "text", absent: str = "error") -> Caption
     return _captioned("image", folder, texts.items(), absent)
 
 
+def artcap(folder: Path, file: str = "ArtCap.json", absent: str = "error") -> Captioned:
+    """ArtCap: FILE {name: [captions]}, ArtCap_Images_Dataset/NAME."""
+    rows = ((f"ArtCap_Images_Dataset/{name}", texts) for name, texts in read_json(folder / file).items())
+    return _captioned("image", folder, rows, absent)
+
+
+def parquet_captions(folder: Path, image: str = "image", text: str = "text") -> Captioned:
+    """Any set of the hub's whose parquet files, anywhere below, have pictures in a column IMAGE and texts in TEXT.
+
+    A picture is the hub's struct of bytes and path, or a list of such, of which the first is taken; a text may be a
+    list of texts. Rows of the same picture are one picture with all their texts.
+    """
+    texts: dict[bytes, list[str]] = defaultdict(list)
+    for row in _parquet(folder, image, text):
+        shown, said = row[image], row[text]
+        shown = shown[0] if isinstance(shown, list) and shown else shown
+        if not isinstance(shown, dict) or not shown.get("bytes"):
+            raise DataError(f"{folder}: column {image} holds no picture's bytes; fetch the set with its media")
+        texts[shown["bytes"]] += said if isinstance(said, list) else [said]
+    media = [Content(Image(data, name=f"{number}")) for number, data in enumerate(texts)]
+    return Captioned("image", media, list(texts.values()))
+
+
 def recipe1m(
     folder: Path, text: str, partition: str = "test", limit: int | None = None, absent: str = "error"
 ) -> Captioned:
@@ -231,8 +254,8 @@ def _same_language(row: Mapping[str, Any]) -> bool:
 LAYOUTS: Mapping[str, Callable[..., Captioned | Pool]] = {
     one.__name__: one
     for one in (
-        karpathy, docci, textcaps, vatex, msrvtt, youcook2, captions, recipe1m, imagenet, labelled, encyclopedic_vqa,
-        beir_pages, spoken_passages,
+        karpathy, docci, textcaps, vatex, msrvtt, youcook2, captions, artcap, parquet_captions, recipe1m, imagenet,
+        labelled, encyclopedic_vqa, beir_pages, spoken_passages,
     )
 }  # fmt: skip
 
@@ -246,6 +269,23 @@ def _captioned(kind: str, folder: Path, pairs: Any, absent: str) -> Captioned:
     return Captioned(
         kind, [Content(part(path)) for path, _ in there], [texts for _, texts in there], len(made) - len(there)
     )
+
+
+def _parquet(folder: Path, *columns: str) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(folder.rglob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder}: holds no parquet file; docs/paper_tables.md has the layout")
+    for file in files:
+        try:
+            table = pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{file}: is no readable parquet file ({error}); fetch it again") from error
+        if lacking := sorted(set(columns) - set(table.column_names)):
+            raise DataError(f"{file}: has no column {', '.join(lacking)}; it has {', '.join(table.column_names)}")
+        yield from table.select(list(columns)).to_pylist()
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
