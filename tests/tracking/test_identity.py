@@ -47,6 +47,8 @@ def test_fresh_runs_of_one_job_differ_and_its_next_turn_goes_on(tmp_path: Path, 
     assert ids == [f"{config_hash(CONFIG)[:8]}-417{n}" for n in ("", "-2", "-3")]
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert run_identity(tmp_path, CONFIG, fresh=True).run_id == ids[-1]
+    monkeypatch.setenv("SLURM_JOB_ID", "416")  # which was put back before it had an identity
+    assert run_identity(tmp_path, CONFIG, fresh=True).run_id == f"{config_hash(CONFIG)[:8]}-416-4"
 
 
 def test_a_job_of_torchrun_without_a_name_has_an_id_of_its_own(tmp_path: Path, monkeypatch) -> None:
@@ -72,6 +74,12 @@ def test_one_process_trains_a_run_at_a_time(tmp_path: Path, monkeypatch) -> None
             with held(tmp_path / "run"):
                 pass  # a further process of the same run
         assert pool.apply(_hold, [str(tmp_path / "run")]) == "held"
+
+
+def test_where_nothing_can_be_locked_a_run_is_warned_of(tmp_path: Path, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *given: (_ for _ in ()).throw(OSError(38, "Function not implemented")))
+    with held(tmp_path / "run"):
+        assert "cannot be locked (Function not implemented)" in caplog.text
 
 
 def test_slurm_job_number_is_the_id_on_every_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

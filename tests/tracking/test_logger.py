@@ -7,9 +7,12 @@ from types import SimpleNamespace
 import pytest
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
+from commonspace.config_values import resolved
+from commonspace.configuration import compose
 from commonspace.errors import ConfigError, DataError
-from commonspace.tracking.identity import Identity
-from commonspace.tracking.logger import close, log_table, make_loggers
+from commonspace.tracking import record
+from commonspace.tracking.identity import Identity, run_identity
+from commonspace.tracking.logger import close, log_difference, log_table, make_loggers
 from commonspace.tracking.reader import read_runs
 from commonspace.tracking.runs import main
 from tests.tracking.conftest import until_written
@@ -98,3 +101,14 @@ def test_a_table_is_read_back_and_printed(tmp_path: Path, capsys: pytest.Capture
         file.unlink()
     with pytest.raises(DataError, match=r"table\.json: is not there"):
         run.table("mixture/schedule")
+
+
+def test_what_the_checkout_had_beyond_its_commit_is_among_the_runs_files(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(record, "code_difference", lambda: "- old\n+ new")
+    monkeypatch.setattr(record, "code_state", lambda: {"diff_sha256": "0" * 64})
+    config = resolved(compose("train", ["experiment=tiny/pretrain", f"paths.runs={tmp_path}"]))
+    loggers = make_loggers(tmp_path, config, run_identity(tmp_path, config), record=True)
+    log_difference(loggers, tmp_path)
+    close(loggers)
+    (kept,) = (tmp_path / "wandb").glob("offline-run-*/files/000000000000.diff")
+    assert kept.read_text() == "- old\n+ new\n"

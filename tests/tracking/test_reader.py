@@ -11,6 +11,7 @@ import pytest
 
 from commonspace.errors import DataError
 from commonspace.tracking.reader import find_logs, log_records, read_log, read_runs
+from tests.tracking.conftest import until_written
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,21 @@ def test_agrees_with_the_official_reader_on_whole_and_on_cut_logs(written, tmp_p
         assert (run.run_id, run.name, run.project) == (theirs["run_id"], theirs["name"], theirs["project"])
         assert list(run.tags) == theirs["tags"]
         assert (run.state == "finished") == (theirs["state"] == "finished") == (log == whole)
+
+
+@pytest.mark.slow
+def test_what_is_no_number_stands_in_the_summary_as_the_official_reader_has_it(offline_run, tmp_path: Path) -> None:
+    """A table, whose place in the log is a mapping of its own."""
+    import wandb
+
+    offline_run(tmp_path, ["name=table"], finish=False)
+    wandb.run.log({"mixture/schedule": wandb.Table(columns=["task"], data=[["speech"]])})
+    wandb.finish()
+    until_written(tmp_path)
+    (log,) = find_logs(tmp_path)
+    summary, theirs = read_log(log).summary, json.loads(inspected(log, "--summary"))["summary"]
+    assert summary["mixture/schedule"] == theirs["mixture/schedule"]
+    assert logged(summary).keys() == logged(theirs).keys()
 
 
 @pytest.mark.slow

@@ -40,6 +40,8 @@ def test_a_file_that_git_does_not_know_makes_the_code_another(tmp_path: Path) ->
     (tmp_path / "notes.txt").write_text("no code\n")
     assert code_state(tmp_path)["dirty"] and code_difference(tmp_path) == "new file src/new.py\nRATE = 2\n"
     first = code_state(tmp_path)["diff_sha256"]
+    (tmp_path / "src/.#new.py").symlink_to("no such file")
+    assert code_state(tmp_path)["diff_sha256"] == first
     (tmp_path / "src/new.py").write_text("RATE = 3\n")
     assert code_state(tmp_path)["diff_sha256"] != first
 
@@ -66,3 +68,12 @@ def test_lock_and_packages(tmp_path: Path) -> None:
 def test_hardware() -> None:
     state = hardware_state()
     assert state["cores"] >= 1 and state["memory_gib"] > 0.5 and state["processor"] and isinstance(state["gpus"], list)
+
+
+def test_new_files_beside_a_package_that_lies_in_anothers_checkout_are_not_its_own(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "venv/lib").mkdir(parents=True)
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    (tmp_path / "venv/lib/grün.py").write_text("x = 1\n")
+    assert code_difference(tmp_path / "venv/lib") == ""
+    assert code_difference(tmp_path) == "new file venv/lib/grün.py\nx = 1\n"

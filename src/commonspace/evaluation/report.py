@@ -5,6 +5,7 @@ Paired differences need ranks, which git ignores; they are computed where ranks 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,8 @@ from commonspace.evaluation.tables import (
     retention_table,
     task_table,
 )
-from commonspace.files import replaced
-from commonspace.models.folder import read_json, write_json
-from commonspace.tracking.lineage import read_lineage
+from commonspace.files import replaced, write_text
+from commonspace.tracking.lineage import Lineage, read_lineage
 
 NEAR_DUPLICATES = "near_duplicates.json"  # kept of ranks, which are not in git, so that a clone makes the same page
 _NEAR = ("image hash", "image feature", "text", "audio")
@@ -68,8 +68,9 @@ def models(folder: Path) -> list[str]:
 def write(folder: Path, docs: Path | None = None) -> Path:
     """Write `results.md`, its plots and `report.html` into the folder that holds the rows. Returns the report's path.
 
-    Where that folder is one of `docs`/results, the index of all tiers, `docs`/results.md, is made anew too. Nothing
-    else in the folder is touched but plots of an earlier report that this one lacks. Raises DataError where there are
+    Where that folder is one of `docs`/results, the index of all tiers, `docs`/results.md, is made anew too. What is
+    read of ranks is kept beside (comparisons.json, near_duplicates.json); nothing else in the folder is touched but
+    plots of an earlier report that this one lacks. Raises DataError where there are
     no rows.
     """
     rows = Rows.of(read_all(folder))
@@ -202,11 +203,15 @@ def _near_text(folder: Path, rows: Rows) -> str:
         "fingerprint agrees in 90% of its bits. Filters drop queries, never gallery items.\n\n"
     )
     counts, share = folder / NEAR_DUPLICATES, _share_lines(rows)
+    found = json.loads(counts.read_text()) if counts.is_file() else {}
     if path is not None:
-        write_json(counts, _near_counts(read_ranks(folder, path.name.removesuffix(".ranks.parquet"))))
-    if not counts.is_file():
+        found |= _near_counts(read_ranks(folder, path.name.removesuffix(".ranks.parquet")))
+    asked = {f"{row.task} {row.direction}" for row in rows.rows}
+    found = {name: found[name] for name in sorted(found) if name in asked}
+    if not found:
         return intro + share
-    lines = [[name, *map(str, found.values())] for name, found in read_json(counts).items()]
+    write_text(counts, json.dumps(found, indent=1) + "\n")
+    lines = [[name, *(str(of[key]) for key in ("queries", *_NEAR))] for name, of in found.items()]
     return intro + markdown(["task", "queries", *_NEAR], lines) + "\n" + share
 
 
@@ -250,16 +255,22 @@ def _other_runs(folder: Path) -> str:
     """A line for each model whose rows come from other models than the soup's of the same names; by lineage."""
     traced = {path.relative_to(folder): read_lineage(path) for path in sorted(folder.rglob("*.lineage.json"))}
     final = traced.get(Path(f"{FINAL}.lineage.json"), {})
+    tiers = _tiers(final)
     known = {node.name: node.id for node in final.values() if node.kind == "model"}
     lines = []
     for path, lineage in traced.items():
         models = [node for node in lineage.values() if node.kind == "model"]
-        if others := [node.name for node in models if known.get(node.name, node.id) != node.id]:
+        others = [node.name for node in models if known.get(node.name, node.id) != node.id]
+        if others and _tiers(lineage) == tiers:
             rows = path.as_posix().removesuffix(".lineage.json")
             lines.append(
                 f"- Rows of `{rows}` come from another run than `{FINAL}`: by another {', another '.join(others)}.\n"
             )
     return "\n" + "".join(lines) if lines else ""
+
+
+def _tiers(lineage: Lineage) -> set[str]:
+    return {node.name for node in lineage.values() if node.kind == "shards"}
 
 
 def _commands(rows: Rows) -> str:

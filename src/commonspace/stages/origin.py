@@ -37,9 +37,16 @@ class Origin:
         return last(self.init).id if self.init else None
 
     def is_of(self, start: Mapping[str, Any]) -> bool:
-        """Whether a run that said this of its start began from the same."""
-        said = start.get("data_fingerprints"), start.get("init_fingerprint")
-        return said == (dict(self.fingerprints), self.init_id)
+        """Whether a run that said this of its start began from the same; one that said nothing of lists may have."""
+        said, own = dict(start.get("data_fingerprints") or {}), dict(self.fingerprints)
+        if not any(map(is_list, said)):
+            own = {name: digest for name, digest in own.items() if not is_list(name)}
+        return (said, start.get("init_fingerprint")) == (own, self.init_id)
+
+
+def is_list(name: str) -> bool:
+    """Whether a fingerprint is of a list of hard negatives."""
+    return name.endswith("negatives")
 
 
 def origin_of(plain: Mapping[str, Any]) -> Origin:

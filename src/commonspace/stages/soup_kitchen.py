@@ -30,7 +30,7 @@ from commonspace.stages.soup_stage import SoupStage
 from commonspace.tracking.artifacts import log_lineage
 from commonspace.tracking.identity import run_identity
 from commonspace.tracking.lineage import Lineage, last, read_lineage, write_model_lineage
-from commonspace.tracking.logger import close, make_loggers
+from commonspace.tracking.logger import close, log_difference, make_loggers
 from commonspace.tracking.media import log_examples
 from commonspace.tracking.state import data_state
 
@@ -82,7 +82,9 @@ class Kitchen:
         identity = run_identity(folder, plain)
         run = folder / identity.run_id
         told = f"{dev.fingerprint} {precision} {plain['loss']} {plain['seed']} {plain['lora']} {plain['base']}"
-        trainer = _trainer(plain, run, make_loggers(run, plain, identity, data=shards, record=True))
+        loggers = make_loggers(run, plain, identity, data=shards, record=True)
+        log_difference(loggers, run)
+        trainer = _trainer(plain, run, loggers)
         return cls(
             plain, run, identity.run_id, ingredients, stage, trainer,
             ScoreBook(run / "scores.jsonl", ingredients, told), [read_lineage(one.folder) for one in ingredients],

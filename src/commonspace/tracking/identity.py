@@ -7,8 +7,10 @@ number; elsewhere the first process to create the file decides and the others re
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import secrets
 import time
@@ -18,10 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from commonspace.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
 # Where a run lies and how it is watched does not change what it computes.
 UNRELATED = ("paths", "logger", "tags", "callbacks", "resume", "output", "save", "hydra")
 # Nor do how many processes share it out, in which way, and how patient they are: it may go on otherwise than it began.
@@ -55,14 +56,15 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def run_identity(folder: str | Path, config: Mapping[str, Any], *, fresh: bool = False) -> Identity:
-    """The identity of a run in its folder; with `fresh` an earlier one of the same config is put aside, unless this
-    is the next turn of a job that SLURM has put back into its queue.
+    """The identity of a run in its folder; with `fresh` an earlier one of the same config is put aside, unless it is
+    this job's own, which SLURM has put back into its queue.
 
-    Safe to call from every process of a run. Raises DataError where the file on disk is damaged.
+    Safe to call from every process of a run; with `fresh` where the first is there first. Raises DataError where the
+    file on disk is damaged.
     """
     folder, digest = Path(folder), config_hash(config)
     file = folder / f"identity-{digest}.json"
-    if fresh and rank() == 0 and file.is_file() and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+    if fresh and rank() == 0 and file.is_file() and not _is_own(_read(file)):
         file.replace(file.with_suffix(f".{time.time_ns()}.old"))
     if not file.is_file():
         job = _job()
@@ -78,24 +80,25 @@ def run_identity(folder: str | Path, config: Mapping[str, Any], *, fresh: bool =
 def held(run: Path) -> Iterator[None]:
     """Keep a run's folder to this job while it trains: another with the same config would write the same checkpoints.
 
-    The first process of several holds it, by a lock that ends with the process however that ends. Raises ConfigError
-    where another job has it.
+    The first process of several holds it, by a lock that ends with the process however that ends; on a file system
+    that has none it warns. Raises ConfigError where another job has it.
     """
     if rank() != 0:
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigError(
-            f"{run}: another process trains this very run; wait for it, end it, or change its config, the seed say"
-        ) from error
-    try:
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(
+                lock, fcntl.LOCK_EX | fcntl.LOCK_NB
+            )  # given back with the file, also by a process that is killed
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{run}: another process trains this very run; wait for it, end it, or change its config, the seed say"
+            ) from error
+        except OSError as error:  # Lustre without flock
+            log.warning("%s: cannot be locked (%s); do not start the same run twice", run, error.strerror)
         yield
-    finally:
-        lock.release()
 
 
 def sweep_name() -> str | None:
@@ -125,6 +128,12 @@ def _job() -> str:
     """The number or name of the job that launchers tell, the same in all its processes; else one drawn by chance."""
     elastic = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # "none": torchrun was given no name
     return os.environ.get("SLURM_JOB_ID") or (elastic if elastic != "none" else secrets.token_hex(4))
+
+
+def _is_own(identity: Identity) -> bool:
+    """Whether an identity was made by this job of SLURM in an earlier turn."""
+    turn = os.environ.get("SLURM_RESTART_COUNT", "0")
+    return turn != "0" and identity.job.partition("-")[0] == os.environ.get("SLURM_JOB_ID")
 
 
 def _create(file: Path, identity: Identity) -> bool:

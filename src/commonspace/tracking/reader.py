@@ -123,7 +123,7 @@ def read_log(path: str | Path) -> Run:
             _update(config, record.config.update)
         elif kind == "history":
             history.append({_key(item): json.loads(item.value_json) for item in record.history.item})
-            summary |= history[-1]  # of a run that has not ended; its own summary comes with its end
+            _update(summary, record.history.item)  # of a run that has not ended; its own comes with its end
         elif kind == "summary":
             _update(summary, record.summary.update)
         elif kind == "preempting":

@@ -54,8 +54,12 @@ def code_difference(folder: str | Path | None = None) -> str | None:
     tracked = _git(root, "diff", "HEAD", "--", ":(top,exclude)docs")
     if tracked is None:
         return None
-    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *_CODE) or ""
-    added = [f"new file {name}\n{(root / name).read_text(errors='replace')}" for name in new.splitlines()]
+    whole = _git(root, "rev-parse", "--show-toplevel") == str(
+        root.resolve()
+    )  # an installed package lies inside another's
+    names = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *_CODE) if whole else None
+    new = [(name, root / name) for name in (names or "").split("\0") if name]
+    added = [f"new file {name}\n{file.read_text(errors='replace')}" for name, file in new if file.is_file()]
     return "\n".join([*([tracked] if tracked else []), *added])
 
 

@@ -101,10 +101,11 @@ class Cell:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What its figures depend on, by dotted key: `init.bytes` is the model it began from, `rows.TASK/SPLIT` its
-        data, `data.negatives.TASK` its mined lists."""
+        data, `data.negatives.TASK/negatives` its mined lists."""
         told = self.start.get("data_fingerprints", {})
         rows = {
-            f"data.negatives.{name}" if "negatives" in name else f"rows.{name}": found for name, found in told.items()
+            f"data.negatives.{name}" if name.endswith("negatives") else f"rows.{name}": found
+            for name, found in told.items()
         }
         known = {"init.bytes": found} if (found := self.start.get("init_fingerprint")) else {}
         return {**_flat({key: self.config[key] for key in _SETTINGS}), **rows, **known}
