@@ -27,8 +27,8 @@ def make_loggers(
     """Loggers that the `logger` group of a resolved config asks for, writing below the run's folder.
 
     The run's W&B config is the resolved config, and beside it the state of code, lock and hardware, `arithmetic`: what
-    a step amounts to (global batch, negatives per query, tokens, steps), `data`: fingerprints of shards and lists of negatives,
-    and `init`: that of the model it begins from. `record` writes all that to the run's folder too
+    a step amounts to (global batch, negatives per query, tokens, steps), `data`: fingerprints of shards and of lists of
+    negatives, and `init`: that of the model it begins from. `record` writes all that to the run's folder too
     (`tracking.record`). A restarted run adds a log under the same id; `tracking.reader` joins them. W&B's job type is
     the stage, its group the family or sweep that the run is part of.
     """
