@@ -137,6 +137,16 @@ def test_a_family_that_begins_elsewhere_compares_with_itself(runs: Path) -> None
     assert "One seed: exploratory." in reading(found, "mini")
 
 
+def test_a_family_of_its_own_length_compares_with_its_cells_that_leave_nothing_out(tmp_path: Path) -> None:
+    """Also where no cell of the base is here."""
+    for left_out, level in (("[audio]", 0.4), ("[]", 0.5), ("[text]", 0.3)):
+        options = ["data.without_rest=true", "stage.steps=410", f"data.without={left_out}"]
+        write_cell(tmp_path, f"rest_{left_out[1:-1]}", queries(level, 1), ["ablation", "leave_one_out_rest"], *options)
+    found = read(tmp_path, "leave_one_out_rest")
+    assert found.reference == "without nothing" == found.levels[0].label
+    assert [level.difference is None for level in found.levels] == [True, False, False]
+
+
 def test_a_family_that_changes_the_objective_beside_what_it_varies_compares_with_itself(runs: Path) -> None:
     for count in (1, 2):
         options = (f"data.sub_batches={count}", "objective.reverse=false")

@@ -155,7 +155,7 @@ def _label(family: Family, cell: Cell) -> str:
 
 
 def _order(value: Any) -> tuple[float, str]:
-    return (float(value), "") if isinstance(value, int | float) else (0.0, str(value))
+    return (float(value), "") if isinstance(value, int | float) else (0.0, "" if value == () else str(value))
 
 
 def _words(value: Any) -> str:
