@@ -19,7 +19,7 @@ def draw(study: Study) -> Figure:
     surface = surface_of(study)
     columns = 1 + (base is not None and len(levels) > 1) * 2 + (surface is not None and surface.explains)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.2 + 3.6 * columns, max(2.8, 1.3 + 0.26 * len(levels))), layout="constrained")
+        figure = Figure(figsize=(2.2 + 3.6 * columns, max(4.2, 1.3 + 0.26 * len(levels))), layout="constrained")
         axes = iter(np.atleast_1d(figure.subplots(1, columns)))
         _cells(next(axes), levels)
         if base is not None and len(levels) > 1:
