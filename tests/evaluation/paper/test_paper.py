@@ -399,7 +399,7 @@ def test_align_rows_run_by_the_same_code(root: Path, tmp_path: Path) -> None:
     model = load_model(f"align:{folder}", "cpu", precision="32-true", video={}, cache=None)
     asked = pool(root, "table4", "ArtCap")
     vectors = model.embed([*asked.items, *asked.queries])
-    assert vectors.shape[0] == 10 and np.isfinite(vectors).all()
+    assert vectors.shape[0] == 24 and np.isfinite(vectors).all()
     contents = [one.parts[0] for one in (*asked.items, *asked.queries)]
     pictures, texts = ([n for n, part in enumerate(contents) if isinstance(part, kind)] for kind in (Image, Text))
     read = AlignProcessor.from_pretrained(folder)(
