@@ -5,7 +5,6 @@ Paired differences need ranks, which git ignores; they are computed where ranks 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,9 @@ from commonspace.evaluation.explanations import (
     verdict,
 )
 from commonspace.evaluation.page import render
-from commonspace.evaluation.results import ranks_path, read_all, read_geometry, read_ranks
+from commonspace.evaluation.results import ranks_path, read_all, read_geometry
 from commonspace.evaluation.results_index import FINAL, write_index
+from commonspace.evaluation.seen import seen_text
 from commonspace.evaluation.soups import against_best, best_ingredients
 from commonspace.evaluation.specs import COMPOSED, PRIMARY
 from commonspace.evaluation.tables import (
@@ -48,11 +48,9 @@ from commonspace.evaluation.tables import (
     retention_table,
     task_table,
 )
-from commonspace.files import replaced, write_text
+from commonspace.files import replaced
 from commonspace.tracking.lineage import Lineage, read_lineage
 
-NEAR_DUPLICATES = "near_duplicates.json"  # kept of ranks, which are not in git, so that a clone makes the same page
-_NEAR = ("image hash", "image feature", "text", "audio")
 _LANGUAGE_TASKS = (
     ("image_caption_languages", ("text->image", "image->text")),
     ("speech_languages", ("text->speech", "speech->text")),
@@ -149,7 +147,7 @@ def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tup
         ]
         if tables:
             yield f"By language: {task.removesuffix('_languages')}", LANGUAGES + "\n".join(tables), task
-    yield "Near-duplicates", _near_text(folder, rows), ""
+    yield "Near-duplicates", seen_text(folder, rows), ""
     yield from long_report.blocks(folder)
     shapes = read_geometry(folder)
     if shapes:
@@ -192,47 +190,6 @@ def _souped(folder: Path, rows: Rows, found: Sequence[Compared]) -> str:
     pairs = best_ingredients(folder, rows.models).items()
     compared = [one for one in found if (one.model, one.baseline) in pairs]
     return comparison_table(compared) if compared else ""
-
-
-def _near_text(folder: Path, rows: Rows) -> str:
-    """Queries by why they count as seen; the frozen-feature rule apart, for that trunk is the model's own."""
-    path = next((ranks_path(folder, name) for name in rows.models if ranks_path(folder, name).exists()), None)
-    intro = (
-        "A query counts where either side of its pair is near to training: an image by perceptual hash (distance <= 6) "
-        "or by centred frozen features (cosine >= 0.9), a text that reads the same, a sound that is identical or whose "
-        "fingerprint agrees in 90% of its bits. Filters drop queries, never gallery items.\n\n"
-    )
-    counts, share = folder / NEAR_DUPLICATES, _share_lines(rows)
-    found = json.loads(counts.read_text()) if counts.is_file() else {}
-    if path is not None:
-        found |= _near_counts(read_ranks(folder, path.name.removesuffix(".ranks.parquet")))
-    asked = {f"{row.task} {row.direction}" for row in rows.rows}
-    found = {name: found[name] for name in sorted(found) if name in asked}
-    if not found:
-        return intro + share
-    write_text(counts, json.dumps(found, indent=1) + "\n")
-    lines = [[name, *(str(of[key]) for key in ("queries", *_NEAR))] for name, of in found.items()]
-    return intro + markdown(["task", "queries", *_NEAR], lines) + "\n" + share
-
-
-def _near_counts(ranks: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """{task and direction: {"queries": all of them, reason: how many count as seen by it}}."""
-    table = ranks[~ranks["grouped"]].drop_duplicates(["task", "direction", "query"])
-    return {
-        f"{task} {direction}": {"queries": len(part)}
-        | {reason: int((part["near_duplicate"] == reason).sum()) for reason in _NEAR}
-        for (task, direction), part in table.groupby(["task", "direction"])
-    }
-
-
-def _share_lines(rows: Rows) -> str:
-    every, clean = (rows.headline("MRR@10", subset) for subset in ("all", "no_near_duplicates"))
-    lines = []
-    for name in sorted(every):
-        before = next(iter(every[name].values())).queries
-        after = next(iter(clean[name].values())).queries if name in clean else 0
-        lines.append([" ".join(name), str(before), str(after)])
-    return "Concepts asked for, before and after:\n\n" + markdown(["task", "all", "without near-duplicates"], lines)
 
 
 def _geometry_text(shapes: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:

@@ -6,16 +6,15 @@ media. docs/paper_tables.md has the layouts as trees.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from commonspace.content import Audio, Content, Image, Video
 from commonspace.errors import DataError
+from commonspace.evaluation.paper.files import read_lines, read_metadata, read_parquet, read_table
 from commonspace.evaluation.paper.pools import Captioned, Pool, present, read_json
 
 
@@ -32,7 +31,7 @@ def _raw(row: Mapping[str, Any]) -> list[str]:
 
 def docci(folder: Path, split: str = "test", absent: str = "error") -> Captioned:
     """DOCCI: docci_descriptions.jsonlines {split, image_file, description}, images/."""
-    rows = (row for row in _lines(folder / "docci_descriptions.jsonlines") if row["split"] == split)
+    rows = (row for row in read_lines(folder / "docci_descriptions.jsonlines") if row["split"] == split)
     return _captioned("image", folder, ((f"images/{row['image_file']}", [row["description"]]) for row in rows), absent)
 
 
@@ -53,7 +52,7 @@ def vatex(folder: Path, file: str, absent: str = "error") -> Captioned:
 def msrvtt(folder: Path, file: str, absent: str = "error") -> Captioned:
     """MSR-VTT 1k-A: FILE with columns video_id, sentence, one row a clip; videos/ID.mp4."""
     texts: dict[str, list[str]] = defaultdict(list)
-    for row in _table(folder / file):
+    for row in read_table(folder / file):
         texts[row["video_id"]].append(row["sentence"])
     return _captioned("video", folder, ((f"videos/{name}.mp4", some) for name, some in texts.items()), absent)
 
@@ -73,7 +72,7 @@ def youcook2(folder: Path, file: str, subset: str = "validation", absent: str = 
 def captions(folder: Path, text: str = "text", absent: str = "error") -> Captioned:
     """Any set in the hub's ImageFolder layout: metadata.csv or .jsonl with file_name and the column TEXT."""
     texts: dict[str, list[str]] = defaultdict(list)
-    for row in _metadata(folder, text):
+    for row in read_metadata(folder, text):
         texts[row["file_name"]].append(row[text])
     return _captioned("image", folder, texts.items(), absent)
 
@@ -91,7 +90,7 @@ def parquet_captions(folder: Path, image: str = "image", text: str = "text") -> 
     list of texts. Rows of the same picture are one picture with all their texts.
     """
     texts: dict[bytes, list[str]] = defaultdict(list)
-    for row in _parquet(folder, image, text):
+    for row in read_parquet(folder, image, text):
         shown, said = row[image], row[text]
         shown = shown[0] if isinstance(shown, list) and shown else shown
         if not isinstance(shown, dict) or not shown.get("bytes"):
@@ -136,7 +135,7 @@ def imagenet(folder: Path, split: str = "val", limit: int | None = None) -> Pool
 
 def labelled(folder: Path, absent: str = "error") -> Pool:
     """Instances: metadata.csv with file_name, label and role ("query" or "index"); queries ask for an index image."""
-    rows = [(row, present(folder, row["file_name"], absent)) for row in _metadata(folder, "label")]
+    rows = [(row, present(folder, row["file_name"], absent)) for row in read_metadata(folder, "label")]
     index = [(row, path) for row, path in rows if path and row["role"] == "index"]
     where: dict[str, list[int]] = defaultdict(list)
     for number, (row, _) in enumerate(index):
@@ -167,7 +166,7 @@ def encyclopedic_vqa(folder: Path, file: str, absent: str = "error") -> Pool:
     The first image and the question are one query; items are the distinct answers of the file, and alternatives
     ("a|b") are right alike.
     """
-    rows = _table(folder / file)
+    rows = read_table(folder / file)
     items: dict[str, int] = {}
     queries, right, units, missing = [], [], [], 0
     for row in rows:
@@ -220,10 +219,10 @@ def spoken_passages(folder: Path, query: str = "audio", pairs: str = "in_languag
     pairs   "in_language", "cross_language" or "all": by whether a query's and its passage's languages are the same
     Every (locale of the query, locale of the passage) is a pool of its own, and a table's figure the mean over them.
     """
-    items = list(_lines(folder / "passages.jsonl"))
+    items = list(read_lines(folder / "passages.jsonl"))
     chosen = [
         row
-        for row in _lines(folder / "queries.jsonl")
+        for row in read_lines(folder / "queries.jsonl")
         if pairs == "all" or _same_language(row) == (pairs == "in_language")
     ]
     files = [present(folder, row["audio"], absent) if query == "audio" else None for row in chosen]
@@ -269,51 +268,3 @@ def _captioned(kind: str, folder: Path, pairs: Any, absent: str) -> Captioned:
     return Captioned(
         kind, [Content(part(path)) for path, _ in there], [texts for _, texts in there], len(made) - len(there)
     )
-
-
-def _parquet(folder: Path, *columns: str) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    files = sorted(folder.rglob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder}: holds no parquet file; docs/paper_tables.md has the layout")
-    for file in files:
-        try:
-            table = pq.read_table(file)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: is no readable parquet file ({error}); fetch it again") from error
-        if lacking := sorted(set(columns) - set(table.column_names)):
-            raise DataError(f"{file}: has no column {', '.join(lacking)}; it has {', '.join(table.column_names)}")
-        yield from table.select(list(columns)).to_pylist()
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); docs/paper_tables.md has the layout") from error
-    for number, line in enumerate(lines, start=1):
-        try:
-            if line:
-                yield json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: is no JSON ({error}); fetch it again") from error
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); docs/paper_tables.md has the layout") from error
-
-
-def _metadata(folder: Path, column: str) -> list[dict[str, Any]]:
-    path = folder / "metadata.jsonl"
-    rows = list(_lines(path)) if path.is_file() else _table(path := folder / "metadata.csv")
-    if not rows or not {"file_name", column} <= set(rows[0]):
-        raise DataError(
-            f"{path}: needs the columns file_name and {column}; it has {sorted(rows[0]) if rows else 'no row'}"
-        )
-    return rows

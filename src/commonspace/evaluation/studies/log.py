@@ -38,7 +38,7 @@ def log_study(study: Study, said: str, folder: Path, mode: str, project: str) ->
         tags=["ablation", "study"],
     )
     rows = [[level.label, len(level.cells), level.mean, *_told(level)] for level in study.levels]
-    picture = Image.open(io.BytesIO(png(draw(study), colours=None)))
+    picture = Image.open(io.BytesIO(png(draw(study))))
     run.log({"study/levels": wandb.Table(columns=list(_COLUMNS), data=rows), "study/plot": wandb.Image(picture)})
     run.summary["study/reading"] = said
     run.finish()

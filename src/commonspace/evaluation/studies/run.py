@@ -55,7 +55,7 @@ def main(config: DictConfig) -> None:
         )
     for one in kept:
         with replaced(output / FOLDER / f"{one.family}.png") as partial:
-            partial.write_bytes(png(draw(one), colours=None))
+            partial.write_bytes(png(draw(one)))
     typed = {path.stem: path.read_text().strip() for path in (output / FOLDER).glob("*.md")}
     write_text(output / ABLATIONS, page(tier, command_line(), kept, typed))
     if output == Path(config.paths.docs) / "results" / tier:
