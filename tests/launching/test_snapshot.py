@@ -38,7 +38,8 @@ def test_a_snapshot_runs_by_itself_and_knows_its_commit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     *files, state, short = json.loads(done.stdout)
     assert all(file.startswith(str(taken.folder)) for file in files)
-    assert state == code_state(ROOT) and state["commit"].startswith(short.removesuffix("+"))
+    assert state == {**code_state(ROOT), "snapshot": taken.digest}
+    assert state["commit"].startswith(short.removesuffix("+"))
 
 
 def test_what_is_edited_later_is_another_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +85,7 @@ def test_a_job_that_starts_later_keeps_the_difference_that_its_snapshot_had(tmp_
     edited.write_text("edited later\n")
     run(START, snapshot)
     told = json.loads((tmp_path / "runs/run/starts.jsonl").read_text())
-    assert told["run"]["code"] == expected and expected["dirty"] == dirty
+    assert told["run"]["code"] == {**expected, "snapshot": snapshot.name} and expected["dirty"] == dirty
     if dirty:
         kept = (tmp_path / "runs/run" / told["diff_file"]).read_text()
         assert "+edited before" in kept and hashlib.sha256(kept.strip().encode()).hexdigest() == expected["diff_sha256"]
