@@ -21,12 +21,14 @@ EXACTNESS = "exactness.md"
 PAPER_TABLES = "paper_tables.md"
 ABLATIONS = "ablations.md"
 SPEECH = "speech/speech.md"
+MTEB = "mteb/heldout.md"  # summaries of models in folders of their own, made with output=docs/results/TIER/mteb/MODEL
 SOUPS = "soups/results.md"  # rows of a sweep's own runs and of their averages, made with output=docs/results/TIER/soups
 PAGES = {
     PAPER_TABLES: "the paper's tables",
     SPEECH: "speech against transcripts",
     ABLATIONS: "ablations",
     SOUPS: "soups of a sweep's own runs",
+    MTEB: "rivals on the held-out suite by mteb's code",
 }
 
 
@@ -59,22 +61,29 @@ def write_index(folder: Path) -> Path:
         final = [one for one in found if one.model == FINAL and one.metric == "MRR@10"]
         parts.append(f"\n## Primary measure, tier {MAIN_TIER}\n\n{PRIMARY_MEASURE}{comparison_table(found)}")
         parts.append("".join(verdict(one) for one in final).rstrip())
-    parts += _ablations(folder / MAIN_TIER)
+    for tier in _studied(folder):
+        parts += _ablations(tier)
     parts += _benchmarks(folder / BENCHMARKS)
     index = folder.parent / "results.md"
     write_text(index, "\n".join(parts).rstrip() + "\n")
     return index
 
 
+def _studied(folder: Path) -> list[Path]:
+    """Folders of the tiers that have families of ablations, the main one first, without those that git ignores."""
+    found = {path.parents[1] for path in folder.glob(f"*/{FOLDER}/*.json")}
+    return sorted((one for one in found if not ignored(one)), key=lambda one: (one.name != MAIN_TIER, one.name))
+
+
 def _ablations(folder: Path) -> Iterator[str]:
-    """A paragraph a family: its commands, and what it says, as someone read it or else as the page does."""
-    if studies := read_studies(folder):
-        place = f"{folder.parent.name}/{MAIN_TIER}/{ABLATIONS}"
-        yield f"\n## Ablations, tier {MAIN_TIER}\n\nTables and plots: [ablations]({place}).\n"
-    for one in studies:
+    """A paragraph a family of a tier: its commands, and what it says, as someone read it or else as the page does."""
+    tier = folder.name
+    yield f"\n## Ablations, tier {tier}\n"
+    yield f"Tables and plots: [ablations]({folder.parent.name}/{tier}/{ABLATIONS}).\n"
+    for one in read_studies(folder):
         typed = folder / FOLDER / f"{one.family}.md"
-        said = typed.read_text().strip() if typed.is_file() else reading(one, MAIN_TIER)
-        made = ", ".join(f"`{line.strip()}`" for line in commands(MAIN_TIER, one).splitlines())
+        said = typed.read_text().strip() if typed.is_file() else reading(one, tier)
+        made = ", ".join(f"`{line.strip()}`" for line in commands(tier, one).splitlines())
         yield f"- **{one.family}** ({one.found} cells; {made}): {said}"
 
 

@@ -19,9 +19,10 @@ from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.mteb import run
 from commonspace.evaluation.mteb.cache import shared_cache
 from commonspace.evaluation.mteb.suites import choose, share_of
-from commonspace.evaluation.mteb.summary import check_published
+from commonspace.evaluation.mteb.summary import check_published, write_side_by_side
 from commonspace.evaluation.suite import build_suite
 from commonspace.models.embedder import Embedder
+from commonspace.tracking.lineage import last, read_lineage
 from commonspace.tracking.reader import read_runs
 from commonspace.tracking.trained_run import run_folder
 from tests.models.tiny import tiny_embedder, tiny_tokenizer
@@ -67,6 +68,8 @@ def test_shares_make_the_whole_and_nothing_is_made_twice(
     (logged,) = read_runs(output.parent)
     kept = {name for name in logged.history if name.startswith("mteb/")}
     assert logged.run_id == "tiny-1" and len(kept) == 2, "what this share did, in the run that trained the model"
+    told = read_lineage(output / "heldout.summary.lineage.json")
+    assert last(told).kind == "evaluation" and set(told) - {last(told).id} == set(read_lineage(folder))
     monkeypatch.setattr(
         Embedder, "embed", lambda *given, **options: pytest.fail("a result that is there was made again")
     )
@@ -112,6 +115,22 @@ def test_a_rival_in_a_folder_is_measured_by_the_same_code(tmp_path: Path, suite_
         1 + int((scores > scores[task.relevance.of(q)].max()).sum()) for q, scores in enumerate(query_QE @ item_GE.T)
     ]
     assert row["score"] == pytest.approx(np.mean([1 / rank if rank <= 10 else 0 for rank in ranks]), abs=1e-5)
+
+
+def test_models_of_one_suite_stand_side_by_side(tmp_path: Path) -> None:
+    """What one model cannot read is blank, and no part of the mean that compares them."""
+    about = {"command": "commonspace evaluate mteb", "mteb": "2", "commit": "abc", "suite": "heldout"}
+    scores = {"ours": {"a": 0.5, "b": 0.25, "c": 0.9}, "peer": {"a": 0.4, "b": 0.75}}
+    for name, found in scores.items():
+        rows = [{"task": task, "metric": "mrr_at_10", "score": value} for task, value in found.items()]
+        kept = {**about, "model": name, "benchmarks": {"heldout": {"scores": rows}}}
+        assert write_side_by_side(tmp_path, "heldout") is None, "one alone is no comparison"
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "heldout.summary.json").write_text(json.dumps(kept))
+    page = write_side_by_side(tmp_path, "heldout").read_text()
+    assert "| task | metric | ours | peer |" in page and "| a | mrr_at_10 | **50.00** | 40.00 |" in page
+    assert "| c | mrr_at_10 | **90.00** |  |" in page
+    assert "| mean of the 2 that all have |  | 37.50 | **57.50** |" in page
 
 
 def test_a_task_that_fails_is_named_and_the_others_are_kept(

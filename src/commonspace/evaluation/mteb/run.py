@@ -18,12 +18,13 @@ from commonspace.evaluation.mteb.cache import shared_cache
 from commonspace.evaluation.mteb.model import load, modalities_of
 from commonspace.evaluation.mteb.rivals import is_ours, load_rival
 from commonspace.evaluation.mteb.suites import HELDOUT, Chosen, choose, share_of
-from commonspace.evaluation.mteb.summary import check_published, scored, summarise, write_summary
+from commonspace.evaluation.mteb.summary import check_published, scored, summarise, write_side_by_side, write_summary
 from commonspace.evaluation.results import current_commit
 from commonspace.evaluation.run import command_line, training_of
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.models.device import best_device
 from commonspace.prompts import PREFIXES
+from commonspace.tracking.lineage import write_evaluation_lineage
 from commonspace.tracking.trained_run import logged_run, reopened, run_folder
 
 if TYPE_CHECKING:
@@ -52,6 +53,9 @@ def main(config: DictConfig) -> None:
         by_prefix = {name: scored(chosen.tasks, cache, asked.named(name)) for name in asked.prefixes}
         summary = summarise(chosen, by_prefix)
         path = write_summary(asked.output, asked.suite, summary, asked.about(), plain["published"])
+        if is_ours(folder := Path(plain["embedder"])):
+            write_evaluation_lineage(path, folder, detail={"suite": f"mteb {asked.suite}"})
+        write_side_by_side(asked.output.parent, asked.suite)
     console.print(f"{path}: {len(next(iter(by_prefix.values())))} tasks", soft_wrap=True)
     _log(asked, plain, by_prefix, mine)
     if failed:
