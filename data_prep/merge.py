@@ -34,7 +34,7 @@ def write_tier(name: str, staged: Sequence[Staged], folder: Path, state: str, pr
     """Merge staged sources into the shards of `folder`, in place of what was there; return the manifest.
 
     Raises:
-        DataError: no row at all, or a row that cannot be written.
+        DataError: no row at all, a row that cannot be written, or a disk that is full.
     """
     plan = _Plan.of(staged)
     if not any(map(any, plan.kept.values())):
@@ -47,6 +47,8 @@ def write_tier(name: str, staged: Sequence[Staged], folder: Path, state: str, pr
         manifest = _manifest(name, staged, plan, counts, state)
         (fresh / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         replace_folder(folder, fresh)
+    except OSError as error:  # those of shards say so themselves
+        raise DataError(f"{folder}: cannot be written ({error}); free space; what was there before stays") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return manifest

@@ -197,9 +197,9 @@ def _write(source: Source, folders: dict[str, Path], out: Path, cache: Path, adv
     keys: set[tuple[str, str]] = set()
     if source.records is None:
         raise DataError(f"source {source.name} holds {source.role}, not records; it cannot be built")
-    with (out / "rows.jsonl").open("w", encoding="utf-8") as rows, (out / "media.bin").open("wb") as media:
-        spool = _Spool(media, cache, source.name)
-        try:
+    try:  # around the files too: what is left to write when they are closed may not fit either
+        with (out / "rows.jsonl").open("w", encoding="utf-8") as rows, (out / "media.bin").open("wb") as media:
+            spool = _Spool(media, cache, source.name)
             for record in source.records(folders, drops):
                 if (record.task, record.key) in keys:
                     raise DataError(f"source {source.name}: two records of task {record.task} have key {record.key!r}")
@@ -209,10 +209,10 @@ def _write(source: Source, folders: dict[str, Path], out: Path, cache: Path, adv
                 rows.write(json.dumps(_row(record, spool), ensure_ascii=False) + "\n")
                 if len(keys) % _REPORT_EVERY == 0:
                     advance(len(keys))
-        except OSError as error:
-            raise DataError(f"source {source.name}: {error}; after {len(keys)} records, in {out.parent}") from error
-    summary = {"count": len(keys), "drops": dict(drops)}
-    (out / "staged.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
+        summary = {"count": len(keys), "drops": dict(drops)}
+        (out / "staged.json").write_text(json.dumps(summary, ensure_ascii=False), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"source {source.name}: {error}; after {len(keys)} records, in {out.parent}") from error
 
 
 class _Spool:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from commonspace.data.shards import ShardReader
+from commonspace.errors import DataError
 from data_prep.build import build_tier
 from data_prep.split import SPLITS, split_of
+from data_prep.staging import stage
+from tests.data_prep.limits import largest_file
 
 FULL = {"tiers": frozenset({"full"})}
 
@@ -45,6 +50,20 @@ def test_the_smaller_tier_alone_is_as_it_was(tmp_path, source_of, row, png):
     _, here = build(tmp_path, "tiny", source_of("one", rows))
     _, there = build(tmp_path, "full", source_of("one", rows, **FULL))
     assert here == there and set(here.values()) <= set(SPLITS)
+
+
+@pytest.mark.parametrize("most", [600, 2500, 20000])
+def test_a_disk_that_is_full_leaves_the_tier_that_was_there(tmp_path, source_of, row, png, most):
+    """The first shard does not fit, or a later one, or all do but the manifest."""
+    first = source_of("one", [row("k", png(), "was there", "c")])
+    _, before = build(tmp_path, "tiny", first)
+    rows = [row(f"a{n}", png(f"rgb({n},7,7)"), f"p{n} " * 20, f"thing {n}") for n in range(120)]
+    larger = replace(source_of("one", rows), licence="many words " * 2000)
+    stage(larger, tmp_path / "cache", lambda _count: None)
+    with largest_file(most), pytest.raises(DataError, match=r"cannot be written .*File too large"):
+        build(tmp_path, "tiny", larger)
+    assert sides_of(tmp_path / "data" / "tiny") == before
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["tiny"], "nothing half written stays"
 
 
 def test_a_row_made_of_others_trains_where_all_of_them_train(tmp_path, source_of, row, png):

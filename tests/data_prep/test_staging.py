@@ -12,6 +12,7 @@ from commonspace.data.sample import Record, Variant
 from commonspace.errors import DataError
 from data_prep import staging
 from data_prep.staging import stage, unpacked
+from tests.data_prep.limits import largest_file
 
 
 def staged(source, cache):
@@ -71,6 +72,16 @@ def test_a_source_that_stopped_half_way_leaves_nothing(tmp_path, source_of, row)
     with pytest.raises(DataError, match="the rest is broken"):
         staged(replace(source_of("one", []), records=records), tmp_path)
     assert not any((tmp_path / "staged").iterdir())
+
+
+@pytest.mark.parametrize("most", [40, 4000])
+def test_a_disk_that_is_full_leaves_nothing(tmp_path, source_of, row, most):
+    """Files of at most so many bytes, as a quota gives: an early write fails, or the one when files are closed."""
+    source = source_of("one", [row(f"k{number}", "query", "answer", "c") for number in range(30)])
+    with largest_file(most), pytest.raises(DataError, match=r"source one: .*File too large.* after 30 records, in "):
+        staged(source, tmp_path)
+    assert not any((tmp_path / "staged").iterdir())
+    assert staged(source, tmp_path).count == 30
 
 
 def test_the_fingerprint_follows_packages_and_code(tmp_path, monkeypatch, package_of):
