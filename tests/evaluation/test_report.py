@@ -133,7 +133,16 @@ def test_the_committed_index_is_of_the_committed_rows(tmp_path: Path) -> None:
     (tmp_path / "results/mini").mkdir(parents=True)
     for path in committed:
         shutil.copy(path, tmp_path / "results/mini")
-    for other in ("benchmarks", "exactness.md", "mini/speech", "mini/ablations", "mini/soups"):
+    for other in (
+        "benchmarks",
+        "exactness.md",
+        "mini/speech",
+        "mini/ablations",
+        "mini/soups",
+        "mini/soup_video",
+        "mini/mteb",
+        "mini_generated/ablations",
+    ):
         if (docs / "results" / other).is_dir():
             shutil.copytree(docs / "results" / other, tmp_path / "results" / other)
         elif (docs / "results" / other).exists():

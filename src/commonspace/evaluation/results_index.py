@@ -21,13 +21,15 @@ EXACTNESS = "exactness.md"
 PAPER_TABLES = "paper_tables.md"
 ABLATIONS = "ablations.md"
 SPEECH = "speech/speech.md"
-MTEB = "mteb/heldout.md"  # summaries of models in folders of their own, made with output=docs/results/TIER/mteb/MODEL
 SOUPS = "soups/results.md"  # rows of a sweep's own runs and of their averages, made with output=docs/results/TIER/soups
+SOUP_VIDEO = "soup_video/results.md"  # and of those between a cell without clips and one with
+MTEB = "mteb/heldout.md"  # summaries of models in folders of their own, made with output=docs/results/TIER/mteb/MODEL
 PAGES = {
     PAPER_TABLES: "the paper's tables",
     SPEECH: "speech against transcripts",
     ABLATIONS: "ablations",
     SOUPS: "soups of a sweep's own runs",
+    SOUP_VIDEO: "soups between a fine-tune without clips and one with",
     MTEB: "rivals on the held-out suite by mteb's code",
 }
 
