@@ -86,6 +86,18 @@ def test_two_ranks_make_the_global_batch_of_one(two_tasks, processor, whole):
         assert torch.cat([one.query_ids, two.query_ids]).tolist() == ids[0]
 
 
+def test_records_of_a_concept_meet_where_they_are_not_spread(tmp_path, make_shards, make_record, processor):
+    """Ten concepts of six rows in batches of eight: apart where they are spread, together where not."""
+    make_shards([make_record(row, concept=f"thing {row % 10}") for row in range(60)])
+
+    def repeats(**options) -> int:
+        batches = make(tmp_path, processor, tasks={"image_caption": TASKS["image_caption"]}, **options).loader()
+        named = [[int(source.rpartition(":r")[2]) % 10 for source in batch.sources] for batch in batches]
+        return sum(len(batch) - len(set(batch)) for batch in named)
+
+    assert repeats() == 0 < repeats(spread_concepts=False)
+
+
 def test_resume_is_refused_when_the_mixture_changed(two_tasks, processor):
     state = make(two_tasks, processor).loader().state_dict()
     changed = make(two_tasks, processor, tasks={**TASKS, "summary": {"batch_size": 2, "rate": 1.0}})

@@ -98,6 +98,12 @@ def test_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Non
     assert "error on mixtures not seen" in capsys.readouterr().out
 
 
+def test_the_notebook_of_mixtures_says_what_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    surface = run("mixture.ipynb", monkeypatch, results=RESULTS).names["surface"]
+    section = (RESULTS / "ablations.md").read_text().split("## mixture")[1].split("## ")[0]
+    assert f"is {surface.error:.4f} off; the mean of the others is {surface.error_of_mean:.4f} off" in section
+
+
 @pytest.mark.parametrize("name", ["temperature.ipynb", "mixture.ipynb"])
 def test_where_no_cells_are_kept_a_notebook_says_which_command_keeps_some(name: str, tmp_path, monkeypatch, capsys):
     assert run(name, monkeypatch, results=tmp_path / "absent").figures == []
@@ -147,6 +153,15 @@ def test_barriers_that_are_kept_beside_the_results_are_drawn(tmp_path: Path, mon
     shown = run("soup.ipynb", monkeypatch, models=tmp_path / "models", results=tmp_path / "results")
     (barriers,) = [table for table in shown.tables if not isinstance(table, pd.DataFrame)]
     assert barriers.axes[0].get_title().startswith("dev loss above the line")
+
+
+def test_the_soups_of_a_sweep_are_read_from_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a clone, without models and ranks: the recipe, the barriers and the pairs that lie beside the rows."""
+    shown = run("soup.ipynb", monkeypatch, models=tmp_path / "none", results=RESULTS / "soups")
+    (table,) = [one for one in shown.tables if isinstance(one, pd.DataFrame) and "p, Holm" in one]
+    assert len(table) >= 20 and table["low"].notna().all() and (table["p, Holm"] > 0.05).all()
+    assert shown.names["best"] == "soup_cell_0.2_s1"
+    assert [one for one in shown.tables if not isinstance(one, pd.DataFrame)], "the barriers are drawn"
 
 
 def write_soup(folder: Path) -> None:

@@ -38,6 +38,8 @@ class CommonspaceDataModule(pl.LightningDataModule):
     negatives       folder written by mining, tasks without a file there go without; None: only what shards carry
     negative_count  hard negatives a sample carries, at most
     reverse_negatives  a task that names its reverse also takes the lists mined in that direction, where there are some
+    spread_concepts  a batch has as few records of one concept as can be; False: as they are drawn, and repeats are left
+                    to equation 3's mask
     skip_budget     consecutive bad samples before training stops
     memory          megabytes of records and processed contents each worker keeps, for runs of many epochs
     stall_seconds   how long one batch may take before the record it waits for is named (see loader.py); None: for ever
@@ -67,6 +69,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         negatives: str | Path | RemoteFolder | None = None,
         negative_count: int = 1,
         reverse_negatives: bool = False,
+        spread_concepts: bool = True,
         skip_budget: int = 16,
         memory: int = 0,
         stall_seconds: float | None = None,
@@ -87,7 +90,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
         self.negatives = place(negatives) if negatives is not None else None
         self.memory, self.sub_batches, self.stall_seconds = memory, sub_batches, stall_seconds
         self.negative_count, self.limit, self.temperature = negative_count, limit, temperature
-        self.reverse_negatives = reverse_negatives
+        self.reverse_negatives, self.spread_concepts = reverse_negatives, spread_concepts
         self.shrink = shrink
         self.data: dict[str, TaskData] = {}
         self.plans: list[TaskPlan] = []
@@ -142,7 +145,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
 
     def _plan(self, name: str, config: Mapping[str, Any]) -> TaskPlan:
         data = self.data[name]
-        concepts = data.reader.column("concept")[: data.length].astype(str)
+        concepts = data.reader.column("concept")[: data.length].astype(str) if self.spread_concepts else None
         return TaskPlan(
             name=name,
             length=data.length,
@@ -150,7 +153,7 @@ class CommonspaceDataModule(pl.LightningDataModule):
             rate=config.get("rate") if self.temperature is None else None,
             reverse=bool(config.get("reverse", False)),
             tokens=data.reader.column("tokens")[: data.length],
-            concepts=np.unique(concepts, return_inverse=True)[1].astype(np.int32),
+            concepts=None if concepts is None else np.unique(concepts, return_inverse=True)[1].astype(np.int32),
             bucket=self.bucket,
             fingerprint=data.reader.fingerprint,
         )

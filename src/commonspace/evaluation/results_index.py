@@ -24,6 +24,7 @@ SPEECH = "speech/speech.md"
 SOUPS = "soups/results.md"  # rows of a sweep's own runs and of their averages, made with output=docs/results/TIER/soups
 SOUP_VIDEO = "soup_video/results.md"  # and of those between a cell without clips and one with
 MTEB = "mteb/heldout.md"  # summaries of models in folders of their own, made with output=docs/results/TIER/mteb/MODEL
+READING = "reading.md"  # beside them: typed, as those of ablations are
 PAGES = {
     PAPER_TABLES: "the paper's tables",
     SPEECH: "speech against transcripts",
@@ -65,6 +66,7 @@ def write_index(folder: Path) -> Path:
         parts.append("".join(verdict(one) for one in final).rstrip())
     for tier in _studied(folder):
         parts += _ablations(tier)
+    parts += _soups(folder / MAIN_TIER)
     parts += _benchmarks(folder / BENCHMARKS)
     index = folder.parent / "results.md"
     write_text(index, "\n".join(parts).rstrip() + "\n")
@@ -85,8 +87,22 @@ def _ablations(folder: Path) -> Iterator[str]:
     for one in read_studies(folder):
         typed = folder / FOLDER / f"{one.family}.md"
         said = typed.read_text().strip() if typed.is_file() else reading(one, tier)
+        cells = str(one.found) if one.found == one.expected else f"{one.found} of {one.expected}"
         made = ", ".join(f"`{line.strip()}`" for line in commands(tier, one).splitlines())
-        yield f"- **{one.family}** ({one.found} cells; {made}): {said}"
+        yield f"- **{one.family}** ({cells} cells; {made}): {said}"
+
+
+def _soups(folder: Path) -> Iterator[str]:
+    """What someone read from each study of soups, its commands in it, and what lies between its ingredients."""
+    found = [(folder / page).parent for page in (SOUPS, SOUP_VIDEO) if (folder / page).with_name(READING).is_file()]
+    if found:
+        yield f"\n## Soups, tier {folder.name}\n"
+    for study in found:
+        place = f"{folder.parent.name}/{folder.name}/{study.name}"
+        drawn = (
+            f"\n\n![what lies between ingredients]({place}/barriers.png)" if (study / "barriers.png").is_file() else ""
+        )
+        yield f"{(study / READING).read_text().strip()} [Tables]({place}/results.md).{drawn}\n"
 
 
 def _benchmarks(folder: Path) -> Iterator[str]:

@@ -254,6 +254,7 @@ def make_datamodule(plain: Mapping[str, Any], embedder: Embedder, settings: Stag
         negatives=data["negatives"],
         negative_count=data["negative_count"],
         reverse_negatives=data["reverse_negatives"],
+        spread_concepts=data["spread_concepts"],
         skip_budget=data["skip_budget"],
         memory=data["memory"],
         stall_seconds=data["stall_seconds"],

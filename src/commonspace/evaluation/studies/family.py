@@ -20,7 +20,7 @@ from commonspace.tracking.record import last_start
 
 REFERENCE = "cell"  # tag of the runs that change nothing
 # A family that fixes one of these would compare that with the base, not what it varies.
-OWN_BASE = {"init", "objective.reverse", "stage.steps"}
+OWN_BASE = {"init", "objective.reverse", "stage.steps", "data.spread_concepts"}
 _SAYS_NOTHING = {"name", "tags", "hydra"}
 _DECIDE_RATES = {"data.without", "data.dirichlet"}  # a run's config has the rates that came of them
 _SETTINGS = ("init", "weights", "model", "data", "objective", "stage")  # what a cell's figures depend on, seeds apart

@@ -45,8 +45,6 @@ def main(config: DictConfig) -> None:
             continue
         if found is not None and (family.name not in kept or found.found >= kept[family.name].found):
             write_text(output / FOLDER / f"{family.name}.json", json.dumps(found.to_json(), indent=1) + "\n")
-            if config.wandb != "none":
-                log_study(found, reading(found, tier), runs / "studies", config.wandb, project)
     kept = read_studies(output)
     if not kept:
         raise DataError(
@@ -56,6 +54,8 @@ def main(config: DictConfig) -> None:
     for one in kept:
         with replaced(output / FOLDER / f"{one.family}.png") as partial:
             partial.write_bytes(png(draw(one)))
+        if config.wandb != "none":
+            log_study(one, reading(one, tier), runs / "studies", config.wandb, project)
     typed = {path.stem: path.read_text().strip() for path in (output / FOLDER).glob("*.md")}
     write_text(output / ABLATIONS, page(tier, command_line(), kept, typed))
     if output == Path(config.paths.docs) / "results" / tier:
