@@ -230,7 +230,9 @@ def test_the_command_writes_a_page_a_plot_and_what_a_clone_redraws(runs: Path, t
     assert (output / "ablations/temperature.png").read_bytes() == plot, "from what was kept alone"
     assert (output / "ablations.md").read_text().endswith("\n\n**Reading.** Hotter is better.\n")
     assert cli([*words, f"paths.runs={runs}", f"paths.docs={tmp_path / 'docs'}"]) == 0
-    line = "- **temperature** (8 cells; `commonspace launch experiment=mini/cell ablation=temperature`): Told apart"
+    line = (
+        "- **temperature** (8 of 30 cells; `commonspace launch experiment=mini/cell ablation=temperature`): Told apart"
+    )
     assert line in (tmp_path / "docs/results.md").read_text()
     with pytest.raises(SystemExit):
         cli([*words, f"paths.runs={tmp_path / 'none'}", f"output={tmp_path / 'empty'}"])

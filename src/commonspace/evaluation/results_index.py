@@ -99,10 +99,9 @@ def _soups(folder: Path) -> Iterator[str]:
         yield f"\n## Soups, tier {folder.name}\n"
     for study in found:
         place = f"{folder.parent.name}/{folder.name}/{study.name}"
-        drawn = (
-            f"\n\n![what lies between ingredients]({place}/barriers.png)" if (study / "barriers.png").is_file() else ""
-        )
-        yield f"{(study / READING).read_text().strip()} [Tables]({place}/results.md).{drawn}\n"
+        yield f"{(study / READING).read_text().strip()} [Tables]({place}/results.md).\n"
+        if (study / "barriers.png").is_file():
+            yield f"![what lies between ingredients]({place}/barriers.png)\n"
 
 
 def _benchmarks(folder: Path) -> Iterator[str]:
