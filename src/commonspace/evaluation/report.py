@@ -122,7 +122,8 @@ def comparisons(folder: Path, names: Sequence[str]) -> list[Compared]:
 def _blocks(folder: Path, rows: Rows, found: Sequence[Compared]) -> Iterator[tuple[str, str, str]]:
     """(title, text, name of the plot or "") of every section."""
     against = [one for one in found if one.baseline == "late_fusion"]
-    yield "Primary measure", PRIMARY_MEASURE + _differences(against), "differences"
+    if against:  # a folder without late fusion, as of a study of soups, has nothing to be measured against
+        yield "Primary measure", PRIMARY_MEASURE + _differences(against), "differences"
     for metric in ("MRR@10", "R@1"):
         for subset in ("no_near_duplicates", "all"):
             words = "without near-duplicates in training" if subset != "all" else "all queries"
