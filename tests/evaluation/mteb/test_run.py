@@ -117,6 +117,13 @@ def test_a_rival_in_a_folder_is_measured_by_the_same_code(tmp_path: Path, suite_
     assert row["score"] == pytest.approx(np.mean([1 / rank if rank <= 10 else 0 for rank in ranks]), abs=1e-5)
 
 
+def test_a_packaged_rival_is_found_by_its_name(tmp_path: Path, suite_data: Path, mteb: Any, monkeypatch) -> None:
+    rival(tmp_path / "bert")
+    monkeypatch.setattr(run, "resolve_weights", lambda name, cache: {"all-MiniLM-L6-v2": tmp_path / "bert"}[name])
+    evaluated(Path("all-MiniLM-L6-v2"), suite_data, "data.tasks=[summary]", f"paths.runs={tmp_path}", "name=minilm")
+    assert summary(tmp_path / "mteb/local__minilm")["model"] == "local/minilm"
+
+
 def test_models_of_one_suite_stand_side_by_side(tmp_path: Path) -> None:
     """What one model cannot read is blank, and no part of the mean that compares them."""
     about = {"command": "commonspace evaluate mteb", "mteb": "2", "commit": "abc", "suite": "heldout"}

@@ -23,6 +23,7 @@ from commonspace.evaluation.results import current_commit
 from commonspace.evaluation.run import command_line, training_of
 from commonspace.evaluation.suite import Suite, build_suite
 from commonspace.models.device import best_device
+from commonspace.models.weights import PRETRAINED, RIVALS, resolve_weights
 from commonspace.prompts import PREFIXES
 from commonspace.tracking.lineage import write_evaluation_lineage
 from commonspace.tracking.trained_run import logged_run, reopened, run_folder
@@ -42,6 +43,8 @@ def main(config: DictConfig) -> None:
     """
     plain = resolved(config)
     _check(plain)
+    if plain["embedder"] in PRETRAINED | RIVALS:  # what packages carry, by its name
+        plain["embedder"] = str(resolve_weights(plain["embedder"], cache=plain["paths"]["cache"]))
     asked = Asked.of(plain)
     chosen = asked.chosen
     check_published(plain["published"], chosen)
