@@ -52,6 +52,7 @@ def _ranges(config: Config) -> Iterable[str]:
     for key in (
         "stage.learning_rate",
         "stage.new_learning_rate",
+        "stage.temperature_learning_rate",
         "stage.weight_decay",
         "data.workers",
         "data.memory",

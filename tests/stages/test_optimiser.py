@@ -98,3 +98,16 @@ def _saved(state: dict):
     torch.save(state, file)
     file.seek(0)
     return file
+
+
+@pytest.mark.parametrize("own, expected", [(None, 1e-2), (0.3, 0.3)])
+def test_learned_temperatures_have_a_rate_of_their_own(own: float | None, expected: float) -> None:
+    """One of them moves by it in a step of Adam, whatever the gradient; its default is that of new parts."""
+    settings = StageSettings(
+        "finetune", steps=STEPS, new_learning_rate=1e-2, temperature_learning_rate=own, warmup=0.0, schedule="constant"
+    )
+    logarithm = torch.nn.Parameter(torch.tensor(1.0))
+    optimiser, _ = make_optimiser(tiny_embedder(), settings, STEPS, [logarithm])
+    logarithm.grad = torch.tensor(7.0)
+    optimiser.step()
+    assert float(1 - logarithm.detach()) == pytest.approx(expected, rel=1e-4)

@@ -94,7 +94,9 @@ def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterabl
         group["params"].append(p)
     result = list(groups.values())
     if extra := list(extra):
-        result.append({"params": extra, "lr": settings.new_learning_rate, "weight_decay": 0.0, "settles": False})
+        own = settings.temperature_learning_rate
+        rate = settings.new_learning_rate if own is None else own
+        result.append({"params": extra, "lr": rate, "weight_decay": 0.0, "settles": False})
     return result
 
 

@@ -26,6 +26,8 @@ class StageSettings:
     token_budget        tokens (queries, positives and negatives, after processing) to train on in all
     learning_rate       of the pretrained transformer's last layer; each layer below takes `layer_decay` of the next
     new_learning_rate   of what starts untrained: head, connectors, marks
+    temperature_learning_rate  of learned temperatures' logarithms: 0.01 is a hundredth of them a step at most; None:
+                        as new_learning_rate
     tower_learning_rate of towers as far as they train
     warmup              share of the steps spent rising to the full rate; `schedule`, one of SCHEDULES, is what follows
     schedule_floor      share of the full rate that is left at the end: cosine and warmup_stable_decay only
@@ -65,6 +67,7 @@ class StageSettings:
     token_budget: int | None = None
     learning_rate: float = 5e-5
     new_learning_rate: float = 1e-3
+    temperature_learning_rate: float | None = None
     tower_learning_rate: float = 1e-4
     layer_decay: float = 1.0
     weight_decay: float = 0.01
