@@ -64,7 +64,7 @@ def test_every_cell_of_a_family_is_another_under_a_name_of_its_own(family: str) 
 
 def test_a_key_swept_twice_is_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="would both write"):
-        check_multirun(COMMANDS["train"], ["-m", "experiment=mini/cell", "ablation=in_domain_video", "seed=1"])
+        check_multirun(COMMANDS["train"], ["-m", "experiment=mini/cell", "ablation=leave_one_out", "seed=1"])
     check_multirun(COMMANDS["train"], ["-m", "experiment=mini/cell", "ablation=stage_effect"])
 
 
