@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import wandb
 from omegaconf import OmegaConf
 
 from commonspace.cli import main as cli
@@ -166,9 +167,9 @@ def test_cells_that_differ_in_more_than_the_family_says_are_left_out_and_named(r
 
 
 def test_a_family_on_other_queries_leaves_the_page_of_the_others(runs: Path, tmp_path: Path, capsys) -> None:
-    write_cell(runs, "m", queries(0.5, 1).iloc[1:], ["ablation", "mask"], "objective.mask=false", "seed=1")
+    write_cell(runs, "m", queries(0.5, 1).iloc[1:], ["ablation", "soundtrack"], "data.soundtrack=false", "seed=1")
     assert cli(["evaluate", "ablations", "data.tier=mini", f"paths.runs={runs}", f"output={tmp_path / 'out'}"]) == 0
-    assert "mask: two cells were scored on different dev queries" in " ".join(capsys.readouterr().out.split())
+    assert "soundtrack: two cells were scored on different dev queries" in " ".join(capsys.readouterr().out.split())
     assert "## temperature" in (tmp_path / "out/ablations.md").read_text()
 
 
@@ -192,8 +193,8 @@ def test_a_study_says_at_which_model_its_cells_began(runs: Path) -> None:
 
 
 def test_without_a_base_nothing_is_told_apart(tmp_path: Path) -> None:
-    write_cell(tmp_path, "m", queries(0.2, 1), ["ablation", "mask"], "objective.mask=false")
-    assert "No level met a reference cell" in reading(read(tmp_path, "mask"), "mini")
+    write_cell(tmp_path, "m", queries(0.2, 1), ["ablation", "soundtrack"], "data.soundtrack=false")
+    assert "No level met a reference cell" in reading(read(tmp_path, "soundtrack"), "mini")
     assert study(family("temperature"), read_cells(tmp_path / "mini")) is None
 
 
@@ -220,6 +221,7 @@ def test_the_command_writes_a_page_a_plot_and_what_a_clone_redraws(runs: Path, t
         and "Told apart from the reference (temperature 0.05, learning rate 3e-05): temperature 0.01" in text
     )
     plot = (output / "ablations/temperature.png").read_bytes()
+    wandb.teardown()  # only then is a log on disk to its last record
     (logged,) = read_runs(runs / "mini/studies")
     assert (logged.group, logged.name, logged.config["reference"]) == (
         "ablation-temperature", "temperature", "temperature 0.05, learning rate 3e-05",
