@@ -39,6 +39,7 @@ def _cells(axis: Axes, levels: tuple[Level, ...]) -> None:
     axis.set_yticks(range(len(levels)), [level.label for level in levels], fontsize=7)
     axis.set_ylim(-0.5, len(levels) - 0.5)  # as the picture of tasks has it
     axis.set_xlabel("MRR@10 on dev; bars: means")
+    axis.locator_params(axis="x", nbins=5)  # of nearly equal cells the numbers are long
 
 
 def _differences(axis: Axes, levels: tuple[Level, ...]) -> None:
@@ -53,6 +54,7 @@ def _differences(axis: Axes, levels: tuple[Level, ...]) -> None:
     axis.set_yticks(range(len(levels)), [])
     axis.set_ylim(-0.5, len(levels) - 0.5)
     axis.set_xlabel("difference to the reference; filled: p < 0.05")
+    axis.locator_params(axis="x", nbins=5)
 
 
 def _tasks(figure: Figure, axis: Axes, levels: tuple[Level, ...], base: Level) -> None:
