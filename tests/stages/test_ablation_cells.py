@@ -27,6 +27,7 @@ from tests.stages.training import MODEL, TEXTS, blocks, start_model
 # pooling begins at pretrained towers, whose weights no made tier has.
 FAMILIES = sorted({path.stem for path in (config_folder() / "ablation").glob("*.yaml")} - {"pooling"})
 TASKS = ("image_caption", "crosslingual", "speech", "video", "document", "document_part", "figure")
+GENERATED = ("keyword", "round_trip", "docstring")
 CELL = [
     "experiment=tiny/cell", *MODEL, "model=compact", "data.workers=0", "data.shrink=true",
     "stage.average=none",
@@ -38,7 +39,7 @@ def query(task: str, number: int) -> Content:
     picture = Image(picture_bytes(blocks(number)), name=f"{number}.png")
     return {
         "image_caption": lambda: Content(picture),
-        "crosslingual": lambda: Content(f"le {TEXTS[number]}"),
+        **dict.fromkeys(("crosslingual", *GENERATED), lambda: Content(f"le {TEXTS[number]}")),
         "speech": lambda: Content(Audio(sound_bytes(tone(0.3, hertz=200.0 + 30 * number)))),
         "video": lambda: Content(Video(video_bytes(np.roll(numbered_frames(4), number, axis=1)))),
         "document": lambda: Content(f"page {TEXTS[number]}"),
@@ -56,8 +57,9 @@ def answer(task: str, number: int) -> Content:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of the tiny mixture, negatives of one task, and both models that families begin at."""
     folder = tmp_path_factory.mktemp("cells")
-    for task in TASKS:
-        for split, numbers in (("train", range(12)), ("dev", range(12, 16))):
+    for task in (*TASKS, *GENERATED):
+        splits = {"train": range(12)} if task in GENERATED else {"train": range(12), "dev": range(12, 16)}
+        for split, numbers in splits.items():
             rows = [record(f"{task}{n}", task, TEXTS[n], query(task, n), ("en", answer(task, n))) for n in numbers]
             write(folder / "data/tiny", task, rows, split)
     reader = ShardReader(folder / "data/tiny/crosslingual", "train")
@@ -81,6 +83,9 @@ def test_a_cell_trains_and_is_read_back(place: Path, family: str) -> None:
     words = jobs([f"{key}={value}" for key, value in OmegaConf.to_container(swept, resolve=False).items()])[-1]
     if family == "matryoshka":  # a weight for each of the made model's three sizes
         words = ["objective.matryoshka_weights=[1,2,4]", "seed=1"]
+    if family == "temperature_task":  # it names mini's tasks
+        named = OmegaConf.load(config_folder() / "ablation" / f"{family}.yaml")["stage"]["task_temperatures"]
+        words += [f"~stage.task_temperatures.{task}" for task in named if task not in TASKS]
     train(cell(place, "logger=csv", f"ablation={family}", *words))
     (one,) = (cell for cell in read_cells(place / "runs/tiny") if family in cell.config["tags"])
     assert {task.split()[0] for task in one.scores} >= {*TASKS} - {"crosslingual"}, "those it leaves out too"
