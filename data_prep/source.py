@@ -13,7 +13,7 @@ from commonspace.data.sample import Record
 Client = Literal["apt", "pip", "npm"]
 Role = Literal["train", "zero_shot", "weights"]
 # A tier with all that others have, whose rows keep the side that they have there.
-INCLUDED_TIERS = {"full": ("mini", "tiny")}
+INCLUDED_TIERS = {"full": ("mini", "tiny"), "mini_astronomy": ("mini",)}
 Reader = Callable[[Mapping[str, Path], Counter], Iterator[Record]]
 
 

@@ -189,7 +189,7 @@ SOURCE = Source(
     ),
     licence="GPL-2 or later (photos credited one by one), GPL-2 or CC-BY-SA (drawings), CC-BY-SA-4.0 (OpenNGC)",
     provenance="Stellarium 0.22.2 as packed by Debian; OpenNGC out of pyongc 1.2.2",
-    tiers=frozenset({"full"}),
+    tiers=frozenset({"full", "mini_astronomy"}),
     role="zero_shot",
     records=records,
 )

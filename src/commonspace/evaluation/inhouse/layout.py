@@ -40,7 +40,7 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     """One table: its lines and columns, models compared in pairs, where its rows lie below those of the tier ("" with
-    them), and the name of its plot, if it has one.
+    them), folders there whose rows join these, and the name of its plot, if it has one.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Table:
     columns: tuple[Column, ...]
     pairs: tuple[tuple[str, str], ...]
     folder: str = ""
+    beside: tuple[str, ...] = ()
     plot: str | None = None
 
 
@@ -81,10 +82,11 @@ def _table(given: Mapping[str, Any], columns: Mapping[str, Column], absent: Set[
     chosen = tuple(columns[model] for model in given["models"] if model not in absent)
     pairs = tuple(pair for pair in asked if not absent & set(pair))
     about, folder = str(given["about"]), str(given.get("folder", ""))
-    return Table(str(given["name"]), about, lines, chosen, pairs, folder, given.get("plot"))
+    beside = tuple(given.get("beside", ()))
+    return Table(str(given["name"]), about, lines, chosen, pairs, folder, beside, given.get("plot"))
 
 
-_KEYS = ("name", "about", "rows", "models", "pairs", "folder", "plot", "tiers")
+_KEYS = ("name", "about", "rows", "models", "pairs", "folder", "beside", "plot", "tiers")
 
 
 def _line(row: str, table: str) -> Line:

@@ -25,7 +25,7 @@ from commonspace.evaluation.inhouse.page import page
 from commonspace.evaluation.inhouse.plot import draw
 from commonspace.evaluation.intervals import holm
 from commonspace.evaluation.plots import png
-from commonspace.evaluation.results import ranks_path, read_all, read_ranks
+from commonspace.evaluation.results import Row, ranks_path, read_all, read_ranks
 from commonspace.evaluation.results_index import PAPER_TABLES
 from commonspace.evaluation.run import command_line
 from commonspace.files import replaced, write_text
@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     plain = resolved(config)
     tables = read_tables(plain["models"], plain["tables"], plain["data"]["tier"])
     folder, subset = Path(plain["output"]), plain["subset"]
-    shown = [Cells(table, read_all(folder / table.folder), subset) for table in tables]
+    shown = [Cells(table, _rows(folder, table), subset) for table in tables]
     if not any(cells.rows for cells in shown):
         raise DataError(f"{folder}: no result rows; run `commonspace evaluate` first")
     found = {cells.table.name: differences(folder, cells) for cells in shown}
@@ -59,6 +59,15 @@ def main(config: DictConfig) -> None:
     )
 
 
+def _places(folder: Path, table: Table) -> list[Path]:
+    """Where a table's rows lie."""
+    return [folder / table.folder, *(folder / name for name in table.beside)]
+
+
+def _rows(folder: Path, table: Table) -> list[Row]:
+    return [row for place in _places(folder, table) for row in read_all(place)]
+
+
 def differences(folder: Path, cells: Cells) -> list[Compared]:
     """Paired differences of a table's pairs, line by line, Holm over the lines of a pair; of a table whose rows lie
     apart, those that lie with them. Made anew where both models' ranks are here, else as they were kept of the
@@ -68,10 +77,13 @@ def differences(folder: Path, cells: Cells) -> list[Compared]:
     if table.folder:
         names = {column.name for column in table.columns}
         return [one for one in read_comparisons(folder / table.folder) if one.model in names]
-    kept = {_key(one): one for one in still_true(folder, read_comparisons(folder / FOLDER))}
-    kept |= {_key(one): one for pair in table.pairs for one in _fresh(folder, cells, *pair)}
-    if kept:
-        write_comparisons(folder / FOLDER, list(kept.values()))
+    kept: dict[tuple[str, ...], Compared] = {}
+    for place in _places(folder, table):
+        there = {_key(one): one for one in still_true(place, read_comparisons(place / FOLDER))}
+        there |= {_key(one): one for pair in table.pairs for one in _fresh(place, cells, *pair)}
+        if there:
+            write_comparisons(place / FOLDER, list(there.values()))
+        kept |= there
     reported = still_true(folder, read_comparisons(folder))
     return [one for pair in table.pairs for one in _adjusted(table, pair, kept) or _reported(table, pair, reported)]
 
