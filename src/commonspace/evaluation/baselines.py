@@ -60,9 +60,10 @@ class Family:
         return (SMALL_GRID if self.small else GRID)[:tries]
 
 
+_PICTURES = ("image_caption", "image_caption_languages", "painting", "fish", "astronomy", "constellation", "sketch")
 _COMPOSED = ("stamp_language", "emoji_language")
 FAMILIES: tuple[Family, ...] = (
-    Family("image", ("image_caption",), ("image_caption", "image_caption_languages", "painting", "fish", "sketch")),
+    Family("image", ("image_caption",), _PICTURES),
     Family("speech", ("speech",), ("speech", "speech_languages")),
     Family("sound", ("sound",), ("sound",), small=True),
     Family("video", ("video",), ("video", "video_muted", "video_sound", "video_sound_muted"), small=True),

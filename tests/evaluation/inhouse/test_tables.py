@@ -28,6 +28,7 @@ from commonspace.evaluation.results_index import PAPER_TABLES
 from commonspace.evaluation.specs import SPECS
 from commonspace.evaluation.speech.forms import FORMS, column
 from commonspace.evaluation.summary import summarise
+from commonspace.evaluation.tables import comparison_table
 
 MODELS = {
     "base": {"made": ["train experiment=mini/base", "evaluate embedder=models/mini/base"]},
@@ -162,6 +163,26 @@ def test_the_command_writes_a_page_a_plot_and_differences_that_outlive_the_ranks
         path.unlink()
     run.main(config)
     assert (out / PAPER_TABLES).read_text() == first
+
+
+def test_rows_of_a_folder_beside_join_with_differences_kept_there(tmp_path: Path) -> None:
+    places = {"code": tmp_path, "fish": tmp_path / "sea"}
+    for task, place in places.items():
+        for seed, name in enumerate(("soup", "base")):
+            one = ranked(name, seed)
+            rows = [replace(row, task=task, direction="text->code") for row in one.rows]
+            save(place, [Evaluated(rows, one.ranks.assign(task=task))])
+    (table,) = read_tables(
+        MODELS, [{**TABLE, "rows": [f"{task} text->code NDCG@10" for task in places], "beside": ["sea"]}], "mini"
+    )
+    cells = Cells(table, run.rows_of(tmp_path, table), "no_near_duplicates")
+    assert {line.task: set(cells.line(line)) for line in cells.lines()} == {key: {"soup", "base"} for key in places}
+    first = run.differences(tmp_path, cells)
+    assert [one.task for one in first] == ["code", "fish"]
+    for place in places.values():
+        for path in place.glob("*.ranks.parquet"):
+            path.unlink()
+    assert comparison_table(run.differences(tmp_path, cells)) == comparison_table(first)
 
 
 def test_without_rows_there_is_no_page(tmp_path: Path) -> None:

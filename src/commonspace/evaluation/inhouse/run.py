@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     plain = resolved(config)
     tables = read_tables(plain["models"], plain["tables"], plain["data"]["tier"])
     folder, subset = Path(plain["output"]), plain["subset"]
-    shown = [Cells(table, _rows(folder, table), subset) for table in tables]
+    shown = [Cells(table, rows_of(folder, table), subset) for table in tables]
     if not any(cells.rows for cells in shown):
         raise DataError(f"{folder}: no result rows; run `commonspace evaluate` first")
     found = {cells.table.name: differences(folder, cells) for cells in shown}
@@ -64,7 +64,8 @@ def _places(folder: Path, table: Table) -> list[Path]:
     return [folder / table.folder, *(folder / name for name in table.beside)]
 
 
-def _rows(folder: Path, table: Table) -> list[Row]:
+def rows_of(folder: Path, table: Table) -> list[Row]:
+    """Every row that may stand in a table."""
     return [row for place in _places(folder, table) for row in read_all(place)]
 
 
