@@ -94,18 +94,20 @@ def _embed(
     return out_NE
 
 
-def compare_forms(done: Mapping[str, Evaluated], model: str, draws: int = DRAWS) -> list[Compared]:
-    """Native less cascade and native less gold, question by question, Holm over the questions of a pair.
+def compare_forms(native: Evaluated, others: Mapping[str, Evaluated], model: str, draws: int = DRAWS) -> list[Compared]:
+    """Native less each of the other columns, question by question, Holm over the questions of a pair.
 
     Over every query without near-duplicates, concepts resampled.
+
+    others  {column: what it was evaluated to}: cascades and gold words, of this model and of the raw text encoder
     """
     found = []
     for metric in ("MRR@10", "R@1"):
-        for form in (CASCADE, GOLD):
+        for name, other in others.items():
             family = [
-                Compared(task, direction, metric, "no_near_duplicates", column(model, NATIVE), column(model, form),
+                Compared(task, direction, metric, "no_near_duplicates", column(model, NATIVE), name,
                          float(first.mean()), float(second.mean()), paired_difference(first, second, units, draws))
-                for task, direction, units, first, second in _paired(done[NATIVE].ranks, done[form].ranks, metric)
+                for task, direction, units, first, second in _paired(native.ranks, other.ranks, metric)
             ]  # fmt: skip
             adjusted = holm([one.difference.p for one in family])
             found += [replace(one, p_holm=p) for one, p in zip(family, adjusted, strict=True)]

@@ -46,8 +46,8 @@ _PAIRS = (
     "more, one a concept, near-duplicates among them."
 )
 _GAPS = (
-    "Native less cascade, and native less gold, over every query without near-duplicates; intervals resample concepts, "
-    "p values by Holm over the questions of a pair and metric."
+    "Native less cascades and gold words, of the model and of the raw text encoder, over every query without "
+    "near-duplicates; intervals resample concepts, p values by Holm over the questions of a pair and metric."
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +58,11 @@ def main(config: DictConfig) -> None:
     embedder = InPrecision(model, plain["precision"])
     done = asking.evaluate(embedder, scored, FORMS, spoken, plain["prompt"])
     folder = (place.output / SPEECH).parent
-    found = compare_forms(done, scored.model, place.draws)
-    others = [_chance(asking, place.split), *(_raw_e5(place, asking, spoken) if plain["e5"] else ())]
-    for part in (*done.values(), *others):
+    raw = _raw_e5(place, asking, spoken) if plain["e5"] else {}
+    rivals = {column(scored.model, form): done[form] for form in (CASCADE, GOLD)}
+    rivals |= {column("e5", form): part for form, part in raw.items()}
+    found = compare_forms(done[NATIVE], rivals, scored.model, place.draws)
+    for part in (*done.values(), _chance(asking, place.split), *raw.values()):
         if part.rows:  # a tier of one language has nothing to ask across
             console.print(f"{save(folder, [part])}: {len(part.rows)} rows", soft_wrap=True)
     for part in (part for part in done.values() if part.rows):
@@ -96,7 +98,7 @@ def _chance(asking: Asking, split: str) -> Evaluated:
     return replace(done, rows=[replace(row, command=command_line()) for row in done.rows])
 
 
-def _raw_e5(place: Surroundings, asking: Asking, heard: Mapping[str, str]) -> Iterable[Evaluated]:
-    """Both cascades through the pretrained text encoder as it came, with its own prefixes."""
+def _raw_e5(place: Surroundings, asking: Asking, heard: Mapping[str, str]) -> dict[str, Evaluated]:
+    """{form: rows} of both cascades through the pretrained text encoder as it came, with its own prefixes."""
     model = RawText(lambda contents: place.frozen.vectors(contents, "text", True), ("query: ", "passage: "))
-    return asking.evaluate(model, _baseline("e5", "task"), (CASCADE, GOLD), heard, "e5").values()
+    return asking.evaluate(model, _baseline("e5", "task"), (CASCADE, GOLD), heard, "e5")
