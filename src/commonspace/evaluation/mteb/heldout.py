@@ -65,7 +65,10 @@ def own_prompt(metadata: Any) -> tuple[bool, str | None]:
 
 
 def mteb_task(task: EvalTask) -> AbsTaskRetrieval:
-    """One task of the suite as mteb's retrieval task; where languages compete apart, each is a subset."""
+    """One task of the suite as mteb's retrieval task; where languages compete apart, each is a subset.
+
+    Its `pools` are {subset: (queries, items)}, counted here: mteb's statistics know its own tasks alone.
+    """
     from mteb.abstasks.retrieval import AbsTaskRetrieval
 
     data = dict(_subsets(task))
@@ -79,6 +82,7 @@ def mteb_task(task: EvalTask) -> AbsTaskRetrieval:
             self.data_loaded = True
 
     Held.metadata = metadata
+    Held.pools = {name: (len(parts["queries"]), len(parts["corpus"])) for name, parts in data.items()}
     Held.__name__ = metadata.name
     return Held()
 
