@@ -124,9 +124,23 @@ def test_a_packaged_rival_is_found_by_its_name(tmp_path: Path, suite_data: Path,
     assert summary(tmp_path / "mteb/local__minilm")["model"] == "local/minilm"
 
 
+def test_published_rows_stand_beside_the_measured_one_on_screen(
+    folder: Path, suite_data: Path, mteb: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = compose("evaluate_mteb", [f"embedder={folder}", "suite=heldout", "data.features=false", "wandb=none",
+             f"paths.data={suite_data}", "data.tasks=[summary]", f"output={folder.parent / 'out'}"])  # fmt: skip
+    values = {"Mean(Task)": 71.0, "heldout-summary-text-to-text": 72.0}
+    config.published = [{"benchmark": "heldout", "model": "peer", "values": values}]
+    run.main(config)
+    printed = capsys.readouterr().out
+    (row,) = summary(folder.parent / "out")["benchmarks"]["heldout"]["scores"]
+    assert f"| {row['task']} | mrr_at_10 | 12 | 12 | {100 * row['score']:.2f} | 72.00 |" in printed.splitlines()
+    assert (folder.parent / "out/heldout.summary.md").read_text() in printed
+
+
 def test_models_of_one_suite_stand_side_by_side(tmp_path: Path) -> None:
     """What one model cannot read is blank, and no part of the mean that compares them."""
-    about = {"command": "commonspace evaluate mteb", "mteb": "2", "commit": "abc", "suite": "heldout"}
+    about = {"command": "commonspace evaluate mteb", "mteb": "2", "commit": "abc", "suite": "heldout", "left_out": {}}
     scores = {"ours": {"a": 0.5, "b": 0.25, "c": 0.9}, "peer": {"a": 0.4, "b": 0.75}}
     for name, found in scores.items():
         rows = [{"task": task, "metric": "mrr_at_10", "score": value} for task, value in found.items()]
@@ -135,9 +149,10 @@ def test_models_of_one_suite_stand_side_by_side(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "heldout.summary.json").write_text(json.dumps(kept))
     page = write_side_by_side(tmp_path, "heldout").read_text()
-    assert "| task | metric | ours | peer |" in page and "| a | mrr_at_10 | **50.00** | 40.00 |" in page
-    assert "| c | mrr_at_10 | **90.00** |  |" in page
-    assert "| mean of the 2 that all have |  | 37.50 | **57.50** |" in page
+    assert "| task | metric | queries | pool | ours | peer |" in page
+    assert "| a | mrr_at_10 |  |  | **50.00** | 40.00 |" in page
+    assert "| c | mrr_at_10 |  |  | **90.00** |  |" in page
+    assert "| mean of the 2 that all have |  |  |  | 37.50 | **57.50** |" in page
 
 
 def test_a_task_that_fails_is_named_and_the_others_are_kept(

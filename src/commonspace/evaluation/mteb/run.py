@@ -59,6 +59,8 @@ def main(config: DictConfig) -> None:
         if is_ours(folder := Path(plain["embedder"])):
             write_evaluation_lineage(path, folder, detail={"suite": f"mteb {asked.suite}"})
         write_side_by_side(asked.output.parent, asked.suite)
+        page = path.with_suffix(".md").read_text()
+    console.print(page, soft_wrap=True, markup=False)
     console.print(f"{path}: {len(next(iter(by_prefix.values())))} tasks", soft_wrap=True)
     _log(asked, plain, by_prefix, mine)
     if failed:
