@@ -89,11 +89,27 @@ def _decoded(data: bytes, ending: str) -> Any:
         raise LeftOut("JSON is broken") from error
 
 
+class _Member(tarfile.TarInfo):
+    """A member of an archive that ends by its mark, a block of zeros, as all that write such tars leave it.
+
+    `tarfile` takes a file that is cut between members or inside a header for one that has ended.
+    """
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error}, where a member or the end mark belongs") from error
+
+
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Stems of the members and {ending: bytes} of each."""
     stem, members, seen = None, {}, set()
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
             for member in tar:
                 if member.isdir():
                     continue
