@@ -16,6 +16,8 @@ SMALL_SIDE = 384
 MAX_PIXELS = 40_000_000
 MIN_SIDE = 8
 _KEPT = {"PNG", "JPEG", "WEBP"}
+_ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"\0\0\0\0IEND\xaeB`\x82"), (b"GIF8", b"\0\x3b"))
+_RUN = {"EPS", "WMF"}  # which Pillow hands to programs of the system, to run what the file says
 
 
 def open_picture(source: Path | bytes, name: str) -> PILImage.Image:
@@ -55,6 +57,26 @@ def header_fault(source: Path | bytes, most: int = MAX_PIXELS) -> str | None:
     if width * height > most:
         return f"picture over {most} pixels"
     return f"picture below {MIN_SIDE} pixels a side" if min(width, height) < MIN_SIDE else None
+
+
+def is_whole_picture(source: Path | bytes) -> bool:
+    """Whether a picture, whose header was judged, is there to its end.
+
+    One that ends as its format does is not decoded; another may have more behind its end, so its pixels decide.
+    """
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        if data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 <= len(data):
+            return True
+        if any(data.startswith(start) and data.endswith(end) for start, end in _ENDS):
+            return True
+        with PILImage.open(io.BytesIO(data)) as picture:
+            if picture.format in _RUN:
+                return False
+            picture.load()
+    except Exception:  # decoders raise what they like on broken bytes
+        return False
+    return True
 
 
 def encode_picture(picture: PILImage.Image, side: int = SMALL_SIDE, quality: int = 85) -> bytes:

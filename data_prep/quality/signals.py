@@ -28,11 +28,12 @@ from commonspace.errors import CommonspaceError
 from commonspace.evaluation.fingerprints import audio_fingerprint, image_hash
 from commonspace.evaluation.relevance import normalise
 from commonspace.processing.preprocessing import Preprocessing
+from data_prep.public.wholeness import is_whole_clip
 from data_prep.quality import minhash
 from data_prep.quality.chunks import chunks, written
 from data_prep.quality.scripts import script_of
 
-VERSION = 1
+VERSION = 2
 _SIDE = [
     ("id", pa.int64()),  # digest of the content
     ("kind", pa.string()),  # text, or the media in it, as "image+text"
@@ -142,8 +143,8 @@ def _content(content: Content) -> dict[str, Any]:
     try:
         found |= _pictures(content, [part for part in parts if isinstance(part, Image)])
         found |= _sound(next((part for part in content.parts if isinstance(part, Audio)), None))
-        if any(isinstance(part, Video) and not part.read_bytes() for part in parts):
-            found["broken"] = "empty clip"
+        if any(isinstance(part, Video) and not is_whole_clip(part.read_bytes()) for part in parts):
+            found["broken"] = "clip of which no frame can be decoded, or that is cut short"
     except (CommonspaceError, OSError, ValueError, SyntaxError) as error:
         found["broken"] = str(error)[:200]
     return found
