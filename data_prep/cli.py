@@ -50,6 +50,7 @@ def build_public(
     name: str,
     workers: int,
     limit: int | None,
+    missing: float,
 ) -> dict[str, Any]:
     """Build `<data>/<name>` of a published set in `folder`, or without one from the hub; return the manifest."""
     from data_prep.public.build import build_public as build
@@ -58,7 +59,7 @@ def build_public(
 
     spec = set_of(name_of_set)
     place = fetch_from_hub(spec, Path(cache)) if folder is None else Path(folder)
-    return build(spec, place, Path(data), name, workers, limit)
+    return build(spec, place, Path(data), name, workers, limit, missing)
 
 
 def mix(

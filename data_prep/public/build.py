@@ -30,6 +30,7 @@ from commonspace.errors import DataError
 from data_prep.build import build_progress, read_manifest
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.public.annotations import AnnotationReader
+from data_prep.public.media import MISSING, check_missing
 from data_prep.public.pairs import PairReader
 from data_prep.public.reader import Part, Reader
 from data_prep.public.spec import PublicSet
@@ -43,13 +44,22 @@ _EXACT = "exact duplicate of another row"
 
 
 def build_public(
-    spec: PublicSet, folder: Path, data: Path, name: str | None = None, workers: int = 2, limit: int | None = None
+    spec: PublicSet,
+    folder: Path,
+    data: Path,
+    name: str | None = None,
+    workers: int = 2,
+    limit: int | None = None,
+    missing: float = MISSING,
 ) -> dict[str, Any]:
     """Build `<data>/<name>` of a set's published files and return its manifest; does nothing where it is up to date.
 
-    limit  at most so many rows of each part: a look before a long build
+    limit    at most so many rows of each part: a look before a long build
+    missing  share of the media named by annotations that may be missing or empty; a larger one is refused, for then a
+             download has not ended. Of all rows, whatever the limit
 
     Raises:
+        ConfigError: `missing` is no share.
         DataError: files are missing, cut short, changed since they were pinned or not as published; no row is left; the
             disk is full. The tier that was there before stays as it was.
     """
@@ -58,6 +68,7 @@ def build_public(
         raise DataError(f"{folder}: no such folder; put there:\n  " + "\n  ".join(spec.download))
     _check_sizes(spec, folder)
     parts = READERS[spec.reader](spec, folder).parts()
+    check_missing(spec.title, folder, [part.media for part in parts], missing)
     state = _fingerprint(spec, parts, limit)
     current = read_manifest(target)
     if current and current["fingerprint"] == state:
@@ -84,14 +95,15 @@ def _check_sizes(spec: PublicSet, folder: Path) -> None:
 
 
 def _fingerprint(spec: PublicSet, parts: Sequence[Part], limit: int | None) -> str:
-    """Hash of what is read, by size and date of the files, and of the code that reads it."""
+    """Hash of what is read, by size and date of the files and of the media they name, and of the code that reads it."""
     state = hashlib.sha256(f"{VERSION}:{limit}:{json.dumps(asdict(spec), sort_keys=True, default=str)}".encode())
     for part in parts:
-        state.update(f"{part.name}:{part.published}:{part.start}:{part.stop}".encode())
+        state.update(f"{part.name}:{part.published}:{part.start}:{part.stop}:{part.media.state}".encode())
         for path in part.files:
             about = path.stat()
             state.update(f"{path.name}:{about.st_size}:{about.st_mtime_ns}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    here = Path(__file__).parent
+    for path in (*sorted(here.glob("*.py")), here.with_name("pictures.py")):
         state.update(path.read_bytes())
     return state.hexdigest()
 

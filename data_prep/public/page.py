@@ -27,10 +27,13 @@ The first reads the files as they lie in FOLDER and writes `data/coco`; without 
 at a pinned commit, where a set is there as published. A set that is built is a tier of one task: `data mix` joins
 several, [without repetitions and without what evaluations ask](data_quality.md). `public/finetune` draws eight tasks:
 one that the mixed tier has no rows of is set to rate 0, as above, and tasks that it does not name are not drawn. A
-build that was interrupted goes on where it was. Rows that cannot be used (no media file, an empty caption, a picture
-over 40 megapixels) are left out and counted by reason in `data/SET/manifest.json`; a file that is cut short, changed or
-not as published ends the build, and the tier that was there before stays. Of what publishers give, this checks the
-layout, of sets on the hub the commit, and of a few files the size.
+build that was interrupted goes on where it was; one that ended is made anew where a file has changed, be it one picture
+that was missing. Rows that cannot be used (no media file, a picture, sound or clip that is cut short or is none, an
+empty caption, a picture over 40 megapixels) are left out and counted by reason in `data/SET/manifest.json`; a table or
+tar that is cut short, changed or not as published ends the build, and the tier that was there before stays. So does a
+download of which more than 5% of the media files are missing or empty: `missing=0.3` lets 30% be, as of videos that
+have left the web. Of what publishers give, this checks the layout, of sets on the hub the commit, and of a few files
+the size.
 
 Published splits are kept: their training rows go to train, their validation rows to dev, their test rows to held-out.
 What is *in the domain of an evaluation* (VATEX, MSR-VTT, YouCook2) is a task of its own that no default mixture takes,

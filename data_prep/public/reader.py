@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from commonspace.content import Content
 from commonspace.data.sample import Record
 from commonspace.errors import DataError
 from data_prep.keys import record_key
-from data_prep.public.contents import LeftOut, Opener, side_of
+from data_prep.public.contents import LeftOut, Opener, file_names, side_of
 from data_prep.public.fields import fill, find
+from data_prep.public.media import Media
 from data_prep.public.spec import PublicSet
 
 _MOST_NEGATIVES = 8
@@ -22,7 +23,11 @@ Found = tuple[Record, str]  # and the published split it is of
 
 @dataclass(frozen=True)
 class Part:
-    """What is read in one go, and not again once it is done: a tar, a file, a stretch of rows of one."""
+    """What is read in one go, and not again once it is done: a tar, a file, a stretch of rows of one.
+
+    files  it first, then those that are joined to it
+    media  what is there of the files that its rows name
+    """
 
     name: str
     files: tuple[Path, ...]
@@ -30,6 +35,7 @@ class Part:
     start: int = 0  # rows of the file
     stop: int | None = None
     names: tuple[tuple[str, str], ...] = ()  # what a pattern with {name} stands for in this file
+    media: Media = field(default_factory=Media)
 
 
 class Reader:
@@ -90,9 +96,7 @@ class Sides:
             LeftOut: the row cannot be used.
             DataError: a field is not there.
         """
-        published = str(find(row, self.split)[0]) if self.split else published
-        if published is None:
-            raise DataError("neither the file nor the row says of which split it is")
+        published = self._published(row, published)
         row = {**row, "_split": published}
         if spec.side(published) is None:
             raise LeftOut(f"split {published}")
@@ -109,6 +113,24 @@ class Sides:
             extra={"published": key, "split": published},
         )
         return record, published
+
+    def media(self, spec: PublicSet, row: Mapping[str, Any], published: str | None) -> list[list[str]]:
+        """The files that each medium of a row may lie in; none of a row that its split leaves out.
+
+        Raises:
+            DataError: a field is not there.
+        """
+        published = self._published(row, published)
+        if spec.side(published) is None:
+            return []
+        names = [file_names(side, {**row, "_split": published}) for side in (self.query, self.positive)]
+        return [some for some in names if some]
+
+    def _published(self, row: Mapping[str, Any], published: str | None) -> str:
+        published = str(find(row, self.split)[0]) if self.split else published
+        if published is None:
+            raise DataError("neither the file nor the row says of which split it is")
+        return published
 
     def _negatives(self, row: Mapping[str, Any], open_media: Opener) -> tuple[Content, ...]:
         if self.negatives is None:

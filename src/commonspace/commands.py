@@ -61,7 +61,8 @@ def _build_own(config: DictConfig) -> Calls:
 def _build_public(config: DictConfig) -> Calls:
     folders = {"cache": Path(config.paths.cache), "data": Path(config.paths.data)}
     place = None if config.folder is None else Path(config.folder)
-    options = {"workers": config.workers, "limit": config.limit, "name": config.name or config.set}
+    options = {"workers": config.workers, "limit": config.limit, "missing": config.missing}
+    options["name"] = config.name or config.set
     return [{"name_of_set": config.set, "folder": place, **options, **folders}]
 
 

@@ -280,7 +280,11 @@ def test_what_is_missing_is_listed(files: Path, tmp_path: Path) -> None:
     published.coco(files)
     for path in files.glob("*2014/*.jpg"):
         path.unlink()
-    assert_refused("coco", files, "coco: no row is left; left out were .'no media file': 4.")
+    assert_refused(
+        "coco", files, "4 of the 4 media files that MS-COCO .* names are missing or empty, as train2014/COCO"
+    )
+    with pytest.raises(DataError, match="coco: no row is left; left out were .'no media file': 4."):
+        build("coco", files, missing=1)
 
 
 def test_a_full_disk_leaves_finished_parts_and_nothing_half_written(
