@@ -16,11 +16,13 @@ from commonspace.commands import COMMANDS
 from commonspace.configuration import compose
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation import baselines
+from commonspace.evaluation.comparison import Compared
 from commonspace.evaluation.engine import Evaluated, save
 from commonspace.evaluation.inhouse import run
 from commonspace.evaluation.inhouse.cells import Cells
 from commonspace.evaluation.inhouse.layout import read_tables
 from commonspace.evaluation.inhouse.page import page
+from commonspace.evaluation.intervals import Difference
 from commonspace.evaluation.metrics import METRICS
 from commonspace.evaluation.places import models_of
 from commonspace.evaluation.results import Row, Scored
@@ -88,6 +90,19 @@ def test_rows_of_several_commits_are_told_apart() -> None:
     assert "several commits" not in page("mini", "x", [(shown(*of_one), [])])
     told = page("mini", "x", [(shown(of_one[0], replace(ROW, commit=None)), [])])
     assert f"Evaluated at several commits, so differences may be the code's: {'a' * 12}: base; no commit: soup." in told
+
+
+def test_what_is_told_apart_is_counted_by_pair_and_once() -> None:
+    gaps = {"code": (0.2, 0.01), "speech": (-0.1, 0.04), "fish": (0.3, 0.06)}
+    found = [
+        Compared(
+            task, "both", "R@1", "all", "soup", "base", 0.5, 0.5, Difference(gap, 0.0, 0.0, p, 0.0, 9, 9), p_holm=p
+        )
+        for task, (gap, p) in gaps.items()
+    ]
+    told = page("mini", "x", [(shown(ROW), found), (shown(ROW), found[:1])])
+    assert "| soup | base | 3 | 1 | 1 | code both R@1 | speech both R@1 |" in told
+    assert "Which is better" not in page("mini", "x", [(shown(ROW), [])])
 
 
 def test_a_folder_that_nothing_was_evaluated_into_is_named_with_its_commands() -> None:

@@ -10,6 +10,15 @@ from commonspace.evaluation.results import Row
 from commonspace.evaluation.tables import comparison_table, figure, markdown
 
 NOT_ASKED = "–"
+TOLD_APART = 0.05
+_ABOUT_VERDICTS = (
+    f"Questions of the tables below in which two models differ with p under {TOLD_APART} after Holm, within a pair and "
+    "table; the others are not told apart, which is not the same as being equal."
+)
+_ABOUT_DIFFERENCES = (
+    "Differences, query by query; Holm over the rows of a pair. Of composed queries every relation of a concept counts "
+    "here, where the table has one a concept, so their means and numbers of queries are others:"
+)
 
 
 def page(tier: str, command: str, tables: Sequence[tuple[Cells, Sequence[Compared]]]) -> str:
@@ -21,9 +30,26 @@ def page(tier: str, command: str, tables: Sequence[tuple[Cells, Sequence[Compare
         f"several. {NOT_ASKED}: not asked of that model; empty: missing, and named below the table. The best of a line "
         "is bold, whether or not it is told apart from the next.",
     ]
+    if verdicts := _verdicts([one for _, compared in tables for one in compared]):
+        parts += ["## Which is better", _ABOUT_VERDICTS, verdicts]
     for cells, compared in tables:
         parts += [f"## {cells.table.name}", cells.table.about, *_blocks(cells, compared)]
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _verdicts(compared: Sequence[Compared]) -> str:
+    """By pair of models how many questions are told apart, each counted once; the worse ones by name."""
+    pairs: dict[tuple[str, str], dict[tuple[str, str, str], Compared]] = {}
+    for one in compared:
+        pairs.setdefault((one.model, one.baseline), {}).setdefault((one.task, one.direction, one.metric), one)
+    lines = []
+    for (model, baseline), found in pairs.items():
+        told = [one for one in found.values() if one.p_holm is not None and one.p_holm < TOLD_APART]
+        better, worse = ([one for one in told if one.difference.value * sign > 0] for sign in (1, -1))
+        names = ["; ".join(f"{one.task} {one.direction} {one.metric}" for one in some) for some in (better, worse)]
+        lines.append([model, baseline, str(len(found)), str(len(better)), str(len(worse)), *names])
+    header = ["model", "against", "questions", "better", "worse", "better on", "worse on"]
+    return markdown(header, lines) if lines else ""
 
 
 def _blocks(cells: Cells, compared: Sequence[Compared]) -> Iterator[str]:
@@ -34,7 +60,7 @@ def _blocks(cells: Cells, compared: Sequence[Compared]) -> Iterator[str]:
     if seeds := _seeds(cells):
         yield f"Seed by seed:\n\n{seeds}"
     if compared:
-        yield f"Differences, query by query; Holm over the rows of a pair:\n\n{comparison_table(compared)}"
+        yield f"{_ABOUT_DIFFERENCES}\n\n{comparison_table(compared)}"
     yield from _commits(cells)
     yield from _missing(cells, compared)
 
