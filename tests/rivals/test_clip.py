@@ -47,7 +47,7 @@ def options(**changes: Any) -> dict[str, Any]:
         "text_tokens": 8,
         "text_steps": 2,
     }
-    return {**told, **small, "learning_rates": [1e-3, 1e-2], "precision": "fp32", **changes}
+    return {**told, **small, "learning_rates": [1e-3, 1e-2], "precision": "32-true", **changes}
 
 
 @pytest.fixture

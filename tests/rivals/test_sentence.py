@@ -41,7 +41,7 @@ def options(**changes: Any) -> dict[str, Any]:
         **small,
         "negatives": None,
         "matryoshka_sizes": [32, 8],
-        "precision": "fp32",
+        "precision": "32-true",
         "prompts": E5,
         **changes,
     }

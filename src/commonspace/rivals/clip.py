@@ -27,12 +27,14 @@ from commonspace.evaluation.late_fusion_grid import Settings
 from commonspace.evaluation.suite import build_suite
 from commonspace.files import write_text
 from commonspace.models.device import best_device
+from commonspace.models.precision import resolve_precision
 from commonspace.processing.preprocessing import Preprocessing
 from commonspace.rivals.tries import Given, Try, best_of, dev_score_of
 
 TASK = "image_caption"
 _VARIANTS = 4  # captions of a picture, as late fusion has
 _EVERY = 10  # steps between two lines of the log
+_PRECISIONS = {"32-true": "fp32", "bf16-mixed": "amp_bf16"}  # open_clip's words for them
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,13 @@ def train_clip(options: Mapping[str, Any], given: Given, folder: Path) -> list[T
     reader = ShardReader(given.data / TASK, "train")
     pairs = pairs_of(tower, [reader.read(row) for row in range(given.rows(reader))])
     log, model = Log(), tower.model
+    precision = _PRECISIONS[resolve_precision(options["precision"])]
 
     def fit(take: Callable[[torch.Tensor], Any], steps: int, batch_size: int, rate: float, part: str) -> None:
         drawn = Settings(steps=steps, batch_size=batch_size)
         batches = list(record_batches(pairs.records.numpy(), drawn, torch.Generator().manual_seed(given.seed)))
         loader = Loader(batches, take, f"{part}, learning rate {rate:g}")
-        train_once(model, loader, rate, options["weight_decay"], options["warmup"], options["precision"], log)
+        train_once(model, loader, rate, options["weight_decay"], options["warmup"], precision, log)
 
     def locked(rate: float) -> None:
         with reduced(model, text=True):

@@ -19,6 +19,7 @@ from commonspace.evaluation.frozen import texts_of
 from commonspace.evaluation.rivals import SentenceTransformerRival
 from commonspace.evaluation.suite import build_suite
 from commonspace.models.device import best_device
+from commonspace.models.precision import resolve_precision
 from commonspace.rivals.tries import Given, Try, best_of, dev_score_of
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ def fit_once(
         "positive": options["prompts"]["document"],
         "negative": options["prompts"]["document"],
     }
+    in_bf16 = resolve_precision(options["precision"]) == "bf16-mixed"
     with TemporaryDirectory(prefix="rival-") as temporary:
         arguments = SentenceTransformerTrainingArguments(
             temporary, num_train_epochs=1, per_device_train_batch_size=options["batch_size"], learning_rate=rate,
-            warmup_steps=options["warmup"], bf16=options["precision"] == "bf16", use_cpu=best_device() == "cpu",
+            warmup_steps=options["warmup"], bf16=in_bf16, use_cpu=best_device() == "cpu",
             batch_sampler=BatchSamplers.NO_DUPLICATES, prompts=prompts, seed=seed, save_strategy="no",
             multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL, report_to="none", logging_steps=1,
         )  # fmt: skip
