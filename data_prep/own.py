@@ -63,7 +63,7 @@ def own_rows(pairs: Path, name: str) -> list[Record]:
         DataError: names the lines that cannot be used and why, up to ten of them.
     """
     try:
-        lines = pairs.read_text(encoding="utf-8").splitlines()
+        lines = pairs.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028 and its like
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{pairs}: cannot be read as UTF-8 text ({error}); check the path") from error
     records, problems, keys = [], [], {}

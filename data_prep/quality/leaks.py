@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from commonspace.errors import DataError
 from data_prep.quality.nearness import near_image, near_sound, near_text
 from data_prep.quality.rules import SIDES, Nearness, exact, prints_of, words_of
 
@@ -63,17 +62,15 @@ def find_leaks(train: pa.Table, held: pa.Table, nearness: Nearness, least: int =
     return Leaks(reasons)
 
 
-def refuse(leaks: Leaks, train: pa.Table, what: str) -> None:
-    """Raise DataError that counts and shows the leaks, where there are any."""
+def told(leaks: Leaks, train: pa.Table, what: str) -> str:
+    """The leaks of one split counted, and some of them by key; "" where there are none."""
     if not leaks.found:
-        return
+        return ""
     counts = ", ".join(f"{rule} {count}" for rule, count in leaks.counts.items() if count)
     keys = np.array(train.column("key").to_pylist(), object)
     shown = [f"  {key} ({why})" for key, why in zip(keys, leaks.reasons, strict=True) if why][:_SHOWN]
-    raise DataError(
-        f"{what}: {int((leaks.reasons != '').sum())} training rows hold what the evaluation asks ({counts}); "
-        "leaks=drop leaves them out\n" + "\n".join(shown)
-    )
+    many = int((leaks.reasons != "").sum())
+    return "\n".join([f"{what}: {many} training rows hold what the evaluation asks ({counts})", *shown])
 
 
 Near = Callable[[pa.ChunkedArray, pa.ChunkedArray], np.ndarray]

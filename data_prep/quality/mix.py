@@ -24,7 +24,7 @@ from data_prep.merge import MANIFEST, replace_folder
 from data_prep.quality import card
 from data_prep.quality.agreement import agreements
 from data_prep.quality.languages import identify
-from data_prep.quality.leaks import LEAST_CHARACTERS, Leaks, find_leaks, refuse, together
+from data_prep.quality.leaks import LEAST_CHARACTERS, Leaks, find_leaks, together, told
 from data_prep.quality.likeness import RULE, Likeness, Vectors, find_like
 from data_prep.quality.report import manifest_of, report_of
 from data_prep.quality.rules import Limits, Nearness, exact, repeated, same, unfit
@@ -145,6 +145,7 @@ def _reasons(
     asked = together([table_of[split] for split in [*held, *others]], SCHEMA)
     train = [split for split in splits if split.side == "train"]
     bar = progress.add_task("look for what is evaluated", total=len(train))
+    refused = []
     for split in train:
         kept = np.flatnonzero(found[split] == "")
         rows = table_of[split].take(pa.array(kept))
@@ -153,10 +154,11 @@ def _reasons(
         )
         if split in alike:
             leaking.reasons[(leaking.reasons == "") & alike[split][kept]] = RULE
-        if options.leaks == "refuse":
-            refuse(leaking, rows, f"{split.tier}/{split.task}")
+        refused.append(told(leaking, rows, f"{split.tier}/{split.task}"))
         found[split][kept] = np.where(leaking.reasons == "", "", "evaluated: " + leaking.reasons.astype(object))
         progress.advance(bar)
+    if options.leaks == "refuse" and any(refused):
+        raise DataError("\n".join([*filter(None, refused), "leaks=drop leaves them out"]))
     return found
 
 

@@ -52,6 +52,15 @@ def test_every_kind_of_row(tmp_path, pairs):
     assert own[5].key.startswith("own-first-question-") and {record.task for record in own.values()} == {"own"}
 
 
+@pytest.mark.parametrize("break_", ["\u2028", "\u2029", "\x85", "\r"])
+def test_a_text_may_hold_what_some_take_for_the_end_of_a_line(tmp_path, pairs, break_):
+    row = {"query": f"one{break_}two", "positive": "three"}
+    build_own(
+        pairs(json.dumps(row, ensure_ascii=False), json.dumps({"query": "four", "positive": "five"}) + "\r"), tmp_path
+    )
+    assert f"one{break_}two" in {one.queries[0].content.parts[0].text for one in records(tmp_path / "own/own").values()}
+
+
 def test_rows_are_split_by_concept(tmp_path, pairs):
     rows = [{"query": f"q {n} {k}", "positive": f"Thing {n}"} for n in range(40) for k in range(2)]
     build_own(pairs(*rows), tmp_path / "data", name="mine")

@@ -145,7 +145,7 @@ def _neighbours(
 
     A class with more members than that would else have no list.
     """
-    size = block_of(len(rows_Q))
+    size = block_of(query_QE)
     if graphs is not None:
         found_QK, scores_QK = graphs.nearest(query_QE, width)
     else:
@@ -160,7 +160,7 @@ def _neighbours(
         named = pool.identities.known_correct(rows_Q[short], np.broadcast_to(rows_B, (len(short), len(rows_B))))
         return np.logical_or.reduce(list(named.values()))
 
-    more = nearest(query_QE[short], pool.target.blocks(block_of(len(short))), depth, pool.usable_N, hidden)
+    more = nearest(query_QE[short], pool.target.blocks(block_of(query_QE[short])), depth, pool.usable_N, hidden)
     empty = np.full((len(rows_Q), more[0].shape[1]), -np.inf, dtype=np.float32)
     found_QK = np.concatenate([found_QK, np.zeros(empty.shape, np.int64)], axis=1)
     scores_QK = np.concatenate([scores_QK, empty], axis=1)
@@ -182,7 +182,7 @@ def recall_of_graphs(pool: Pool, search: Search, depth: int, rows_Q: np.ndarray)
     if search.graph_rows is None:
         return None
     query_QE = torch.from_numpy(pool.query.rows(rows_Q))
-    exact_QK, _ = nearest(query_QE, pool.target.blocks(block_of(len(rows_Q))), depth, pool.usable_N)
+    exact_QK, _ = nearest(query_QE, pool.target.blocks(block_of(query_QE)), depth, pool.usable_N)
     found_QK, _ = Graphs(pool.target, search.graph_rows, search.expansion).nearest(query_QE, depth)
     hits = [len(np.intersect1d(a, b)) for a, b in zip(exact_QK, found_QK, strict=True)]
     return float(np.sum(hits) / exact_QK.size)

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from usearch.index import Index
 
 Hidden = Callable[[np.ndarray], np.ndarray]  # rows [B] -> which of them each query must not find, bool [Q, B]
-_SCORES = 32_000_000  # held at once: 128 MB
+_HELD = 32_000_000  # scores held at once, and at most as many numbers of targets: 128 MB each
 _ADDED = 8192  # vectors added to a graph at a time
 
 
-def block_of(queries: int) -> int:
-    """How many targets to score at once for so many queries."""
-    return max(1, _SCORES // max(1, queries))
+def block_of(query_QE: torch.Tensor) -> int:
+    """How many targets to score at once for some queries: bounded by the scores, for few queries by the targets."""
+    return max(1, _HELD // max(1, *query_QE.shape))
 
 
 @torch.inference_mode()

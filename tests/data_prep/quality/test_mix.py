@@ -235,6 +235,10 @@ def test_a_split_broken_on_purpose_is_refused(tiers: Tiers) -> None:
     with pytest.raises(DataError, match=message):
         tiers.mix("theirs", against=("ours",), leaks="refuse")
     assert not (tiers.data / "mix").exists()
+    tiers.tier("more", "train", "second", [(photo(1), "text of ours")])
+    tiers.tier("ours", "heldout", "second", [(photo(1), "text of ours")])
+    with pytest.raises(DataError, match=r"(?s)theirs/image_caption: 9 .*more/second: 1 .*leaks=drop leaves them out"):
+        tiers.mix("theirs", "more", against=("ours",), leaks="refuse")  # every split is named, not the first alone
     tiers.mix("theirs", against=("ours",))
     tiers.mix("mix", against=("ours",), output="again", leaks="refuse")  # what was mixed is clean
 
