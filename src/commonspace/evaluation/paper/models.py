@@ -82,10 +82,12 @@ def _open_clip(name: str, device: str) -> DualEncoder:
     import open_clip
 
     known, _, weights = name.partition("/")
+    options: dict[str, Any] = {}
     if Path(name).is_dir():
-        named, options = f"local-dir:{name}", {}
-    elif weights:
-        named, options = known, {"pretrained": weights}
+        named = f"local-dir:{name}"
+    elif weights:  # OpenAI's were trained with QuickGELU, which their names' configs lack: open_clip only warns
+        quick = bool(open_clip.get_pretrained_cfg(known, weights).get("quick_gelu"))
+        named, options = known, {"pretrained": weights, "force_quick_gelu": quick}
     else:
         raise ConfigError(
             f"embedder={OPEN_CLIP}{name}: is no folder; of a known model name its weights too, ViT-B-32/openai"
