@@ -138,13 +138,20 @@ def _recipes(root: Path, rng: np.random.Generator, say: Say) -> None:
 
 
 def _questions(root: Path, rng: np.random.Generator, say: Say) -> None:
-    rows = [
-        {"dataset_name": "landmarks", "dataset_image_ids": f"{n}|9", "question": say(), "answer": f"red {n}|fox"}
-        for n in range(3)
+    asked = [  # a single answer, an annotator's alternative, a list, a list of which two annotators name different ones
+        ("landmarks", "0c1fa2e93b7d5e48", "automatic", "fox"),
+        ("landmarks", "7a90b3d1c2e4f586", "2_hop", "red fox|fox"),
+        ("inaturalist", "2686843", "multi_answer", "snow&&bird"),
+        ("inaturalist", "101", "multi_answer", "snow&&red fox|bird && tree"),
     ]
+    rows = [
+        {"question": say(), "answer": answer, "dataset_image_ids": f"{image}|9", "dataset_name": name,
+         "dataset_category_id": 7, "question_type": kind}
+        for name, image, kind, answer in asked
+    ]  # fmt: skip
     _csv(root / "encyclopedic_vqa/test.csv", rows)
-    for n in range(3):
-        _picture(root / f"encyclopedic_vqa/images/landmarks/{n}.jpg", rng)
+    for name, image, _, _ in asked:
+        _picture(root / f"encyclopedic_vqa/images/{name}/{image}.jpg", rng)
 
 
 def _pages(root: Path, rng: np.random.Generator, say: Say) -> None:

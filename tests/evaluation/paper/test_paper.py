@@ -38,7 +38,7 @@ TABLES = ("table1", "table3", "table4", "table6", "figure3")
         ("table1", "T->V VATEX", 6, 3, 1, ((Text,), (Video,))),
         ("table1", "T->V MSR-VTT", 3, 3, 1, ((Text,), (Video,))),
         ("table1", "T->V YouCook2", 2, 2, 1, ((Text,), (Video,))),
-        ("table1", "I+T->T EncyclopedicVQA", 3, 4, 2, ((Image, Text), (Text,))),
+        ("table1", "I+T->T EncyclopedicVQA", 4, 5, 1, ((Image, Text), (Text,))),
         ("table1", "Doc ESG reports", 2, 4, 2, ((Text,), (Image,))),
         ("table3", "native in_language", 6, 8, 1, ((Audio,), (Text,))),
         ("table3", "ASR cascade cross_language", 3, 4, 1, ((Text,), (Text,))),
@@ -84,6 +84,22 @@ def test_right_answers_are_those_of_the_medium(root: Path) -> None:
     for content, some, group in zip(spoken.queries, spoken.right, spoken.groups[0], strict=True):
         assert content.parts[0].source.stem.startswith(group.replace("/", "-"))
         assert spoken.groups[1][some[0]] == group
+
+
+def test_answers_of_a_list_and_of_several_annotators_are_right_alike(root: Path) -> None:
+    asked = pool(root, "table1", "I+T->T EncyclopedicVQA")
+    assert [one.parts[0].text for one in asked.items] == ["fox", "red fox", "snow", "bird", "tree"]
+    assert asked.right == [[0], [1, 0], [2, 3], [2, 1, 3, 4]]
+    assert asked.units[2] == "2686843" and asked.queries[2].parts[0].source.parent.name == "inaturalist"
+
+
+@pytest.mark.parametrize("lonely", [0, 1])
+def test_a_query_without_a_right_item_is_named(lonely: int) -> None:
+    right = [[0], [1]]
+    right[lonely] = []
+    asked = Pool([Content("x")] * 2, [Content("x")] * 2, right, ["a", "b"])
+    with pytest.raises(DataError, match=f"query {lonely} has no right item in its pool"):
+        score(asked, torch.eye(2), torch.eye(2), "R@1", draws=10)
 
 
 def test_scores_are_a_plain_count() -> None:

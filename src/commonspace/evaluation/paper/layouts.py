@@ -7,6 +7,7 @@ media. docs/paper_tables.md has the layouts as trees.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -161,16 +162,17 @@ def _same_label(labels: Sequence[str], contents: Sequence[Content]) -> Pool:
 
 
 def encyclopedic_vqa(folder: Path, file: str, absent: str = "error") -> Pool:
-    """Encyclopedic-VQA: FILE with dataset_name, dataset_image_ids, question, answer; images/DATASET/ID.jpg.
+    """Encyclopedic-VQA: FILE with dataset_name, dataset_image_ids, question, answer; images/DATASET/ID.jpg (our form).
 
-    The first image and the question are one query; items are the distinct answers of the file, and alternatives
-    ("a|b") are right alike.
+    The first image and the question are one query; items are the distinct answers of the file. Annotators' alternatives
+    ("a|b") and the members of a list that a multi_answer question asks for ("a&&b") are items each, and right alike.
     """
     rows = read_table(folder / file)
     items: dict[str, int] = {}
     queries, right, units, missing = [], [], [], 0
     for row in rows:
-        answers = [items.setdefault(one, len(items)) for one in row["answer"].split("|")]
+        said = dict.fromkeys(one.strip() for one in re.split(r"\||&&", row["answer"]))
+        answers = [items.setdefault(one, len(items)) for one in said if one]
         name = row["dataset_image_ids"].split("|")[0]
         path = present(folder, f"images/{row['dataset_name']}/{name}.jpg", absent)
         missing += path is None

@@ -103,7 +103,7 @@ def _item_groups(pool: Pool) -> Sequence[str]:
 
 
 def _ranks(pool: Pool, query_QE: torch.Tensor, item_GE: torch.Tensor) -> tuple[Ranks, Sequence[str]]:
-    if lonely := next((row for row, some in enumerate(pool.right) if not some), None):
+    if (lonely := next((row for row, some in enumerate(pool.right) if not some), None)) is not None:
         raise DataError(f"query {lonely} has no right item in its pool; the data set and its folder do not fit")
     starts = np.concatenate([[0], np.cumsum([len(some) for some in pool.right])]).astype(np.int64)
     relevance = Relevance(starts, np.array([item for some in pool.right for item in sorted(some)], dtype=np.int64))
