@@ -17,7 +17,7 @@ from commonspace.evaluation.paper import run
 from commonspace.evaluation.paper.layouts import LAYOUTS
 from commonspace.evaluation.paper.models import load_model
 from commonspace.evaluation.paper.pools import Captioned, Pool, score
-from commonspace.evaluation.paper.rows import pool_of, read_table
+from commonspace.evaluation.paper.rows import read_table
 from commonspace.models.embedder import Embedder
 from tests.evaluation.paper.conftest import pool, table_of
 from tests.media import picture_bytes
@@ -215,29 +215,6 @@ def test_absent_media_are_an_error_or_counted(root: Path, tmp_path: Path) -> Non
     assert (len(left.media), left.absent) == (2, 1)
     with pytest.raises(DataError, match="dataset_coco.json: cannot be read .*docs/paper_tables.md has the layout"):
         LAYOUTS["karpathy"](tmp_path, "dataset_coco.json")
-
-
-def test_a_copy_of_the_hub_is_read_like_a_folder(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    asked: list[tuple] = []
-
-    def copy(repo: str, *, repo_type: str, revision: str, local_dir: Path) -> str:
-        from shutil import copytree
-
-        asked.append((repo, repo_type, revision))
-        copytree(root / repo, local_dir)
-        return str(local_dir)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", copy)
-    table = table_of("table1")
-    (row,) = (one for one in table.rows if one.row == "Doc ESG reports")
-    found = pool_of(row, table.sets[row.set], run._place("hub", tmp_path), "error")
-    assert len(found.queries) == 2 and asked == [
-        ("vidore/esg_reports_v2", "dataset", table.sets[row.set].hub["revision"])
-    ]
-    with pytest.raises(ConfigError, match="root=hub: mscoco is on no hub in this layout"):
-        run._place("hub", tmp_path)(table.sets["mscoco"])
 
 
 @pytest.mark.parametrize(

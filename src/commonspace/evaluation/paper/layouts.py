@@ -16,6 +16,7 @@ from typing import Any
 from commonspace.content import Audio, Content, Image, Video
 from commonspace.errors import DataError
 from commonspace.evaluation.paper.files import read_lines, read_metadata, read_parquet, read_table
+from commonspace.evaluation.paper.mteb_forms import mteb_captions, mteb_pairs
 from commonspace.evaluation.paper.pools import Captioned, Pool, present, read_json
 
 
@@ -256,7 +257,7 @@ LAYOUTS: Mapping[str, Callable[..., Captioned | Pool]] = {
     one.__name__: one
     for one in (
         karpathy, docci, textcaps, vatex, msrvtt, youcook2, captions, artcap, parquet_captions, recipe1m, imagenet,
-        labelled, encyclopedic_vqa, beir_pages, spoken_passages,
+        labelled, encyclopedic_vqa, beir_pages, spoken_passages, mteb_captions, mteb_pairs,
     )
 }  # fmt: skip
 

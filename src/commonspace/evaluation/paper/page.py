@@ -57,11 +57,23 @@ def page(table: Table, folder: Path) -> str:
     lines = [f"# {table.name}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in table.rows:
         figures = [one["rows"].get(row.row) for one in here.values()]
-        first = next((one for one in figures if one and "queries" in one), None)
-        cells = [row.row, row.metric or "mean", *map(_shown, figures), *_size(first)]
+        cells = [row.row, row.metric or "mean", *map(_shown, figures), *_size(figures)]
         lines.append("| " + " | ".join([*cells, *(_printed(row, name) for name in table.models)]) + " |")
     lines += ["", "Brackets are 95% intervals; the paper prints none.", ""]
     lines += [f"- {name}: `{one['command']}`" for name, one in here.items()]
+    copies = [
+        f"- {row.row}: {name} read {figure['copy']}"
+        for row in table.rows
+        for name, one in here.items()
+        if "copy" in (figure := one["rows"].get(row.row, {}))
+    ]
+    if copies:
+        lines += [
+            "",
+            "Copies on the hub, whose pools may be others than the paper's (docs/paper_tables.md):",
+            "",
+            *copies,
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -72,11 +84,14 @@ def _shown(figure: Mapping[str, Any] | None) -> str:
     return f"{value} [{100 * figure['ci95'][0]:.1f}, {100 * figure['ci95'][1]:.1f}]" if "ci95" in figure else value
 
 
-def _size(figure: Mapping[str, Any] | None) -> Sequence[str]:
-    if figure is None:
-        return "", ""
-    absent = f" ({figure['absent']} absent)" if figure["absent"] else ""
-    return str(figure["queries"]), f"{figure['pool']:.0f}{absent}"
+def _size(figures: Sequence[Mapping[str, Any] | None]) -> Sequence[str]:
+    """Queries and pool; several where models were asked of different files."""
+    found: dict[tuple[str, str], None] = {}
+    for figure in figures:
+        if figure and "queries" in figure:
+            absent = f" ({figure['absent']} absent)" if figure["absent"] else ""
+            found[str(figure["queries"]), f"{figure['pool']:.0f}{absent}"] = None
+    return [" / ".join(sizes) for sizes in zip(*found, strict=True)] or ["", ""]
 
 
 def _printed(row: Row, model: str) -> str:

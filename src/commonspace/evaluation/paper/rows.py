@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,24 @@ _DIRECTIONLESS = ("imagenet", "labelled", "encyclopedic_vqa", "beir_pages", "spo
 class DataSet:
     """One data set of a table.
 
-    folder   below `root`, unless a row overrides its options
-    hub      {"repo": ..., "revision": ...} of the hub's data set that has the same layout; None where there is none
+    folder   below `root`
+    hub      {"repo": ..., "revision": ...} of a data set of the hub's, with "layout" and its "options" where it has
+             another layout there; None where there is none
     options  of the layout
     """
 
     name: str
     layout: str
     folder: str
-    hub: Mapping[str, str] | None = None
+    hub: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def on_hub(self) -> DataSet:
+        """The set as its copy on the hub is read."""
+        assert self.hub is not None
+        if "layout" not in self.hub:
+            return self
+        return replace(self, layout=self.hub["layout"], options=self.hub.get("options", {}))
 
 
 @dataclass(frozen=True)
@@ -88,8 +97,16 @@ def _made(kind: type, given: Mapping[str, Any], where: str) -> Any:
 
 
 def _check_set(one: DataSet) -> None:
-    if one.layout not in LAYOUTS:
-        raise ConfigError(f"sets: {one.name}: layout {one.layout!r} is none of {', '.join(LAYOUTS)}")
+    hub = one.hub or {}
+    if unknown := sorted(set(hub) - {"repo", "revision", "layout", "options"}):
+        raise ConfigError(f"sets: {one.name}: hub: {', '.join(unknown)} is none of repo, revision, layout, options")
+    if one.hub is not None and not (hub.get("repo") and re.fullmatch("[0-9a-f]{40}", str(hub.get("revision")))):
+        raise ConfigError(f"sets: {one.name}: hub: needs a repo, and as revision a commit of 40 hexadecimal digits")
+    if "options" in hub and "layout" not in hub:
+        raise ConfigError(f"sets: {one.name}: hub: options go with a layout of its own; leave them out or name it")
+    for layout in (one.layout, hub.get("layout", one.layout)):
+        if layout not in LAYOUTS:
+            raise ConfigError(f"sets: {one.name}: layout {layout!r} is none of {', '.join(LAYOUTS)}")
 
 
 def _check_row(row: Row, known: Mapping[str, DataSet], before: Sequence[str]) -> None:
@@ -104,10 +121,13 @@ def _check_row(row: Row, known: Mapping[str, DataSet], before: Sequence[str]) ->
     if row.set not in known:
         raise ConfigError(f"rows: {row.row}: set {row.set!r} is none of {', '.join(known)}")
     check_metric(str(row.metric))
-    layout = known[str(row.set)].layout
-    if (row.direction is None) != (layout in _DIRECTIONLESS):
-        raise ConfigError(f"rows: {row.row}: a direction goes with captions, and {layout} has one question alone")
-    _check_options(row, layout, {**known[str(row.set)].options, **row.options})
+    data = known[str(row.set)]
+    for one in (data, data.on_hub()) if data.hub else (data,):
+        if (row.direction is None) != (one.layout in _DIRECTIONLESS):
+            raise ConfigError(
+                f"rows: {row.row}: a direction goes with captions, and {one.layout} has one question alone"
+            )
+        _check_options(row, one.layout, {**one.options, **row.options})
 
 
 def _check_options(row: Row, layout: str, options: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from commonspace.evaluation.engine import Embeds
 from commonspace.evaluation.mteb.rivals import is_ours, rival_fingerprint
 from commonspace.evaluation.paper.models import ALIGN, OPEN_CLIP, load_model
 from commonspace.evaluation.paper.page import page, save, saved, with_means
+from commonspace.evaluation.paper.places import place, placed
 from commonspace.evaluation.paper.pools import Figure, Pool, score
 from commonspace.evaluation.paper.rows import DataSet, Row, Table, pool_of, read_table
 from commonspace.evaluation.results import current_commit, write_text
@@ -29,7 +30,6 @@ from commonspace.models.folder import folder_fingerprint
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-HUB = "hub"
 _CHUNK = 1024  # contents embedded at once, their vectors kept: a pool of clips does not fit in memory
 console = Console()
 
@@ -43,28 +43,36 @@ def main(config: DictConfig) -> None:
     if unknown := sorted(set(plain["only"] or ()) - {row.row for row in measured}):
         raise ConfigError(f"only: {', '.join(unknown)} is no measured row of {table.name}")
     asked = [row for row in measured if not plain["only"] or row.row in plain["only"]]
+    sets = placed(table, asked, plain["root"], plain["folders"] or {})
     about = _about(plain)
     before = saved(folder).get(name, {})
     same = {key: before.get(key) for key in _SAME} == {key: about[key] for key in _SAME}
     figures = {key: one for key, one in before["rows"].items() if "queries" in one} if same else {}
     model: Any = None
     for row in asked:
-        question = _question(row, table.sets[str(row.set)], plain["bootstrap"])
+        data = sets[str(row.set)]
+        question = _question(row, data, plain)
         if figures.get(row.row, {}).get("question") == question:
             console.print(f"{row.row}: is there", soft_wrap=True)
             continue
         model = model or _model(plain)
-        figures[row.row] = {**asdict(_measure(model, row, table.sets[str(row.set)], plain)), "question": question}
+        figures[row.row] = {**asdict(_measure(model, row, data, plain)), "question": question, **_copy(data)}
         save(folder, name, with_means(table, figures), about)  # after each row: a killed job goes on at the next
         console.print(f"{row.row}: {100 * figures[row.row]['value']:.1f}", soft_wrap=True)
     _write(table, folder)
 
 
-def _question(row: Row, data: DataSet, draws: int) -> str:
-    """A fingerprint of what a row asks: another data set, metric, option or interval is measured again."""
+def _question(row: Row, data: DataSet, plain: Mapping[str, Any]) -> str:
+    """A fingerprint of what a row asks: another data set, folder, metric, option or interval is measured again."""
     asked = {key: value for key, value in asdict(row).items() if key != "published"}
-    told = json.dumps([asked, asdict(data), draws], sort_keys=True, default=list)
+    own = Path((plain["folders"] or {}).get(data.name, "")).name
+    told = json.dumps([asked, asdict(data), own, plain["bootstrap"]], sort_keys=True, default=list)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _copy(data: DataSet) -> dict[str, str]:
+    """Of a set that is read from the hub, where: its pool may be another than the paper's."""
+    return {} if data.hub is None else {"copy": f"{data.hub['repo']}@{data.hub['revision'][:12]}"}
 
 
 # What figures of a model have in common; a change measures every row again.
@@ -103,26 +111,10 @@ def _model(plain: Mapping[str, Any]) -> Embeds:
 
 def _measure(model: Embeds, row: Row, data: DataSet, plain: Mapping[str, Any]) -> Figure:
     console.print(f"{row.row}: reading {data.name}", soft_wrap=True)
-    pool = pool_of(row, data, _place(plain["root"], Path(plain["paths"]["cache"])), plain["absent"])
+    find = place(plain["root"], plain["folders"] or {}, Path(plain["paths"]["cache"]))
+    pool = pool_of(row, data, find, plain["absent"])
     vectors = _vectors(model, pool)
     return score(pool, vectors[0], vectors[1], str(row.metric), plain["bootstrap"])
-
-
-def _place(root: str, cache: Path) -> Callable[[DataSet], Path]:
-    """Where a data set lies: below `root`, or with root=hub in a copy of its repository under CACHE/paper."""
-
-    def find(data: DataSet) -> Path:
-        if root != HUB:
-            return Path(root) / data.folder
-        if data.hub is None:
-            raise ConfigError(f"root=hub: {data.name} is on no hub in this layout; fetch it, and give root=FOLDER")
-        from huggingface_hub import snapshot_download
-
-        copy = cache / "paper" / data.folder
-        snapshot_download(data.hub["repo"], repo_type="dataset", revision=data.hub.get("revision"), local_dir=copy)
-        return copy
-
-    return find
 
 
 def _vectors(model: Embeds, pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
