@@ -82,10 +82,11 @@ def run_hydra(command: Command, overrides: list[str]) -> int:
     """Hand overrides to hydra (`--cfg job`, `-m`, launchers and all); the work gets a checked config."""
     import hydra
 
-    from commonspace.configuration import check_config, config_folder
+    from commonspace.configuration import check_choices, check_config, config_folder
     from commonspace.models.replacing import check_replaceable
     from commonspace.multirun import check_multirun
 
+    check_choices(command.root, overrides)
     check_multirun(command, overrides)
     os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # of SLURM jobs: the signal that a training saves at
     typed = list(sys.argv)

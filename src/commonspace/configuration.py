@@ -7,6 +7,7 @@ a typing error in an experiment file pass in silence.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from commonspace.commands import COMMANDS
 from commonspace.config_values import resolved
 from commonspace.errors import ConfigError
 
@@ -85,6 +87,7 @@ def compose(root: str, overrides: Sequence[str] = (), *, check: bool = True, wit
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
+    check_choices(root, overrides)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
@@ -94,6 +97,51 @@ def compose(root: str, overrides: Sequence[str] = (), *, check: bool = True, wit
     if check:
         check_config(config, root)
     return config
+
+
+def check_choices(root: str, words: Sequence[str]) -> None:
+    """Refuse experiments and choices of groups that are another command's, before hydra advises `+suite=code`.
+
+    An experiment names its command in its second line. Raises ConfigError with the command to run instead.
+    """
+    folder = config_folder()
+    for word in words:
+        group, _, choice = word.lstrip("+").partition("=")
+        if group == "experiment":
+            for one in re.split(r"[\[\],]", choice):
+                owner = _experiment_root(folder / "experiment" / f"{one}.yaml")
+                if owner not in (None, root):
+                    raise ConfigError(
+                        f"{group}={one} is no experiment of `{_command(root)}`; run `{_command(owner)} {group}={one}`"
+                    )
+        elif choice and (folder / group).is_dir() and group not in {*_groups(folder, root), *schema(root)}:
+            known = {one: (folder / group / f"{one}.yaml").is_file() for one in choice.split(",")}
+            given = ",".join(one if there else one.split("/")[-1] for one, there in known.items())  # of mteb/code code
+            roots = sorted(path.stem for path in folder.glob("*.yaml") if group in _groups(folder, path.stem))
+            near = [one for one in roots if one.startswith(f"{root}_")] or roots
+            if near:
+                meant = " or ".join(f"`{_command(one)} {group}={given}`" for one in near)
+                raise ConfigError(f"{word}: `{_command(root)}` has no group {group}; run {meant}")
+
+
+def _command(root: str | None) -> str:
+    names = {command.root: name for name, command in COMMANDS.items()}
+    return f"commonspace {names[str(root)]}"
+
+
+def _experiment_root(file: Path) -> str | None:
+    """The root config of the command in an experiment's second line; None where there is none."""
+    if not file.is_file():
+        return None
+    told = re.match(r"[^\n]*\n# commonspace ((?:\w+ )+)", file.read_text())
+    command = COMMANDS.get(told[1].strip()) if told else None
+    return command.root if command else None
+
+
+def _groups(folder: Path, root: str) -> set[str]:
+    """The groups of configs that a root file chooses from."""
+    entries = _read(folder / f"{root}.yaml").get("defaults", [])
+    return {next(iter(one)).removeprefix("override ").lstrip("/") for one in entries if isinstance(one, dict)}
 
 
 def check_config(config: DictConfig, root: str) -> None:
