@@ -82,17 +82,18 @@ def _open_clip(name: str, device: str) -> DualEncoder:
     import open_clip
 
     known, _, weights = name.partition("/")
-    options: dict[str, Any] = {}
+    quick = False
     if Path(name).is_dir():
-        named = f"local-dir:{name}"
+        named, weights = f"local-dir:{name}", ""
     elif weights:  # OpenAI's were trained with QuickGELU, which their names' configs lack: open_clip only warns
-        quick = bool(open_clip.get_pretrained_cfg(known, weights).get("quick_gelu"))
-        named, options = known, {"pretrained": weights, "force_quick_gelu": quick}
+        named, quick = known, bool(open_clip.get_pretrained_cfg(known, weights).get("quick_gelu"))
     else:
         raise ConfigError(
             f"embedder={OPEN_CLIP}{name}: is no folder; of a known model name its weights too, ViT-B-32/openai"
         )
-    model, pixels = open_clip.create_model_from_pretrained(named, device=device, **options)
+    model, pixels = open_clip.create_model_from_pretrained(
+        named, pretrained=weights or None, device=device, force_quick_gelu=quick
+    )
     words = open_clip.get_tokenizer(named)
     model.eval()
     return DualEncoder(

@@ -84,10 +84,10 @@ def _media(folder: Path, kind: str, values: list[Mapping[str, Any] | None]) -> l
         raise ConfigError(f"{folder}: kind {kind!r} is neither image nor video")
     made = []
     for number, value in enumerate(values):
-        source = value and (value.get("bytes") or value.get("path"))
+        known = value or {}
+        source = known.get("bytes") or known.get("path")
         if not source:
             raise DataError(f"{folder}: row {number} has no {kind}; fetch the set with its media")
-        source = source if isinstance(source, bytes) else Path(source)
         name = f"{folder.name}, {kind} {number}"
         made.append(Content(Image(source, name) if kind == "image" else Video(source, name, sound=False)))
     return made
