@@ -32,7 +32,7 @@ that was missing. Rows that cannot be used (no media file, a picture, sound or c
 empty caption, a picture over 40 megapixels) are left out and counted by reason in `data/SET/manifest.json`; a table or
 tar that is cut short, changed or not as published ends the build, and the tier that was there before stays. So does a
 download of which more than 5% of the media files are missing or empty: `missing=0.3` lets 30% be, as of videos that
-have left the web. Of what publishers give, this checks the layout, of sets on the hub the commit, and of one file (DOCCI's)
+have left the web. Of what publishers give, this checks the layout, of sets on the hub the commit, and of DOCCI's file
 the size.
 
 Published splits are kept: their training rows go to train, their validation rows to dev, their test rows to held-out.
