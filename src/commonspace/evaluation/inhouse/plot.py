@@ -33,6 +33,7 @@ def draw(cells: Cells) -> Figure | None:
             )  # fmt: skip
         axis.set_yticks(range(len(lines)), [f"{line.label}, {line.metric}" for line in lines])
         axis.set_xlim(left=0)
-        axis.legend(loc="lower right")
+        axis.set_xlabel("the metric that a line names, 95% over concepts")
         figure.suptitle(f"{cells.table.name}: {cells.table.about}", x=0.01, ha="left")
+        figure.legend(loc="outside lower center", ncols=len(names), frameon=False)
     return figure
