@@ -13,7 +13,8 @@ NOT_ASKED = "–"
 TOLD_APART = 0.05
 _ABOUT_VERDICTS = (
     f"Questions of the tables below in which two models differ with p under {TOLD_APART} after Holm, within a pair and "
-    "table; the others are not told apart, which is not the same as being equal."
+    "table; the others are not told apart, which is not the same as being equal. A question by two "
+    "metrics counts twice."
 )
 _ABOUT_DIFFERENCES = (
     "Differences, query by query; Holm over the rows of a pair. Of composed queries every relation of a concept counts "
@@ -38,7 +39,7 @@ def page(tier: str, command: str, tables: Sequence[tuple[Cells, Sequence[Compare
 
 
 def _verdicts(compared: Sequence[Compared]) -> str:
-    """By pair of models how many questions are told apart, each counted once; the worse ones by name."""
+    """By pair of models how many questions are told apart, each counted once though two tables ask it, by name."""
     pairs: dict[tuple[str, str], dict[tuple[str, str, str], Compared]] = {}
     for one in compared:
         pairs.setdefault((one.model, one.baseline), {}).setdefault((one.task, one.direction, one.metric), one)
