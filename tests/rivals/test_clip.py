@@ -20,6 +20,7 @@ from commonspace.evaluation.results import read_rows
 from commonspace.evaluation.run import evaluate_rival
 from commonspace.evaluation.surroundings import Surroundings
 from commonspace.rivals.clip import (
+    ByLength,
     Loader,
     Log,
     lock,
@@ -106,6 +107,26 @@ def test_what_is_locked_is_taken_once_and_is_the_same(tower: DualTower, tier: Pa
     embedded = tower.embed([Content(one) for one in pairs.captions] + [records[0].queries[0].content])
     np.testing.assert_allclose(embedded[:-1], texts_NE, atol=1e-5)
     np.testing.assert_allclose(embedded[-1:], image_1E, atol=1e-5)
+
+
+def test_texts_of_like_length_together_are_all_at_once(tower: DualTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same vectors, in the order given, and the same gradient, from fewer tokens."""
+    monkeypatch.setattr("commonspace.rivals.clip._GROUP", 2)
+    text, widths = tower.model.text.eval(), []
+    ids_NL = tower.tokens(["a red fox in the snow by the blue house", "fox", "a bird", "snow on the roof", "two"])
+    text.transformer.register_forward_pre_hook(
+        lambda module, given, named: widths.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    found = []
+    for one in (text, ByLength(text)):
+        text.zero_grad()
+        vectors_NE = one(ids_NL)
+        (vectors_NE * torch.arange(vectors_NE.numel()).view_as(vectors_NE).cos()).sum().backward()
+        found.append((vectors_NE.detach(), text.transformer.encoder.layer[0].output.dense.weight.grad.clone()))
+    for whole, grouped in zip(*found, strict=True):
+        torch.testing.assert_close(grouped, whole, rtol=1e-4, atol=1e-6)
+    assert widths[0] == tuple(ids_NL.shape) and [rows for rows, _ in widths[1:]] == [2, 2, 1]
+    assert sum(rows * wide for rows, wide in widths[1:]) < ids_NL.numel()
 
 
 def test_training_moves_what_it_should_and_the_folder_gives_the_same_vectors(
