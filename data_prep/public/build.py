@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -31,8 +31,8 @@ from data_prep.build import build_progress, read_manifest
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.public.annotations import AnnotationReader
 from data_prep.public.media import MISSING, check_missing
-from data_prep.public.pairs import PairReader
-from data_prep.public.reader import Part, Reader
+from data_prep.public.pairs import PairReader, check_judged
+from data_prep.public.reader import Judged, Part, Reader
 from data_prep.public.spec import PublicSet
 from data_prep.public.tars import TarReader
 from data_prep.split import SPLITS, split_of
@@ -55,13 +55,14 @@ def build_public(
     """Build `<data>/<name>` of a set's published files and return its manifest; does nothing where it is up to date.
 
     limit    at most so many rows of each part: a look before a long build
-    missing  share of the media named by annotations that may be missing or empty; a larger one is refused, for then a
-             download has not ended. Of all rows, whatever the limit
+    missing  share of the media named by annotations that may be missing or empty, and of the pairs in a file of
+             judgements whose query or passage may be; a larger one is refused, for then a download has not ended. Of
+             all rows, whatever the limit
 
     Raises:
         ConfigError: `missing` is no share.
-        DataError: files are missing, cut short, changed since they were pinned or not as published; no row is left; the
-            disk is full. The tier that was there before stays as it was.
+        DataError: files or judged pairs are missing, cut short, changed since they were pinned or not as published; no
+            row is left; the disk is full. The tier that was there before stays as it was.
     """
     folder, target = Path(folder), Path(data) / (name or spec.name)
     if not folder.is_dir():
@@ -71,13 +72,14 @@ def build_public(
     check_missing(spec.title, folder, [part.media for part in parts], missing)
     state = _fingerprint(spec, parts, limit)
     current = read_manifest(target)
-    if current and current["fingerprint"] == state:
+    if current and current["fingerprint"] == state and _is_whole(target, current):
+        check_judged(spec, folder, [Judged(**one) for one in current["judged"]], missing)
         return current
     place = target.with_name(f".{target.name}-parts-{state[:12]}")
     for other in target.parent.glob(f".{target.name}-parts-*"):
         if other != place:
             shutil.rmtree(other, ignore_errors=True)
-    done = _write_parts(spec, folder, parts, place, workers, limit)
+    done = _write_parts(spec, folder, parts, place, workers, limit, missing)
     manifest = _join(spec, target, place, done, state)
     shutil.rmtree(place, ignore_errors=True)
     return manifest
@@ -92,6 +94,17 @@ def _check_sizes(spec: PublicSet, folder: Path) -> None:
                 "short, or changed upstream. Download it again; if it did change, look at what did and correct "
                 f"sets/{spec.name}.yaml"
             )
+
+
+def _is_whole(target: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether every split that the manifest counts is there, with its index and all of its shards."""
+    counted = [(task, side) for task, sides in manifest["tasks"].items() for side, count in sides.items() if count]
+    try:
+        for task, side in counted:
+            ShardReader(target / task, side)
+    except DataError:
+        return False
+    return all((target / task / f"{side}.parquet").is_file() for task, side in counted)
 
 
 def _fingerprint(spec: PublicSet, parts: Sequence[Part], limit: int | None) -> str:
@@ -109,16 +122,34 @@ def _fingerprint(spec: PublicSet, parts: Sequence[Part], limit: int | None) -> s
 
 
 def _write_parts(
-    spec: PublicSet, folder: Path, parts: Sequence[Part], place: Path, workers: int, limit: int | None
+    spec: PublicSet,
+    folder: Path,
+    parts: Sequence[Part],
+    place: Path,
+    workers: int,
+    limit: int | None,
+    missing: float,
 ) -> list[dict[str, Any]]:
     """What was found in each part, in their order."""
     places = {part: place / f"{number:06d}" for number, part in enumerate(parts)}
     left = [part for part in parts if not (places[part] / "done.json").is_file()]
+    done = {part: _done(places[part]) for part in parts if part not in left}
+    check_judged(spec, folder, _judged(done.values()), missing)
     with build_progress() as progress:
         bar = progress.add_task(f"read {spec.name}", total=len(parts), completed=len(parts) - len(left))
         for part in _run(spec, folder, left, places, workers, limit):
             progress.update(bar, advance=1, description=f"read {spec.name}: {part.name}")
-    return [json.loads((places[part] / "done.json").read_text(encoding="utf-8")) for part in parts]
+            done[part] = _done(places[part])
+            check_judged(spec, folder, _judged([done[part]]), missing)
+    return [done[part] for part in parts]
+
+
+def _done(place: Path) -> dict[str, Any]:
+    return json.loads((place / "done.json").read_text(encoding="utf-8"))
+
+
+def _judged(done: Iterable[Mapping[str, Any]]) -> list[Judged]:
+    return [Judged(**part["judged"]) for part in done if part["judged"]]
 
 
 def _run(
@@ -150,24 +181,39 @@ def write_part(spec: PublicSet, folder: Path, part: Part, place: Path, limit: in
         partial.mkdir(parents=True)
         with ExitStack() as stack:
             writers: dict[str, ShardWriter] = {}
-            records = READERS[spec.reader](spec, folder).records(part, drops)
-            for record, published in islice(records, limit):
+            reader = READERS[spec.reader](spec, folder)
+            for record, published in islice(reader.records(part, drops), limit):
                 side = _side(spec, record, published)
                 if side not in writers:
                     writer = ShardWriter(partial / spec.task, spec.task, side, {spec.name: spec.licence})
                     writers[side] = stack.enter_context(writer)
-                writers[side].write(record)
+                _write(spec, part, writers[side], record)
                 pairs[side].append((record.queries[0].content.digest(), record.positives[0].content.digest()))
                 _count(record, kinds, languages)
         for side, found in pairs.items():
             np.save(partial / f"{side}.npy", np.array(found, np.int64))
         done = {"drops": dict(drops), "kinds": dict(kinds), "languages": dict(languages), "place": place.name}
+        done["judged"] = asdict(reader.judged) if reader.judged else None
         (partial / "done.json").write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
         os.rename(partial, place)
     except OSError as error:
         raise DataError(f"{partial}: cannot be written ({error.strerror or error}); free space, then go on") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(spec: PublicSet, part: Part, writer: ShardWriter, record: Record) -> None:
+    """Write a record; an error names where it is from, not the folder of half-written shards."""
+    try:
+        writer.write(record)
+    except DataError as error:
+        if isinstance(error.__cause__, OSError):  # the disk, and no fault of the row
+            raise
+        what = str(error).removeprefix(f"{writer.folder / writer.split}: ")
+        raise DataError(
+            f"{part.files[0]}: {record.extra['published']}: {what}. Is the file as {spec.title} is published, and "
+            f"`key` in sets/{spec.name}.yaml unique to a row?"
+        ) from error
 
 
 def _side(spec: PublicSet, record: Record, published: str) -> str:
@@ -253,4 +299,5 @@ def _manifest(
         "tasks": {spec.task: counts},
         "sources": {spec.name: source},
         "merged_concepts": {"groups": 0, "largest": []},
+        "judged": [asdict(one) for one in _judged(done)],
     }

@@ -14,12 +14,26 @@ from data_prep.pictures import header_fault, is_whole_picture
 from data_prep.public.fields import fill, find, one, texts
 
 KINDS = ("text", "image", "page", "audio", "video")
+NOT_UTF8 = "text is not UTF-8"
 _BROKEN = "broken media"
 Opener = Callable[[str], Path | bytes]  # of a medium's name
 
 
 class LeftOut(Exception):
     """Why a row is not taken: no error, it is counted and passed over."""
+
+
+def encodable(text: str) -> str:
+    """A text as it is, if UTF-8 has it: JSON and the names in a tar may hold one half of a pair of surrogates.
+
+    Raises:
+        LeftOut: it has not.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise LeftOut(NOT_UTF8) from error
+    return text
 
 
 def side_of(what: Mapping[str, Any], row: Mapping[str, Any], open_media: Opener, language: str | None) -> list[Variant]:
@@ -31,7 +45,7 @@ def side_of(what: Mapping[str, Any], row: Mapping[str, Any], open_media: Opener,
     there is taken. A field that holds encoded bytes, as in parquet, is named by its path alone.
 
     Raises:
-        LeftOut: there is no text, or no medium that is whole, in this row.
+        LeftOut: there is no text, one that UTF-8 cannot say, or no medium that is whole, in this row.
     """
     kind = _kind(what)
     if kind == "text":
@@ -93,7 +107,7 @@ def _texts(what: Mapping[str, Any], row: Mapping[str, Any], language: str | None
     if "without" in what:
         inner = str(one(row, what["without"])).strip()
         found = [(text.replace(inner, "").strip() if inner else text, code) for text, code in found]
-    return [Variant(Content(text), code) for text, code in found if text]
+    return [Variant(Content(encodable(text)), code) for text, code in found if text]
 
 
 def _medium(names: Any, row: Mapping[str, Any], open_media: Opener) -> Path | bytes:
@@ -118,7 +132,11 @@ def inside(folder: Path) -> Opener:
 
     def open_media(name: str) -> Path:
         path = root / name
-        if not path.resolve().is_relative_to(root):
+        try:
+            resolved = path.resolve()
+        except ValueError as error:  # a name that no file can have
+            raise FileNotFoundError(name) from error
+        if not resolved.is_relative_to(root):
             raise DataError(f"{name!r} lies outside {folder}; the annotations are not as published, do not use them")
         if not path.is_file():
             raise FileNotFoundError(name)

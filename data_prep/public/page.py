@@ -32,8 +32,10 @@ that was missing. Rows that cannot be used (no media file, a picture, sound or c
 empty caption, a picture over 40 megapixels) are left out and counted by reason in `data/SET/manifest.json`; a table or
 tar that is cut short, changed or not as published ends the build, and the tier that was there before stays. So does a
 download of which more than 5% of the media files are missing or empty: `missing=0.3` lets 30% be, as of videos that
-have left the web. Of what publishers give, this checks the layout, of sets on the hub the commit, and of DOCCI's file
-the size.
+have left the web. The same share may the pairs have, in any one file of judgements, whose query or passage is not in
+the tables; of files that are numbered, as `train-00003-of-00082`, all must be there. Of what publishers give, this
+checks the layout, of sets on the hub the commit with the names and sizes of its files, and of DOCCI's file the size. A
+download from the hub that is whole is used without a network; one that was interrupted is refused there.
 
 Published splits are kept: their training rows go to train, their validation rows to dev, their test rows to held-out.
 What is *in the domain of an evaluation* (VATEX, MSR-VTT, YouCook2) is a task of its own that no default mixture takes,

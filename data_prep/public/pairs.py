@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from commonspace.errors import DataError
 from data_prep.public.contents import LeftOut
-from data_prep.public.reader import Found, Part, Reader, Sides, exploded
+from data_prep.public.reader import Found, Judged, Part, Reader, Sides, exploded
 from data_prep.public.spec import PublicSet, options
 from data_prep.public.tables import read_table
 
@@ -103,9 +104,7 @@ class PairReader(Reader):
         return found
 
     def _tables(self, pattern: str, names: Mapping[str, str]) -> list[Path]:
-        for name, value in names.items():
-            pattern = pattern.replace(f"{{{name}}}", value)
-        return [path for path, _ in self.matches({pattern: None})]
+        return [path for path, _ in self.matches({_named(pattern, names): None})]
 
     def _judged(self, part: Part, drops: Counter) -> Iterator[tuple[int, dict[str, Any]]]:
         """Rows of judgements; of the corpus only what they name is held, so it may be larger than memory."""
@@ -114,6 +113,7 @@ class PairReader(Reader):
         wanted = {document for documents in judged.values() for document, _ in documents}
         asked = _chosen(queries, self.options.query_id, set(judged), self.options.query_columns)
         documents = _chosen(corpus, self.options.document_id, wanted, None)
+        self.judged = self._found(part, judged, asked, documents)
         number, names = 0, {f"_{name}": value for name, value in part.names}
         for query, found in judged.items():
             wrong = [documents[name] for name, score in found if score <= 0 and name in documents]
@@ -126,6 +126,24 @@ class PairReader(Reader):
                     continue
                 pair = {"query": asked[query], "document": documents[name], "_query": query, "_document": name}
                 yield number, {**pair, **names, "_negatives": wrong}
+
+    def _found(
+        self,
+        part: Part,
+        judged: Mapping[str, list[tuple[str, float]]],
+        asked: Mapping[str, Any],
+        documents: Mapping[str, Any],
+    ) -> Judged:
+        """How many pairs are judged right, and how many of them lack their query or document."""
+        pairs = [(query, name) for query, found in judged.items() for name, score in found if score > 0]
+        lacking = [(query, name) for query, name in pairs if query not in asked or name not in documents]
+        tables = {
+            self.options.queries: any(query not in asked for query, _ in lacking),
+            self.options.corpus: any(name not in documents for _, name in lacking),
+        }
+        named = [_named(pattern, dict(part.names)) for pattern, lacks in tables.items() if lacks]
+        first = " and ".join(lacking[0]) if lacking else ""
+        return Judged(part.name, len(pairs), len(lacking), first, " and ".join(named))
 
     def _judgements(self, path: Path) -> dict[str, list[tuple[str, float]]]:
         query, document, score = self.options.judged
@@ -150,6 +168,31 @@ def _chosen(
             if str(row[field]) in wanted:
                 found[str(row[field])] = row
     return found
+
+
+def check_judged(spec: PublicSet, folder: Path, found: Iterable[Judged], most: float) -> None:
+    """Refuse a set of which a file of judgements lacks more than a share of `most` of its pairs in the tables.
+
+    Of each file: as that of a held-out split is the smallest, it could be lost whole among all.
+
+    Raises:
+        DataError: too many are missing.
+    """
+    for one in found:
+        if one.missing > most * one.pairs:
+            share = math.ceil(100 * one.missing / one.pairs) / 100
+            raise DataError(
+                f"{folder / one.file}: {one.missing} of the {one.pairs} pairs that {spec.title} judges there lack "
+                f"their query or passage in {one.tables}, as {one.first}. Finish the download of these tables, or say "
+                f"missing={share:g} to build without these pairs"
+            )
+
+
+def _named(pattern: str, names: Mapping[str, str]) -> str:
+    """A pattern with what its {name}s stand for."""
+    for name, value in names.items():
+        pattern = pattern.replace(f"{{{name}}}", value)
+    return pattern
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,29 @@ from commonspace.content import Content
 from commonspace.data.sample import Record
 from commonspace.errors import DataError
 from data_prep.keys import record_key
-from data_prep.public.contents import LeftOut, Opener, file_names, side_of
+from data_prep.public.contents import LeftOut, Opener, encodable, file_names, side_of
 from data_prep.public.fields import fill, find
 from data_prep.public.media import Media
 from data_prep.public.spec import PublicSet
 
 _MOST_NEGATIVES = 8
+_NUMBERED = re.compile(r"(.*)-(\d{5})-of-(\d{5})(?!\d)")  # train-00003-of-00082.parquet, or -00082-4f0c1d2e.parquet
+_SHOWN = 5  # names in an error
 Found = tuple[Record, str]  # and the published split it is of
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Of the pairs that a file of judgements names: how many, how many the tables lack, which one is the first.
+
+    tables  that lack them
+    """
+
+    file: str
+    pairs: int
+    missing: int
+    first: str
+    tables: str
 
 
 @dataclass(frozen=True)
@@ -39,10 +56,14 @@ class Part:
 
 
 class Reader:
-    """A set in a folder. `parts` may be read by several processes; `records` yields those of one, in order."""
+    """A set in a folder. `parts` may be read by several processes; `records` yields those of one, in order.
+
+    judged  of a part of judgements, from its first record on
+    """
 
     def __init__(self, spec: PublicSet, folder: Path) -> None:
         self.spec, self.folder = spec, Path(folder)
+        self.judged: Judged | None = None
 
     def parts(self) -> list[Part]:
         raise NotImplementedError
@@ -54,7 +75,7 @@ class Reader:
         """The files that patterns find, each with the split its pattern stands for.
 
         Raises:
-            DataError: a pattern finds nothing.
+            DataError: a pattern finds nothing, or not all files of which one says how many they are.
         """
         found: dict[Path, str | None] = {}
         for pattern, published in files.items():
@@ -66,7 +87,24 @@ class Reader:
                 )
             for path in paths:
                 found.setdefault(path, published)
+        self._check_numbered(found)
         return sorted(found.items())
+
+    def _check_numbered(self, paths: Iterable[Path]) -> None:
+        """Of files that are numbered, as train-00003-of-00082, all must be there."""
+        found: dict[tuple[Path, str, str], set[int]] = defaultdict(set)
+        for path in paths:
+            if match := _NUMBERED.match(path.name):
+                found[path.parent, match[1], match[3]].add(int(match[2]))
+        for (folder, name, total), numbers in found.items():
+            first = int(int(total) in numbers)  # some count from 1
+            missing = [number for number in range(first, first + int(total)) if number not in numbers]
+            if missing:
+                names = ", ".join(f"{name}-{number:05d}-of-{total}" for number in missing[:_SHOWN])
+                raise DataError(
+                    f"{folder}: {len(missing)} of the {int(total)} files {name}-*-of-{total} of {self.spec.title} are "
+                    f"missing: {names}{', ...' if len(missing) > _SHOWN else ''}. Finish the download"
+                )
 
 
 @dataclass(frozen=True)
@@ -100,13 +138,14 @@ class Sides:
         row = {**row, "_split": published}
         if spec.side(published) is None:
             raise LeftOut(f"split {published}")
-        key = fill(self.key, row)
-        language = fill(self.language, row) if self.language else None
+        key = encodable(fill(self.key, row))
+        concept = encodable(fill(self.concept, row)) if self.concept else key
+        language = encodable(fill(self.language, row)) if self.language else None
         record = Record(
             key=record_key(spec.name, key),
             task=spec.task,
             source=spec.name,
-            concept=f"{spec.name}:{fill(self.concept, row) if self.concept else key}"[:200],
+            concept=f"{spec.name}:{concept}"[:200],
             queries=tuple(side_of(self.query, row, open_media, language)),
             positives=tuple(side_of(self.positive, row, open_media, language)),
             negatives=self._negatives(row, open_media),

@@ -75,9 +75,9 @@ def _json(path: Path, rows: str, encoding: str) -> Iterator[dict[str, Any]]:
     with _open(path, encoding) as stream:
         try:
             value = json.load(stream)
-        except ValueError as error:
-            if isinstance(error, UnicodeDecodeError):
-                raise
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: not JSON ({error}); {_AGAIN}") from error
     try:
         value = one(value, rows) if rows else value
@@ -97,7 +97,7 @@ def _json_lines(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}: line {number} is not JSON ({error}); {_AGAIN}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}: line {number} is no object; {_AGAIN}")

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from commonspace.errors import DataError
-from data_prep.public.contents import LeftOut
+from data_prep.public.contents import NOT_UTF8, LeftOut
 from data_prep.public.reader import Found, Part, Reader, Sides
 from data_prep.public.spec import PublicSet, options
 
-_MOST_BYTES = 500_000_000  # of one member
+_MOST_BYTES = 500_000_000  # of one row, whose members are held together
 _TEXTS = ("txt", "json", "cls")
 
 
@@ -84,8 +84,8 @@ def _decoded(data: bytes, ending: str) -> Any:
         text = data.decode("utf-8")
         return json.loads(text) if ending == "json" else text
     except UnicodeDecodeError as error:
-        raise LeftOut("text is not UTF-8") from error
-    except ValueError as error:
+        raise LeftOut(NOT_UTF8) from error
+    except (ValueError, RecursionError) as error:
         raise LeftOut("JSON is broken") from error
 
 
@@ -107,7 +107,7 @@ class _Member(tarfile.TarInfo):
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Stems of the members and {ending: bytes} of each."""
-    stem, members, seen = None, {}, set()
+    stem, members, seen, size = None, {}, set(), 0
     try:
         with tarfile.open(path, "r|*", tarinfo=_Member) as tar:
             for member in tar:
@@ -120,8 +120,14 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
                         yield stem, members
                     if name in seen:
                         raise DataError(f"{path}: {name} comes twice; its tar was not written by img2dataset")
-                    stem, members = name, {}
+                    stem, members, size = name, {}, 0
                     seen.add(name)
+                size += member.size
+                if size > _MOST_BYTES:
+                    raise DataError(
+                        f"{path}: {name[:200]}: its members have {size} bytes up to {member.name[:200]!r}, at most "
+                        f"{_MOST_BYTES} of a row are read; do not use this archive, or take the row out of it"
+                    )
                 content = tar.extractfile(member)
                 members[ending.lower()] = content.read() if content else b""
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
@@ -144,8 +150,6 @@ def _check(path: Path, member: tarfile.TarInfo) -> None:
         raise DataError(f"{path}: member {member.name[:200]!r} would lie outside its folder; do not use this archive")
     if not member.isfile():
         raise DataError(f"{path}: member {member.name[:200]!r} is a link or a device; do not use this archive")
-    if member.size > _MOST_BYTES:
-        raise DataError(f"{path}: member {member.name[:200]!r} has {member.size} bytes, at most {_MOST_BYTES} are read")
 
 
 def _stats(path: Path) -> Path:
@@ -157,7 +161,7 @@ def _check_count(path: Path, count: int) -> None:
         return
     try:
         written = json.loads(_stats(path).read_text(encoding="utf-8")).get("successes")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{_stats(path)}: cannot be read ({error}); download the tar again") from error
     if isinstance(written, int) and written != count:
         raise DataError(f"{path}: holds {count} rows where img2dataset wrote {written}; download it again")

@@ -83,6 +83,7 @@ def test_repeated_pairs_are_kept_once_and_on_the_side_that_is_evaluated(files: P
     published.nli(files)
     again = {"anchor": "test 0 sleeps.", "positive": "test 0 rests.", "negative": "no"}
     rows = [{"anchor": "x", "positive": "y", "negative": "z"}] * 2 + [again]
+    (files / "triplet/train-00000-of-00001.parquet").rename(files / "triplet/train-00000-of-00002.parquet")
     published.put_parquet(files / "triplet/train-00001-of-00002.parquet", rows)
     manifest = build("nli", files)
     assert manifest["tasks"]["entailment"] == {"train": 4, "dev": 1, "heldout": 1}
@@ -124,6 +125,7 @@ SVG = b'<!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]><svg xmlns="http
         ({"000000000.txt": b" \n"}, "empty text"),
         ({"000000000.txt": b"caf\xe9"}, "text is not UTF-8"),
         ({"000000000.json": b"{"}, "JSON is broken"),
+        ({"000000000.json": b"[" * 200_000}, "JSON is broken"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_counted(files: Path, change: dict, why: str) -> None:
@@ -216,6 +218,63 @@ def test_a_tar_that_holds_a_key_twice_is_refused(files: Path) -> None:
     assert_refused("cc12m", files, "a comes twice")
 
 
+def test_a_key_that_is_twice_in_one_file_names_the_file_and_the_row(files: Path) -> None:
+    published.docci(files)
+    path = files / "docci_descriptions.jsonlines"
+    row = json.loads(path.read_text().splitlines()[0])
+    published.put_lines(path, [row, {**row, "description": "Another."}])
+    assert_refused(
+        "docci", files, rf"^{path}: train_00000: record 'docci-train-00000-\w+' comes twice; .* is published, and `key`"
+    )
+
+
+@pytest.mark.parametrize("lost", ["train*", "train.json", "train.parquet", "train-00000.tar"])
+def test_a_tier_that_lost_shards_is_built_again(files: Path, lost: str) -> None:
+    published.nli(files)
+    build("nli", files)
+    for path in (files.parent / "data/nli/entailment").glob(lost):
+        path.unlink()
+    build("nli", files)
+    assert len(records(files, "nli")) == 3
+
+
+HALF = "half a smile \ud83d"  # which JSON can hold
+
+
+@pytest.mark.parametrize("where", ["query_id", "query", "passage"])
+def test_a_text_that_utf8_cannot_say_is_left_out(files: Path, where: str) -> None:
+    published.nq(files)
+    rows = []
+    for number in range(2):
+        says = {"query_id": str(number), "query": f"who {number}?", "passage": f"answer {number}"}
+        says |= {where: HALF} if number else {}
+        passages = [{"docid": str(number), "title": "t", "text": says.pop("passage")}]
+        rows.append({**says, "answers": [], "positive_passages": passages, "negative_passages": []})
+    published.put_lines(files / "nq-dev.jsonl.gz", rows)
+    manifest = build("nq", files)
+    assert manifest["tasks"]["question"] == {"train": 4, "dev": 1, "heldout": 0}
+    assert manifest["sources"]["nq"]["drops"] == {"text is not UTF-8": 1}
+
+
+def test_a_wrong_passage_that_utf8_cannot_say_is_no_negative(files: Path) -> None:
+    published.nq(files)
+    passages = [{"docid": str(n), "title": "t", "text": text} for n, text in enumerate((HALF, "wrong"))]
+    row = {"query_id": "7", "query": "who?", "positive_passages": [{"docid": "9", "title": "t", "text": "x"}]}
+    published.put_lines(files / "nq-dev.jsonl.gz", [{**row, "negative_passages": passages}])
+    build("nq", files)
+    (record,) = records(files, "nq", "dev")
+    assert [content.parts[0].text for content in record.negatives] == ["t\nwrong"]
+
+
+@pytest.mark.parametrize("name", ["\\ud83d.jpg", "a\\u0000.jpg"])
+def test_a_medium_of_a_name_that_no_file_has_is_missing(files: Path, name: str) -> None:
+    published.coco(files)
+    path = files / "dataset_coco.json"
+    path.write_text(path.read_text().replace("COCO_val2014_000000000103.jpg", name))
+    manifest = build("coco", files, missing=0.25)
+    assert manifest["sources"]["coco"]["drops"] == {"no media file": 1}
+
+
 def test_annotations_that_lead_out_of_their_folder_are_refused(files: Path) -> None:
     published.coco(files)
     published.put(files.parent / "secret.jpg", published.picture(7))
@@ -246,7 +305,9 @@ def test_annotations_that_lead_out_of_their_folder_are_refused(files: Path) -> N
             b'{"example_id": "x"}\n',
             "row 0: there is no field 'split'.*exam",
         ),
+        ("docci", "docci_descriptions.jsonlines", b'{"a":' * 200_000, r"jsonlines: line 1 is not JSON \(maximum rec"),
         ("msr_vtt", "test_videodatainfo.json", b'{"videos": [', r"test_videodatainfo\.json: not JSON"),
+        ("msr_vtt", "test_videodatainfo.json", b"[" * 200_000, r"videodatainfo\.json: not JSON \(maximum recursion"),
         ("msr_vtt", "test_videodatainfo.json", b'{"clips": []}', "there is no field 'videos'"),
         ("nq", "nq-dev.jsonl.gz", b"\x1f\x8b\x08\x00half", r"nq-dev\.jsonl\.gz: cannot be read"),
         ("nli", "triplet/dev-00000-of-00001.parquet", b"PAR1 half", "not a whole parquet file"),

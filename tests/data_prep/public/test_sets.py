@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +169,22 @@ def test_stretches_of_a_video_become_clips_of_their_own(tmp_path: Path) -> None:
     assert lengths[1][1] - lengths[0][1] == pytest.approx(40, abs=6)
 
 
+def test_sets_of_many_languages_do_not_say_that_they_are_english(tmp_path: Path) -> None:
+    manifest, records = built("datacomp", tmp_path)
+    assert manifest["sources"]["datacomp"]["languages"] == {}
+    assert {record.positives[0].language for record in records["train"]} == {None}
+
+
+def test_what_is_left_out_of_a_set_and_under_which_terms_it_is_are_said() -> None:
+    coir, audiocaps = set_of("coir"), set_of("audiocaps")
+    tasks = (
+        "apps cosqa synthetic-text2sql codefeedback-st codefeedback-mt codetrans-contest codetrans-dl stackoverflow-qa"
+    )
+    assert [one.into for one in coir.hub] == [one.repo.split("/")[1] for one in coir.hub] == tasks.split()
+    assert "left out are CodeSearchNet and CodeSearchNet-CCR" in coir.size
+    assert "MIT" in audiocaps.licence and "academic purposes only" in audiocaps.licence
+
+
 def test_in_domain_video_is_in_no_default_mixture() -> None:
     kept_out = {one.task for one in all_sets().values() if not one.default}
     assert kept_out == {"msr_vtt", "vatex", "youcook2"}
@@ -186,30 +201,6 @@ def test_in_domain_video_is_in_no_default_mixture() -> None:
 
 def test_the_page_is_as_the_files_say() -> None:
     assert (ROOT / "docs/public_sets.md").read_text(encoding="utf-8") == page(), "python -m data_prep.public.page"
-
-
-def test_the_hub_is_asked_for_pinned_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-
-    signature, asked = inspect.signature(huggingface_hub.snapshot_download), []
-
-    def download(*args, **options):
-        asked.append(signature.bind(*args, **options).arguments)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert hub.fetch_from_hub(set_of("coir"), tmp_path) == tmp_path / "public/coir"
-    assert [call["repo_id"] for call in asked][:2] == ["CoIR-Retrieval/apps", "CoIR-Retrieval/cosqa"]
-    assert {call["local_dir"].name for call in asked} >= {"apps", "cosqa"}
-    assert all(len(call["revision"]) == 40 and call["repo_type"] == "dataset" for call in asked)
-    with pytest.raises(DataError, match="coco: not on the hub as published. Give folder=FOLDER, with\n  dataset_coco"):
-        hub.fetch_from_hub(set_of("coco"), tmp_path)
-
-    def refuse(*args, **options):
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(DataError, match="sentence-transformers/all-nli at cc6c526380e2 cannot be fetched .no network."):
-        hub.fetch_from_hub(set_of("nli"), tmp_path)
 
 
 def test_a_yaml_that_says_something_else_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from commonspace.errors import DataError
+from data_prep.public import tars
 from data_prep.public.tars import _rows
 from tests.data_prep.public import published
 
@@ -68,3 +69,17 @@ def test_long_names_take_more_headers_than_one(tmp_path: Path) -> None:
         path.write_bytes(data[:cut])
         with pytest.raises(DataError, match="ends early or is broken"):
             list(_rows(path))
+
+
+def test_a_row_that_is_larger_than_memory_should_hold_is_refused(
+    tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "whole.tar"
+    monkeypatch.setattr(tars, "_MOST_BYTES", 1024 + len(b"two"))
+    assert [stem for stem, _ in _rows(path)] == ["a", "b"]  # of each row, not of all
+    monkeypatch.setattr(tars, "_MOST_BYTES", 1024 + len(b"two") - 1)
+    with pytest.raises(DataError, match=r"whole\.tar: b: its members have 1027 bytes up to 'b\.txt', at most 1026 of"):
+        list(_rows(path))
+    monkeypatch.setattr(tars, "_MOST_BYTES", 700)
+    with pytest.raises(DataError, match=r"whole\.tar: a: its members have 768 bytes up to 'a\.jpg', at most 700 of a"):
+        list(_rows(path))
