@@ -45,6 +45,8 @@ def test_options_out_of_range(wrong: dict) -> None:
         ({"kind": "embedder"}, "kind=embedder needs model"),
         ({"kind": "scores", "file": "x", "batch": 3}, "kind=scores does not read batch"),
         (CROSS | {"batch": 0}, "batch=0 .* must be a whole number"),
+        ({"kind": "generative", "model": "m", "max_tokens": 0}, "max_tokens=0 .* must be a whole number"),
+        ({"kind": "transcriber", "model": "m", "max_tokens": 9}, "kind=transcriber does not read max_tokens"),
         ({"kind": "generative", "model": "m", "signal": "loud"}, "signal='loud' is none of grade, likelihood"),
         ({"kind": "generative", "model": "m", "signal": "likelihood", "answers": ["a", "b"]}, "does not read them"),
         ({"kind": "generative", "model": "m", "answers": ["yes"]}, "at least two words"),
@@ -60,6 +62,7 @@ def test_teachers_have_their_defaults_and_a_name() -> None:
     cross, asked = TeacherOptions.of(CROSS), TeacherOptions.of({"kind": "generative", "model": "m"})
     assert cross.given == {"model": "m", "batch": 16, "max_tokens": 512} and cross.name == "cross_encoder m"
     assert asked.name == "generative grade m" and asked.given["answers"] == ("no", "yes")
+    assert asked.given["max_tokens"] == 8192
     with pytest.raises(ConfigError, match="cross_encoder m is named twice"):
         teachers_of([CROSS, dict(CROSS)], MiningOptions())
     with pytest.raises(ConfigError, match="teacher_margin: has no effect without teachers"):

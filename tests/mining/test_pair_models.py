@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,9 @@ from transformers import (
 from commonspace.content import Audio, Content, Document, Image, Video
 from commonspace.errors import ConfigError, ContentError, WeightsError
 from commonspace.mining.options import TeacherOptions
-from commonspace.mining.pair_models import CrossEncoder, Generative, graded, weights_hash
+from commonspace.mining.pair_models import WINDOW, CrossEncoder, Generative, graded, weights_hash
 from commonspace.mining.rendering import words_and_pictures
+from commonspace.mining.shortening import shortened
 from commonspace.mining.teachers import pair_teacher
 from commonspace.mining.transcriber import Transcriber
 from tests.mining.made import plain_pairs, write
@@ -138,7 +140,8 @@ def test_long_pairs_are_cut(folders) -> None:
 def grade_by_hand(folder: Path, text: str, answers: list[str]) -> float:
     words, model = tokenizer(), LlamaForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
-        logits = model(**words(text, return_tensors="pt")).logits[0, -1]
+        told = words(text, add_special_tokens=False, return_tensors="pt")  # the template writes what it wants of them
+        logits = model(**told).logits[0, -1]
     powers = [math.exp(logits[words.encode(answer, add_special_tokens=False)[0]]) for answer in answers]
     return sum(grade * power for grade, power in enumerate(powers)) / sum(powers) / (len(answers) - 1)
 
@@ -160,7 +163,7 @@ def test_a_language_model_says_how_likely_the_query_is(folders) -> None:
     found, words = teacher(PAIRS), tokenizer()
     model = LlamaForCausalLM.from_pretrained(folders["language"]).eval()
     for score, (query, _), target in zip(found[::2], PAIRS[::2], ["the fox runs over the snow", "text"], strict=True):
-        before = words(f"user : text {target} query | ")["input_ids"]
+        before = words.encode(f"user : text {target} query | ", add_special_tokens=False)
         after = words.encode(query.parts[0].text, add_special_tokens=False)
         with torch.no_grad():
             logits = model(torch.tensor([before + after])).logits[0]
@@ -189,6 +192,101 @@ def test_a_model_that_sees_reads_pictures_where_they_stand(folders) -> None:
     assert found[0] == pytest.approx(yes / (no + yes), abs=1e-5)
     likely = Generative(folders["sees"], signal="likelihood", batch=4)
     assert likely(pairs) == pytest.approx([likely([one])[0] for one in pairs], abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["language", "sees"])
+def test_a_begin_mark_of_the_template_is_the_only_one(folders, kind: str) -> None:
+    teacher = Generative(folders[kind])
+    teacher.tokenizer.add_special_tokens({"bos_token": "<s>"})
+    for begin, count in (("{{ bos_token }}", 1), ("", int(kind == "sees"))):  # Llava's template has none: it is added
+        teacher.processor.chat_template = begin + TEMPLATE
+        for target in (Content("snow"), Content(picture(1)))[: 1 + teacher.sees]:
+            ids = teacher._inputs(Content("a red fox"), target)[0]["input_ids"][0].tolist()
+            assert ids.count(0) == count and (ids[0] == 0) == bool(count)
+    teacher.chats = False  # a base model, whose tokenizer begins a text
+    assert teacher._inputs(Content("a"), Content("snow"))[0]["input_ids"][0].tolist().count(0) == 1
+
+
+@pytest.mark.parametrize("kind", ["language", "sees"])
+def test_inputs_of_a_few_batches_are_held_at_once(folders, kind: str) -> None:
+    teacher, alive, most = Generative(folders[kind], batch=2), weakref.WeakSet(), []
+    made = teacher._inputs
+
+    def counted(*pair):
+        inputs = made(*pair)
+        alive.add(inputs[0]["input_ids"])
+        most.append(len(alive))
+        return inputs
+
+    teacher._inputs = counted
+    shown = [Content(picture(n)) if n % 2 and teacher.sees else Content("snow " * (n % 7 + 1)) for n in range(30)]
+    pairs = [(Content("a red fox"), target) for target in shown]
+    found = teacher(pairs)
+    assert len(most) == 30 and max(most) <= WINDOW * 2
+    assert found == pytest.approx([teacher([pair])[0] for pair in pairs], abs=1e-5)
+
+
+@pytest.mark.parametrize("signal", ["grade", "likelihood"])
+@pytest.mark.parametrize("kind", ["language", "sees"])
+def test_logits_are_made_where_they_are_read(folders, kind: str, signal: str) -> None:
+    teacher, widths = Generative(folders[kind], signal=signal, batch=3), []
+    teacher.model.register_forward_hook(lambda *given: widths.append(given[2].logits.shape[1]))
+    pairs = [(query, Content("snow " * length)) for (query, _), length in zip(PAIRS, (40, 43, 41), strict=True)]
+    found = teacher(pairs)
+    assert len(widths) == 1 and widths[0] <= (3 if signal == "grade" else 3 + 3 + 3)
+    teacher._keeps = False  # a class whose forward cannot leave any out
+    assert teacher(pairs) == pytest.approx(found, abs=1e-5) and widths[1] > 40
+
+
+def told(teacher: Generative, query: Content, target: Content) -> list[str]:
+    inputs, _ = teacher._inputs(query, target)
+    return teacher.tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
+
+
+def test_long_pairs_lose_the_end_of_the_target_and_never_the_question(folders) -> None:
+    few = Generative(folders["language"], prompt="text {target} query {query} ? {answers}", max_tokens=24)
+    begin, question = ["user", ":", "text"], ["?", "no", "<unk>", "yes", "|"]  # a comma is no word of this tokenizer
+    fox = ["query", "a", "red", "fox", *question]
+    assert told(few, Content("a red fox"), Content("the bird")) == [*begin, "the", "bird", *fox]
+    cut = told(few, Content("a red fox"), Content("the bird " + "snow " * 700))
+    assert cut == [*begin, "the", "bird", *["snow"] * 10, *fox]
+    both = told(few, Content("a red " + "fox " * 700), Content("the " + "snow " * 700))
+    assert both == [*begin, "the", *["snow"] * 6, *fox[:3], *["fox"] * 6, *question]
+    query = told(few, Content("a red " + "fox " * 700), Content("snow"))
+    assert query == [*begin, "snow", *fox[:3], *["fox"] * 12, *question]
+
+
+def test_texts_are_cut_by_letters_where_a_tokenizer_tells_no_places() -> None:
+    class Slow:
+        is_fast = False
+
+        def encode(self, text: str, add_special_tokens: bool) -> list[str]:
+            return text.split()
+
+    found = shortened({"target": ["aa " * 10, "bb " * 10], "query": ["cc"]}, 12, 99, Slow())
+    assert found == {"target": ["aa " * 8, ""], "query": ["cc"]}
+
+
+def test_long_queries_are_cut_before_their_likelihood(folders) -> None:
+    teacher = Generative(folders["language"], signal="likelihood", prompt="text {target} query", max_tokens=16)
+    inputs, ids = teacher._inputs(Content("a red fox " * 300), Content("the snow " * 300))
+    assert inputs["input_ids"].shape == (1, 16) and inputs["input_ids"][0, -len(ids) :].tolist() == ids
+    assert len(ids) == 6
+
+
+def test_pictures_are_counted_and_stay_whole(folders) -> None:
+    teacher = Generative(folders["sees"], prompt="text {target} query {query} ?", max_tokens=20)
+    cut = told(teacher, Content("a red fox"), Content("the " * 300, picture(1), "snow " * 300))
+    assert len(cut) == 20 and cut.count("<image>") == 4 and cut[-5:] == "a red fox ? |".split()
+    with pytest.raises(ContentError, match="leave its texts 0 of 20 tokens; raise max_tokens"):
+        told(teacher, Content("a red fox"), Content(*map(picture, range(1, 5))))
+
+
+def test_no_pair_is_longer_than_the_models_positions(folders) -> None:
+    teacher = Generative(folders["language"])
+    assert len(told(teacher, Content("a"), Content("snow " * 5000))) == 512
+    with pytest.raises(ConfigError, match=r"reads 20 tokens, which its prompt's 25 leave no room in; raise max_tokens"):
+        Generative(folders["language"], max_tokens=20)
 
 
 def test_a_contents_own_braces_are_no_prompt(folders) -> None:
@@ -239,6 +337,10 @@ def test_a_teacher_of_the_config_scores_records(folders, tmp_path: Path) -> None
     assert np.allclose(found, CrossEncoder(folders["cross_1"])(pairs), atol=1e-5)
     other = TeacherOptions.of({"kind": "cross_encoder", "model": str(folders["cross_1"]), "max_tokens": 8})
     assert pair_teacher(other, reader, ("query", "positive"), "cpu").fingerprint != teacher.fingerprint
+    asked = [{"kind": "generative", "model": str(folders["language"])} | more for more in ({}, {"max_tokens": 300})]
+    judges = [pair_teacher(TeacherOptions.of(one), reader, ("query", "positive"), "cpu") for one in asked]
+    assert judges[0].fingerprint != judges[1].fingerprint
+    assert np.isfinite(judges[1].scores(np.arange(3), np.arange(3))).all()
 
 
 def test_contents_as_words_and_pictures() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from commonspace.mining import teachers as teachers_module
 from commonspace.mining.mine import mine
 from commonspace.mining.options import MiningOptions
 from commonspace.mining.teachers import FileTeacher, PairTeacher, TableTeacher, VectorTeacher, cosines
-from commonspace.mining.vectors import embed_side
+from commonspace.mining.vectors import embed_side, side_of
 from tests.mining.made import by_key, model, pair, plain_pairs, vectors_of, write
 
 
@@ -113,6 +114,27 @@ def test_what_a_pair_model_cannot_read_has_no_score(tmp_path: Path) -> None:
     assert np.allclose(found, [30, np.nan, 41], equal_nan=True)
     mirrored = PairTeacher("pairs", "pairs", lambda: lambda pairs: [1.0] * len(pairs), reader, ("positive", "query"))
     assert mirrored._content("positive", 3).parts[0].text.startswith("t3") and mirrored.scores(*np.ones((2, 2), int))[0]
+
+
+def test_contents_of_a_few_batches_are_held_at_once(tmp_path: Path, monkeypatch) -> None:
+    alive, most = weakref.WeakSet(), []
+
+    def judge(pairs: list[tuple[Content, Content]]) -> list[float]:
+        most.append((len(pairs), len(alive)))
+        return [float(target.parts[0].text[1:].split("|")[0]) for _, target in pairs]
+
+    def counted(record, side: str) -> Content:
+        content = side_of(record, side)
+        alive.add(content)
+        return content
+
+    monkeypatch.setattr(teachers_module, "_RECORDS", 4)
+    monkeypatch.setattr(teachers_module, "side_of", counted)
+    teacher = PairTeacher("pairs", "pairs", lambda: judge, write(tmp_path, plain_pairs(40)), ("query", "positive"), 3)
+    rows = np.arange(40)
+    assert teacher.scores(rows, rows[::-1]).tolist() == rows[::-1].tolist()
+    pairs, contents = np.max(most, axis=0)
+    assert pairs == 3 and contents <= 2 * 3 + 4 and len(most) == 14
 
 
 class Fixed:

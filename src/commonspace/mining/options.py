@@ -19,12 +19,13 @@ TEACHERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "scores": (("file",), ()),
     "cross_encoder": (("model",), ("batch", "max_tokens")),
     "transcriber": (("model",), ("batch", "language")),
-    "generative": (("model",), ("batch", "signal", "prompt", "answers", "precision")),
+    "generative": (("model",), ("batch", "signal", "prompt", "answers", "precision", "max_tokens")),
 }
 _DEFAULTS: dict[str, Any] = {
     "prefixes": False, "batch": 16, "max_tokens": 512, "signal": "grade", "prompt": None, "answers": ("no", "yes"),
     "precision": "float32", "language": None,
 }  # fmt: skip
+_DEFAULTS_OF: dict[str, dict[str, Any]] = {"generative": {"max_tokens": 8192}}  # pictures are many
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class TeacherOptions:
         if unknown := sorted(set(given) - {*needs, *may}):
             known = ", ".join((*needs, *may))
             raise ConfigError(f"teachers: kind={entry['kind']} does not read {', '.join(unknown)}; it reads {known}")
-        options = {key: _DEFAULTS[key] for key in may} | given
+        options = {key: _DEFAULTS[key] for key in may} | _DEFAULTS_OF.get(entry["kind"], {}) | given
         _check_teacher(entry["kind"], given, options)
         return cls(entry["kind"], options)
 

@@ -144,15 +144,22 @@ Judge = Callable[[Sequence[tuple[Content, Content]]], Sequence[float]]
 
 
 class PairTeacher:
-    """A model that reads both contents at once; `judge` scores pairs, loaded when first asked.
+    """A model that reads both contents at once; `judge` scores pairs, loaded when first asked, `window` at a time.
 
     Pairs that it cannot read, as a sound by a model of texts, have no score.
     """
 
     def __init__(
-        self, name: str, fingerprint: str, load: Callable[[], Judge], reader: ShardReader, sides: tuple[Side, Side]
+        self,
+        name: str,
+        fingerprint: str,
+        load: Callable[[], Judge],
+        reader: ShardReader,
+        sides: tuple[Side, Side],
+        window: int = 64,
     ) -> None:
         self.name, self.fingerprint, self._load, self._reader, self._sides = name, fingerprint, load, reader, sides
+        self._window = window
         self._judge: Judge | None = None
         self._contents: dict[tuple[Side, int], Content] = {}
 
@@ -160,15 +167,23 @@ class PairTeacher:
         """float32 [P]."""
         if self._judge is None:
             self._judge = self._load()
+        out_P = np.empty(len(rows_P), dtype=np.float32)
+        for start in range(0, len(rows_P), self._window):
+            some = slice(start, start + self._window)
+            out_P[some] = self._judged(rows_P[some], others_P[some])
+        return out_P
+
+    def _judged(self, rows_P: np.ndarray, others_P: np.ndarray) -> list[float]:
+        assert self._judge is not None
         asks, answers = self._sides
         pairs = [
             (self._content(asks, int(row)), self._content(answers, int(other)))
             for row, other in zip(rows_P, others_P, strict=True)
         ]
         try:
-            return np.array(self._judge(pairs), dtype=np.float32)
+            return list(self._judge(pairs))
         except ContentError:  # some pair cannot be read: each for itself
-            return np.array([self._alone(pair) for pair in pairs], dtype=np.float32)
+            return [self._alone(pair) for pair in pairs]
 
     def _alone(self, pair: tuple[Content, Content]) -> float:
         assert self._judge is not None
@@ -187,7 +202,7 @@ class PairTeacher:
 
 def pair_teacher(options: TeacherOptions, reader: ShardReader, sides: tuple[Side, Side], device: str) -> PairTeacher:
     """A cross-encoder, a generative model or a transcriber of a folder."""
-    from commonspace.mining.pair_models import CrossEncoder, Generative, weights_hash
+    from commonspace.mining.pair_models import WINDOW, CrossEncoder, Generative, weights_hash
     from commonspace.mining.transcriber import Transcriber
 
     kind = {"cross_encoder": CrossEncoder, "generative": Generative, "transcriber": Transcriber}[options.kind]
@@ -200,4 +215,5 @@ def pair_teacher(options: TeacherOptions, reader: ShardReader, sides: tuple[Side
         lambda: kind(folder, device=device, **given),
         reader,
         sides,
+        WINDOW * given["batch"],
     )
