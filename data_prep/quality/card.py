@@ -77,8 +77,9 @@ def _evaluated(report: Mapping[str, Any]) -> list[str]:
         f"{', '.join(report['evaluated_tiers']) or 'no tier'}: by bytes; pictures by perceptual hash (at most "
         f"{near['image']} bits apart), sounds by fingerprint (at least {near['sound']} of the bits), texts of at least "
         f"{report['options']['least_characters']} characters by what they read and by MinHash (at least "
-        f"{near['text']}){by_vector}. {sum(found.values()):,} rows held something of them and were left out. Clips and "
-        f"documents of several parts are compared by bytes{', vectors' if likeness else ''} and text alone.",
+        f"{near['text']}){by_vector}. {sum(found.values()):,} rows held something of them and were left out. Compared "
+        "are all variants, parts and negatives of a row; clips and what stands in documents of several parts by bytes"
+        f"{', vectors' if likeness else ''} and text alone.",
         "",
     ]
     if report["leaks"]:

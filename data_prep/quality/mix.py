@@ -79,7 +79,7 @@ def mix(
     )
     vectors = None if options.likeness is None else Vectors(options.likeness, cache, options.batch_tokens)
     with build_progress() as progress:
-        tables = measure([*splits, *others], cache, workers, progress)
+        tables = measure([*splits, *others], cache, workers, options.least_characters, progress)
         scores = _agreement(splits, cache, options, progress)
         table_of = dict(zip([*splits, *others], tables, strict=True))
         if options.limits.language is not None:

@@ -6,7 +6,9 @@ of each item whether it is near to any of another collection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +16,11 @@ import numpy as np
 from commonspace.evaluation.fingerprints import audio_agreement, audio_matches, hash_matches
 from data_prep.quality import minhash
 
-_PAIRS = 4_000_000  # compared at once
+_PAIRS = 65_536  # compared at once: of signatures 2 x 16 MiB
+_SOME = 64
 _ROWS = 4096
 _BLOCK = 512  # sounds
-Pairs = Iterator[tuple[np.ndarray, np.ndarray]]  # rows one < other
+Near = Callable[[int, np.ndarray], np.ndarray]  # of a row and some earlier ones: bool, to which it is near
 
 
 def earliest_image(hashes_N: np.ndarray, distance: int) -> np.ndarray:
@@ -25,14 +28,11 @@ def earliest_image(hashes_N: np.ndarray, distance: int) -> np.ndarray:
     values, first, back = np.unique(hashes_N, return_index=True, return_inverse=True)
     order = np.argsort(first)  # distinct hashes in the order in which they first come
     distinct = values[order]
-    close = (
-        (one[keep], other[keep])
-        for one, other in _candidates(_pieces(distinct, distance + 1))
-        for keep in [np.bitwise_count(distinct[one] ^ distinct[other]) <= distance]
-    )
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return first[order][_representatives(len(distinct), close)][place[back]]
+
+    def near(row: int, earlier: np.ndarray) -> np.ndarray:
+        return np.bitwise_count(distinct[earlier] ^ distinct[row]) <= distance
+
+    return _of_all(_representatives(_pieces(distinct, distance + 1), near), first, order, back)
 
 
 def near_image(hashes_N: np.ndarray, others_M: np.ndarray, distance: int) -> np.ndarray:
@@ -51,23 +51,21 @@ def earliest_text(signatures_NP: np.ndarray, least: float) -> np.ndarray:
     values, first, back = np.unique(signatures_NP, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
     distinct = values[order]
-    close = (
-        (one[keep], other[keep])
-        for one, other in _candidates(minhash.bands(distinct))
-        for keep in [minhash.shared(distinct[one], distinct[other]) >= least]
-    )
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return first[order][_representatives(len(distinct), close)][place[back.ravel()]]
+
+    def near(row: int, earlier: np.ndarray) -> np.ndarray:
+        return minhash.shared(distinct[row][None], distinct[earlier]) >= least
+
+    return _of_all(_representatives(minhash.bands(distinct), near), first, order, back.ravel())
 
 
 def near_text(signatures_NP: np.ndarray, others_MP: np.ndarray, least: float) -> np.ndarray:
     """bool [N]: whether a signature shares at least `least` with any of the others."""
     found = np.zeros(len(signatures_NP), bool)
-    both = np.concatenate([others_MP, signatures_NP])
-    for one, other in _candidates(minhash.bands(both), split=len(others_MP)):
-        keep = minhash.shared(both[one], both[other]) >= least
-        found[other[keep] - len(others_MP)] = True
+    for mine_N, theirs_M in zip(minhash.bands(signatures_NP), minhash.bands(others_MP), strict=True):
+        for rows, others in _meetings(mine_N, theirs_M):
+            for start in range(0, len(others), _SOME):  # most that are near to any are to one of the first, then done
+                for one, other in _pairs_of(rows[~found[rows]], others[start : start + _SOME]):
+                    found[one[minhash.shared(signatures_NP[one], others_MP[other]) >= least]] = True
     return found
 
 
@@ -106,40 +104,60 @@ def _bits(hashes_N: np.ndarray) -> np.ndarray:
     return np.unpackbits(np.ascontiguousarray(hashes_N).view(np.uint8).reshape(-1, 8), axis=1).astype(bool)
 
 
-def _candidates(keys: Iterable[np.ndarray], split: int | None = None) -> Pairs:
-    """Pairs of rows that share a key, array by array of keys; with `split` those on either side of it alone."""
-    for keys_N in keys:
-        _, group = np.unique(keys_N, return_inverse=True)
-        order = np.argsort(group, kind="stable")
-        ends = np.flatnonzero(np.diff(group[order])) + 1
-        for members in np.split(order, ends):
-            if len(members) < 2:
-                continue
-            cut = np.searchsorted(members, split) if split is not None else None
-            yield from _pairs_of(members, cut)
+def _meetings(mine_N: np.ndarray, theirs_M: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each key that both collections have, the rows of the one and of the other that have it."""
+    groups = _groups(np.concatenate([theirs_M, mine_N]))
+    rows = np.flatnonzero(groups >= 0)
+    rows = rows[np.argsort(groups[rows], kind="stable")]
+    for members in np.split(rows, np.flatnonzero(np.diff(groups[rows])) + 1):
+        cut = np.searchsorted(members, len(theirs_M))
+        if 0 < cut < len(members):
+            yield members[cut:] - len(theirs_M), members[:cut]
 
 
-def _pairs_of(members: np.ndarray, cut: int | None) -> Pairs:
-    """Pairs within a sorted group, or across its place `cut`, in blocks of bounded size."""
-    height = max(1, _PAIRS // len(members))
-    firsts = members if cut is None else members[:cut]
-    for start in range(0, len(firsts), height):
-        rows = np.arange(start, min(start + height, len(firsts)))
-        columns = np.arange(len(members)) if cut is None else np.arange(cut, len(members))
-        one, other = np.meshgrid(rows, columns, indexing="ij")
-        keep = one < other
-        yield members[one[keep]], members[other[keep]]
+def _pairs_of(rows: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every pair of a row and one of a few others, in blocks of bounded size."""
+    height = max(1, _PAIRS // len(others))
+    for start in range(0, len(rows), height):
+        some = rows[start : start + height]
+        yield np.repeat(some, len(others)), np.tile(others, len(some))
 
 
-def _representatives(count: int, close: Pairs) -> np.ndarray:
-    """int64 [count]: of each item the earliest near one that is near to none before it."""
-    pairs = list(close)
-    found = np.arange(count)
-    if not pairs:
-        return found
-    one, other = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
-    order = np.lexsort((one, other))
-    for first, second in zip(one[order].tolist(), other[order].tolist(), strict=True):
-        if found[second] == second and found[first] == first:
-            found[second] = first
+def _groups(keys_N: np.ndarray) -> np.ndarray:
+    """int32 [N]: a number for each key, -1 where no other row has it."""
+    _, group, sizes = np.unique(keys_N, return_inverse=True, return_counts=True)
+    return np.where(sizes[group] > 1, group, -1).astype(np.int32)
+
+
+def _representatives(keys: Sequence[np.ndarray], near: Near) -> np.ndarray:
+    """int64 [N]: of each item the earliest that shares a key with it, is near to it and is near to none before it.
+
+    A key holds only the items that are near to none before them: they alone can be one's earliest. So memory grows
+    with the items, and many likenesses of one cost a comparison each.
+    """
+    groups_KN = np.stack([_groups(keys_N) for keys_N in keys])
+    found = np.arange(groups_KN.shape[1])
+    holders: list[defaultdict[int, array]] = [defaultdict(lambda: array("q")) for _ in keys]
+    for row in np.flatnonzero((groups_KN >= 0).any(axis=0)).tolist():
+        groups = groups_KN[:, row].tolist()
+        mine = [held[group] for held, group in zip(holders, groups, strict=True) if group >= 0]
+        first = _first_near(row, np.concatenate([np.array(held, np.int64) for held in mine]), near)
+        if first is not None:
+            found[row] = first
+            continue
+        for held in mine:
+            held.append(row)
     return found
+
+
+def _first_near(row: int, earlier: np.ndarray, near: Near) -> int | None:
+    blocks = (earlier[start : start + _PAIRS] for start in range(0, len(earlier), _PAIRS))
+    close = [int(block[keep].min()) for block in blocks for keep in [near(row, block)] if keep.any()]
+    return min(close, default=None)
+
+
+def _of_all(found: np.ndarray, first: np.ndarray, order: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """int64 [N]: what was found of distinct values in the order of their first places, for every place."""
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return first[order][found][place[back]]

@@ -14,26 +14,38 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 from PIL import Image as PILImage
 from rich.progress import Progress
 
-from commonspace.content import Audio, Content, Document, Image, Text, Video
+from commonspace.content import Audio, Content, Image, Video
 from commonspace.data.sample import Record
 from commonspace.data.shards import ShardReader
 from commonspace.errors import CommonspaceError
-from commonspace.evaluation.fingerprints import audio_fingerprint, image_hash
+from commonspace.evaluation.fingerprints import image_hash
 from commonspace.evaluation.relevance import normalise
 from commonspace.processing.preprocessing import Preprocessing
 from data_prep.public.wholeness import is_whole_clip
 from data_prep.quality import minhash
 from data_prep.quality.chunks import chunks, written
+from data_prep.quality.contained import (
+    FURTHER,
+    ITEMS,
+    further_of,
+    inner,
+    items_of,
+    kind_of,
+    picture_hash,
+    pictures_alone,
+    sound_print,
+    texts_of,
+    without_short,
+)
 from data_prep.quality.scripts import script_of
 
-VERSION = 2
+VERSION = 3
 _SIDE = [
     ("id", pa.int64()),  # digest of the content
     ("kind", pa.string()),  # text, or the media in it, as "image+text"
@@ -56,6 +68,8 @@ SCHEMA = pa.schema(
         ("language", pa.string()),
         *((f"query_{name}", kind) for name, kind in _SIDE),
         *((f"positive_{name}", kind) for name, kind in _SIDE),
+        ("items", ITEMS),
+        ("further", FURTHER),
     ]
 )
 
@@ -74,8 +88,9 @@ class Split:
         return ShardReader(self.folder, self.side)
 
 
-def measure(splits: Sequence[Split], cache: Path, workers: int, progress: Progress) -> list[pa.Table]:
-    """The signals of every row of some splits, one table each.
+def measure(splits: Sequence[Split], cache: Path, workers: int, least: int, progress: Progress) -> list[pa.Table]:
+    """The signals of every row of some splits, one table each; of variants and parts without texts below `least`
+    characters, which tell no item.
 
     Raises:
         DataError: a shard is damaged, or the cache cannot be written.
@@ -100,40 +115,37 @@ def measure(splits: Sequence[Split], cache: Path, workers: int, progress: Progre
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return [pa.concat_tables([pq.read_table(path) for _, _, path in kept[split]]) for split in splits]
+    return [
+        pa.concat_tables([without_short(pq.read_table(path), least) for _, _, path in kept[split]]) for split in splits
+    ]
 
 
 def measure_chunk(split: Split, start: int, stop: int, path: Path) -> None:
     """Write the signals of rows `start` to `stop`."""
     reader = split.reader
-    rows = [_row(reader.read(row)) for row in range(start, stop)]
+    rows = [_row(reader.read(row), split.side == "train") for row in range(start, stop)]
     with written(path) as partial:
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: Record, with_negatives: bool) -> dict[str, Any]:
+    """Of a training row the negatives are measured too: no evaluation asks those of its own rows."""
     row: dict[str, Any] = {"key": record.key, "concept": record.concept, "source": record.source}
     row["language"] = record.positives[0].language
-    for side, variant in (("query", record.queries[0]), ("positive", record.positives[0])):
-        row |= {f"{side}_{name}": value for name, value in _content(variant.content).items()}
-    return row
-
-
-def texts_of(content: Content) -> str:
-    """All texts of a content, those of its documents too, in their order."""
-    return " ".join(part.text for part in _inner(content) if isinstance(part, Text))
-
-
-def _inner(content: Content) -> list[Any]:
-    return [inner for part in content.parts for inner in (part.parts if isinstance(part, Document) else (part,))]
+    first = (record.queries[0].content, record.positives[0].content)
+    for side, content in zip(("query", "positive"), first, strict=True):
+        row |= {f"{side}_{name}": value for name, value in _content(content).items()}
+    others = [variant.content for variant in (*record.queries[1:], *record.positives[1:])]
+    others += record.negatives if with_negatives else ()
+    return row | {"items": items_of([*first, *others]), "further": further_of(first, others)}
 
 
 def _content(content: Content) -> dict[str, Any]:
-    parts = _inner(content)
+    parts = inner(content)
     text = normalise(texts_of(content))
     found: dict[str, Any] = {
         "id": content.digest(),
-        "kind": "+".join(sorted(content.modalities)),
+        "kind": kind_of(content),
         "characters": len(text),
     }
     if text:
@@ -159,12 +171,8 @@ def _pictures(content: Content, pictures: Sequence[Image]) -> dict[str, Any]:
     if known:
         found["least_side"] = min(map(min, known))
         found["aspect"] = max(max(size) / max(min(size), 1) for size in known)
-    alone = any(isinstance(part, Image) for part in content.parts) or all(
-        isinstance(part, Document) and len(part.parts) == 1 for part in content.parts
-    )
-    if alone:
-        bits = image_hash(pictures[0], Preprocessing())
-        found["image"] = int(np.packbits(bits).view(np.uint64)[0])
+    if alone := pictures_alone(content):
+        found["image"] = picture_hash(alone[0])
     return found
 
 
@@ -181,7 +189,7 @@ def _size(part: Image) -> tuple[int, int] | None:
 def _sound(sound: Audio | None) -> dict[str, Any]:
     if sound is None:
         return {}
-    found: dict[str, Any] = {"sound": audio_fingerprint(sound, Preprocessing()).tobytes()}
+    found: dict[str, Any] = {"sound": sound_print(sound)}
     with suppress(soundfile.SoundFileError):  # in a container that FFmpeg reads; its length is not looked for
         found["seconds"] = float(soundfile.info(io.BytesIO(sound.read_bytes())).duration)
     return found

@@ -63,11 +63,19 @@ class Tiers:
 
     def tier(self, name: str, side: str, task: str, pairs: list[tuple], language: str | None = "en") -> None:
         """Add a split: pairs of contents, or of texts and bytes of pictures."""
-        with ShardWriter(self.data / name / task, task, side, {name: "CC0"}) as writer:
-            for number, sides in enumerate(pairs):
-                query, positive = (self.content(side) for side in sides)
-                key = f"{name}-{task}-{side}-{number}"
-                writer.write(Record(key, task, name, key, (Variant(query),), (Variant(positive, language),)))
+        records = []
+        for number, sides in enumerate(pairs):
+            query, positive = (self.content(side) for side in sides)
+            key = f"{name}-{task}-{side}-{number}"
+            records.append(Record(key, task, name, key, (Variant(query),), (Variant(positive, language),)))
+        self.records(name, side, task, records)
+
+    def records(self, name: str, side: str, task: str, records: list[Record]) -> None:
+        """Add a split of records."""
+        licences = dict.fromkeys((record.source for record in records), "CC0")
+        with ShardWriter(self.data / name / task, task, side, licences) as writer:
+            for record in records:
+                writer.write(record)
         path = self.data / name / "manifest.json"
         about = json.loads(path.read_text()) if path.is_file() else {"fingerprint": name, "tasks": {}, "sources": {}}
         about["sources"][name] = {"licence": "CC0", "role": "train", "tasks": {}, "drops": {}}

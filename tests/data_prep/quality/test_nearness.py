@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,44 @@ def test_texts_as_by_comparing_all() -> None:
     assert 20 < (found != np.arange(len(texts))).sum() <= 60
     near = near_text(signatures[60:], signatures[:60], 0.8)
     assert (near == (share[60:, :60] >= 0.8).any(axis=1)).all() and 0 < near.sum() < 60
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chains_of_likeness_as_by_comparing_all(seed: int) -> None:
+    """Each signature is some places off an earlier one; from 52 equal places on, two always share a band."""
+    random = np.random.default_rng(seed)
+    signatures = random.integers(0, 2**32, (250, minhash.PLACES), np.uint32)
+    for row in range(5, 250):
+        signatures[row] = signatures[random.integers(row)]
+        places = random.integers(0, minhash.PLACES, random.integers(0, 14))
+        signatures[row, places] = random.integers(0, 2**32, len(places))
+    share = (signatures[:, None] == signatures[None]).mean(axis=2)
+    expected = plainly(250, lambda one, other: share[one, other] >= 0.8)
+    assert (earliest_text(signatures, 0.8) == expected).all()
+    near_to_one_left_out = (np.tril(share >= 0.8, -1) & (expected != np.arange(250))).any(axis=1)
+    assert (near_to_one_left_out & (expected == np.arange(250))).sum() > 5  # likeness is not passed on
+    near = near_text(signatures[150:], signatures[:150], 0.8)
+    assert (near == (share[150:, :150] >= 0.8).any(axis=1)).all() and near.sum() > 0
+
+
+@pytest.mark.parametrize("what", ["texts", "texts of two collections", "pictures"])
+def test_many_likenesses_of_one_take_little_memory(what: str) -> None:
+    """Every pair of them, in each band, was held before: over a gigabyte."""
+    random = np.random.default_rng(3)
+    signatures = np.tile(random.integers(0, 2**32, minhash.PLACES, np.uint32), (1000, 1))
+    signatures[np.arange(1000), random.integers(0, minhash.PLACES, 1000)] = np.arange(1000)
+    bits = np.uint64(1) << random.integers(0, 64, (2, 1000), np.uint64)
+    tracemalloc.start()
+    try:
+        if what == "texts":
+            found = earliest_text(signatures, 0.8) == 0
+        elif what == "pictures":
+            found = earliest_image(np.uint64(12345) ^ bits[0] ^ bits[1], 6) == 0
+        else:
+            found = near_text(signatures[:600], signatures[600:], 0.8)
+        assert found.all() and tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_sounds_as_by_comparing_all() -> None:
