@@ -8,19 +8,22 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from commonspace.content import Content, Document, Image, Text
+from commonspace.content import Audio, Content, Document, Image, Text, Video
 from commonspace.data.sample import Record, Variant
 from commonspace.errors import CommonspaceError, DataError
+from commonspace.processing.svg import is_svg
 from data_prep.build import build_progress
 from data_prep.keys import record_key
 from data_prep.merge import write_tier
-from data_prep.pictures import header_fault
+from data_prep.pictures import header_fault, is_whole_picture
+from data_prep.public.wholeness import is_whole_clip, is_whole_sound
 from data_prep.source import Source
 from data_prep.split import concept
-from data_prep.staging import stage
+from data_prep.staging import medium_ids, stage
 
 _FIELDS = frozenset({"query", "positive", "negatives", "concept", "language", "key", "synthetic"})
 _TASK = "own"  # the one name that configs/task and the evaluation know for pairs of a user's own
@@ -28,6 +31,7 @@ _SHOWN_ERRORS = 10
 _CONCEPT_CHARACTERS = 200
 _MOST_PIXELS = 50_000_000  # what models here decode
 _TOO_LARGE = f"picture over {_MOST_PIXELS} pixels"
+_SVG_HEAD = 65536  # bytes in which an SVG shows itself
 
 
 def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
@@ -35,8 +39,9 @@ def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
 
     A row is {"query": CONTENT, "positive": CONTENT} and optionally "negatives" (list of CONTENT), "concept",
     "language", "key" and "synthetic" (what made it, in words). Media paths are relative to the file. Rows of one
-    concept lie on one side of the split; the concept is by default the positive's text, or its file name. A synthetic
-    row is for training alone: it is left out where the file's other rows of its concept are on dev or held out.
+    concept lie on one side of the split, and so do rows whose query or positive have a file in common; the concept is
+    by default the positive's text, or its file name. A synthetic row is for training alone: it is left out where the
+    file's other rows of its concept, or with one of its files, are on dev or held out.
 
     Raises:
         DataError: names the lines that cannot be used and why, up to ten of them.
@@ -52,7 +57,7 @@ def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
     data.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=data) as staging, build_progress() as progress:
         bar = progress.add_task(f"read {pairs.name}", total=len(rows))
-        staged = stage(source, Path(staging), lambda count: progress.update(bar, completed=count))
+        staged = stage(source, Path(staging), lambda count: progress.update(bar, completed=count), each_medium=True)
         return write_tier(name, [staged], data / name, state, progress)
 
 
@@ -72,8 +77,9 @@ def own_rows(pairs: Path, name: str) -> list[Record]:
             continue
         try:
             record = _record(json.loads(line), pairs.parent, name, number)
-        except (CommonspaceError, ValueError, TypeError) as error:
-            problems.append(f"line {number}: {error}")
+        except (CommonspaceError, OSError, ValueError, TypeError, RecursionError) as error:
+            told = "its JSON is nested too deeply" if isinstance(error, RecursionError) else error
+            problems.append(f"line {number}: {told}")
             continue
         other = keys.setdefault(record.key, number)
         if other != number:
@@ -86,13 +92,29 @@ def own_rows(pairs: Path, name: str) -> list[Record]:
         raise DataError(
             f'{pairs}: holds no row; write lines like {{"query": "a fox", "positive": {{"image": "fox.jpg"}}}}'
         )
-    real = {record.concept for record in records if "synthetic" not in record.extra}
-    return [
-        replace(record, extra={**record.extra, "members": [record.concept]})
-        if "synthetic" in record.extra and record.concept in real
-        else record
-        for record in records
-    ]
+    return _with_members(records)
+
+
+def _with_members(records: list[Record]) -> list[Record]:
+    """Synthetic rows with the concepts of real rows that have their concept or one of their media: where these do not
+    train, neither may they.
+    """
+    real = [record for record in records if "synthetic" not in record.extra]
+    if len(real) == len(records):
+        return records
+    names = {record.concept: record.concept for record in real}
+    for record in real:  # of several concepts that share a medium any one will do: they lie on one side
+        names |= dict.fromkeys(_media_of(record), record.concept)
+
+    def with_members(record: Record) -> Record:
+        members = {names[mark] for mark in (record.concept, *_media_of(record)) if mark in names}
+        return replace(record, extra={**record.extra, "members": sorted(members)}) if members else record
+
+    return [with_members(record) if "synthetic" in record.extra else record for record in records]
+
+
+def _media_of(record: Record) -> list[int]:
+    return medium_ids((record.queries[0].content, record.positives[0].content))
 
 
 def _record(row: Any, folder: Path, name: str, number: int) -> Record:
@@ -103,6 +125,7 @@ def _record(row: Any, folder: Path, name: str, number: int) -> Record:
     for field in ("concept", "language", "key", "synthetic"):
         if field in row and not (isinstance(row[field], str) and row[field].strip()):
             raise DataError(f'"{field}" is {row[field]!r}, not a text')
+        Text(row.get(field, "")).encoded()  # an error where it cannot be
     if not isinstance(row.get("negatives", []), list):
         raise DataError('"negatives" is not a list of contents')
     positive = _content(row["positive"], folder)
@@ -120,6 +143,7 @@ def _record(row: Any, folder: Path, name: str, number: int) -> Record:
 
 def _content(value: Any, folder: Path) -> Content:
     def open_media(file: str) -> Path:
+        Text(file).encoded()  # an error where it cannot be
         path = folder / file
         if not path.is_file():
             raise DataError(f"{file}: no such file beside the pairs ({path})")
@@ -129,11 +153,36 @@ def _content(value: Any, folder: Path) -> Content:
 
     content = Content.from_json(value, open_media)
     for part in _inner(content):
-        if isinstance(part, Image) and header_fault(Path(part.source), _MOST_PIXELS) == _TOO_LARGE:
-            raise DataError(f"{part.label}: {_TOO_LARGE}, as in a decompression bomb; scale it down or leave it out")
+        if not isinstance(part, Text):
+            about = Path(part.source).stat()
+            if fault := _fault(type(part), Path(part.source), about.st_size, about.st_mtime_ns):
+                raise DataError(f"{part.label}: {fault}")
     if not any(not isinstance(part, Text) or part.text.strip() for part in content.parts):
         raise DataError(f"{value!r:.80} is blank")
     return content
+
+
+@lru_cache(maxsize=100_000)  # many rows may ask about one file
+def _fault(kind: type, path: Path, size: int, changed: int) -> str | None:
+    """What is wrong with a medium, or None; a file is known by its path, size and time of change.
+
+    Pages of a PDF and drawings in SVG are judged when they are embedded.
+    """
+    if kind is Image:
+        fault = header_fault(path, _MOST_PIXELS)
+        if fault == _TOO_LARGE:
+            return f"{fault}, as in a decompression bomb; scale it down or leave it out"
+        if fault:
+            return None if _is_svg(path) else f"{fault}; replace it or leave it out"
+    whole = {Image: is_whole_picture, Audio: is_whole_sound, Video: is_whole_clip}.get(kind)
+    if whole is None or whole(path):
+        return None
+    return f"no whole {kind.__name__.lower()}, cut short or of another kind; replace it or leave it out"
+
+
+def _is_svg(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_svg(file.read(_SVG_HEAD))
 
 
 def _inner(content: Content) -> list[Any]:

@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,12 @@ class Row:
 
     @property
     def media_ids(self) -> list[int]:
-        """Digests of those of the two sides that hold more than text."""
+        """What joins this row to others: digests of those of the two sides that hold more than text, or of each medium.
+
+        The second only where `stage` was told so.
+        """
+        if "each_medium" in self.value:
+            return self.value["each_medium"]
         return [number for number, media in zip(self.value["ids"], self.value["media"], strict=True) if media]
 
 
@@ -127,8 +132,22 @@ def unpacked(package: Package, source: str, cache: Path) -> Path:
     return folder
 
 
-def stage(source: Source, cache: Path, advance: Advance) -> Staged:
+def medium_ids(contents: Iterable[Content]) -> list[int]:
+    """Digest of the bytes of each medium in some contents, those inside documents included: one file, one number.
+
+    Raises:
+        ContentError: a medium cannot be read.
+    """
+    media = [part for content in contents for part in _inner(content) if not isinstance(part, Text)]
+    found = {hashlib.blake2b(medium.read_bytes(), digest_size=8).digest() for medium in media}
+    return sorted(int.from_bytes(digest, "little", signed=True) for digest in found)
+
+
+def stage(source: Source, cache: Path, advance: Advance, each_medium: bool = False) -> Staged:
     """Read a source into its folder under `<cache>/staged`, or find it there.
+
+    With `each_medium` any file that two rows have joins their concepts, else only a whole side does. Packages are
+    staged without: it would move 1,158 rows of the mini tier to another side, and published figures rest on its sides.
 
     Raises:
         DataError: a package is missing or broken, or two records of a task have one key.
@@ -140,7 +159,7 @@ def stage(source: Source, cache: Path, advance: Advance) -> Staged:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{source.name}-", dir=folder.parent))
         try:
-            _write(source, folders, partial, cache, advance)
+            _write(source, folders, partial, cache, advance, each_medium)
             partial.chmod(0o755)  # a cache may be shared; temporary folders are private
             if not folder.is_dir():
                 os.rename(partial, folder)
@@ -192,7 +211,9 @@ def _forget_older(folder: Path, name: str) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _write(source: Source, folders: dict[str, Path], out: Path, cache: Path, advance: Advance) -> None:
+def _write(
+    source: Source, folders: dict[str, Path], out: Path, cache: Path, advance: Advance, each_medium: bool
+) -> None:
     drops: Counter[str] = Counter()
     keys: set[tuple[str, str]] = set()
     if source.records is None:
@@ -206,7 +227,7 @@ def _write(source: Source, folders: dict[str, Path], out: Path, cache: Path, adv
                 if record.source != source.name:
                     raise DataError(f"source {source.name}: record {record.key!r} names source {record.source!r}")
                 keys.add((record.task, record.key))
-                rows.write(json.dumps(_row(record, spool), ensure_ascii=False) + "\n")
+                rows.write(json.dumps(_row(record, spool, each_medium), ensure_ascii=False) + "\n")
                 if len(keys) % _REPORT_EVERY == 0:
                     advance(len(keys))
         summary = {"count": len(keys), "drops": dict(drops)}
@@ -235,9 +256,9 @@ class _Spool:
         return self.places[digest]
 
 
-def _row(record: Record, spool: _Spool) -> dict[str, Any]:
+def _row(record: Record, spool: _Spool, each_medium: bool) -> dict[str, Any]:
     canonical = [record.queries[0].content, record.positives[0].content]
-    return {
+    row = {
         "key": record.key,
         "task": record.task,
         "concept": record.concept,
@@ -249,8 +270,13 @@ def _row(record: Record, spool: _Spool) -> dict[str, Any]:
         "media": [_has_media(content) for content in canonical],
         "pictures": [len(content.parts) == 1 and isinstance(content.parts[0], Image) for content in canonical],
     }
+    return row | ({"each_medium": medium_ids(canonical)} if each_medium else {})
 
 
 def _has_media(content: Content) -> bool:
-    parts = [inner for part in content.parts for inner in getattr(part, "parts", (part,))]
-    return any(not isinstance(part, Text) for part in parts)
+    return any(not isinstance(part, Text) for part in _inner(content))
+
+
+def _inner(content: Content) -> list[Any]:
+    """The parts of a content, those of documents in their place."""
+    return [inner for part in content.parts for inner in getattr(part, "parts", (part,))]

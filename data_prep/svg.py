@@ -12,8 +12,11 @@ from commonspace.errors import DataError
 MAX_BYTES = 2_000_000  # a drawing beyond this renders for seconds and is nearly always a traced photo
 SIDE = 256
 _DPI = 96  # of CSS: at the loader's own 72 a page of 700pt is smaller than the 933 px drawn on it, and cuts it
-_SIZED_ENTITY = re.compile(rb"<!ENTITY\s+(%\s+)?[\w.-]+\s+(\"[^\"]*\"|'[^']*')", re.IGNORECASE)
-_ENTITY = re.compile(rb"<!ENTITY", re.IGNORECASE)
+_SIZED_ENTITY = re.compile(r"<!ENTITY\s+(%\s+)?[\w.-]+\s+(\"[^\"]*\"|'[^']*')", re.IGNORECASE | re.ASCII)
+_ENTITY = re.compile(r"<!ENTITY", re.IGNORECASE | re.ASCII)
+_DECLARATION = re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml[^>]*")
+_ENCODING = re.compile(rb"encoding\s*=\s*[\"']?([\w.:-]*)")
+_KNOWN_ENCODINGS = frozenset({"utf-8", "us-ascii", "iso-8859-1"})  # of some old drawings the last
 
 pyvips.cache_set_max(0)  # every drawing is rendered once: the operation cache would only hold memory
 
@@ -24,11 +27,30 @@ def check_entities(svg: bytes, name: str) -> None:
     Illustrator writes such values for its name spaces, so a blanket refusal would lose good drawings.
 
     Raises:
-        DataError: an entity is external, a parameter entity, or refers to another one.
+        DataError: an entity is external, a parameter entity, or refers to another one; or the drawing is not in plain
+            text, where entities would be hidden.
     """
-    plain = [match for match in _SIZED_ENTITY.finditer(svg) if not match[1] and b"&" not in match[2]]
-    if len(plain) != len(_ENTITY.findall(svg)):
+    text = _text(svg, name)
+    plain = [match for match in _SIZED_ENTITY.finditer(text) if not match[1] and "&" not in match[2]]
+    if len(plain) != len(_ENTITY.findall(text)):
         raise DataError(f"{name}: its DOCTYPE declares external or nested entities; leave this drawing out")
+
+
+def _text(svg: bytes, name: str) -> str:
+    """The drawing as the XML parser will read it; only encodings whose ASCII is ASCII are let through."""
+    if svg.startswith(b"\x1f\x8b"):
+        raise DataError(f"{name}: is compressed by gzip; leave this drawing out, or unpack it first")
+    head = _DECLARATION.match(svg)
+    declared = {found.decode("ascii", "replace").lower() for found in _ENCODING.findall(head[0])} if head else set()
+    encoding = "utf-8" if not declared else declared.pop()
+    if declared or encoding not in _KNOWN_ENCODINGS:
+        raise DataError(f"{name}: declares encoding {encoding}; leave this drawing out, or save it as UTF-8")
+    if b"\0" in svg:
+        raise DataError(f"{name}: is no {encoding} text, as in UTF-16; leave this drawing out, or save it as UTF-8")
+    try:
+        return svg.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: is no {encoding} text ({error.reason}); leave this drawing out") from error
 
 
 def render_svg(svg: bytes, name: str, side: int = SIDE) -> bytes:
@@ -37,7 +59,7 @@ def render_svg(svg: bytes, name: str, side: int = SIDE) -> bytes:
     Files that the drawing links to are never read: it is rendered from memory, without a base folder.
 
     Raises:
-        DataError: not SVG, too large, unsafe entities, or nothing visible in it.
+        DataError: not SVG, too large, compressed, in another encoding, unsafe entities, or nothing visible in it.
     """
     if len(svg) > MAX_BYTES:
         raise DataError(f"{name}: {len(svg)} bytes of SVG are over the limit of {MAX_BYTES}; leave this drawing out")

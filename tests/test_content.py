@@ -64,6 +64,15 @@ def test_json_goes_there_and_back() -> None:
     assert again.to_json(lambda medium: medium.label) == value
 
 
+@pytest.mark.parametrize("value", ["half \ud83d", {"text": "half \ud83d"}, {"document": ["half \ud83d"]}])
+def test_half_a_surrogate_pair_is_refused(value: object) -> None:
+    with pytest.raises(ContentError, match=r"'half \\ud83d': holds half of a surrogate pair at character 5"):
+        Content.from_json(value, FILES.__getitem__)
+    with pytest.raises(ContentError, match="half of a surrogate pair at character 5"):
+        Content("half \ud83d").digest()
+    assert Content.from_json("whole \U0001f600", FILES.__getitem__).parts == (Text("whole \U0001f600"),)
+
+
 @pytest.mark.parametrize("value", ["a fox", {"text": "a fox"}, ["a fox"]])
 def test_a_lone_part_is_a_content(value: object) -> None:
     assert Content.from_json(value, FILES.__getitem__).parts == (Text("a fox"),)

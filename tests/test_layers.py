@@ -110,6 +110,7 @@ ALLOWED = (
     "commonspace.data.shard_writer",
     "commonspace.files",
     "commonspace.data.shard_join",
+    "commonspace.processing.svg",  # what models take for an SVG
 )
 MEASURES = (
     "commonspace.evaluation.fingerprints",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from commonspace.errors import ConfigError
 from data_prep.synthesis.bill import Bill, Price
 from data_prep.synthesis.cache import Answer, AnswerCache
 from data_prep.synthesis.clients import Client, Failure, Request
@@ -37,12 +38,14 @@ class Asker:
         Where none of several requests is answered, `bill.unanswered` says so.
 
         Raises:
-            ConfigError: the client can answer no request of this configuration.
+            ConfigError: the client can answer no request of this configuration, or refuses all of several.
         """
         found: list[dict[str, Any] | Failure] = [UNASKED] * len(requests)
         open_requests = dict(enumerate(requests))
         for attempt in range(self.attempts):
             answers = self._answers(list(open_requests.values()))
+            if attempt == 0:
+                self._check_refusals(answers)
             again: dict[int, Request] = {}
             for (place, request), answer in zip(open_requests.items(), answers, strict=True):
                 if isinstance(answer, Failure):
@@ -61,6 +64,16 @@ class Asker:
             if not open_requests:
                 break
         return found
+
+    def _check_refusals(self, answers: Sequence[Answer | Failure]) -> None:
+        """Where each of several requests is refused in the same way, the next ones would be too."""
+        asked = [one for one in answers if one is not UNASKED]
+        refused = {one.refused if isinstance(one, Failure) else None for one in asked}
+        if len(asked) > 1 and len(refused) == 1 and None not in refused:
+            raise ConfigError(
+                f"{self.purpose}: all of {len(asked)} requests were refused: {asked[0].reason}; check generator.model, "
+                "generator.answers and sampling (limit_name=max_completion_tokens where max_tokens is not supported)"
+            )
 
     def _answers(self, requests: Sequence[Request]) -> list[Answer | Failure]:
         """Each request's answer; two equal ones are one question."""
@@ -106,7 +119,7 @@ class Asker:
 
     def key(self, request: Request) -> str:
         """Hash of all that decides an answer: model, messages (template and input), schema and sampling."""
-        state = [self.client.identity, request.messages, request.schema, asdict(request.sampling)]
+        state = [self.client.identity, request.messages, request.schema, request.sampling.decisive()]
         return hashlib.sha256(json.dumps(state, sort_keys=True, default=dict).encode()).hexdigest()
 
 

@@ -14,20 +14,35 @@ from commonspace.errors import ConfigError
 from data_prep.synthesis.cache import Answer
 
 _FORMS = ("schema", "object", "text")
+_LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn; a temperature of 0 takes the likeliest token."""
+    """How answers are drawn; a temperature of 0 takes the likeliest token. `limit_name` is what an endpoint calls the
+    most tokens of an answer, which decides no answer.
+    """
 
     temperature: float = 0.7
     top_p: float = 1.0
     max_tokens: int = 1024
     seed: int = 1
+    limit_name: str = "max_tokens"
 
     def __post_init__(self) -> None:
+        if self.limit_name not in _LIMIT_NAMES:
+            raise ConfigError(f"sampling.limit_name: {self.limit_name!r} is none of {', '.join(_LIMIT_NAMES)}")
         if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.max_tokens >= 1):
             raise ConfigError(f"sampling: {asdict(self)} has a temperature below 0, top_p outside (0, 1] or no tokens")
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides an answer."""
+        return {name: value for name, value in asdict(self).items() if name != "limit_name"}
+
+    def fields(self) -> dict[str, Any]:
+        """As an endpoint takes them."""
+        fields = self.decisive()
+        return {self.limit_name: fields.pop("max_tokens"), **fields}
 
 
 @dataclass(frozen=True)
@@ -41,10 +56,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Failure:
-    """No answer, and why; `endpoint` where the endpoint is at fault rather than the question."""
+    """No answer, and why; `endpoint` where the endpoint is at fault rather than the question, `refused` the status of
+    one that takes no such request.
+    """
 
     reason: str
     endpoint: bool = False
+    refused: int | None = None
 
 
 class Client(Protocol):
@@ -157,7 +175,7 @@ class EndpointClient:
         errors, form = self._errors, self._form(request.schema)
         try:
             reply = self._client.chat.completions.create(
-                model=self.identity["model"], messages=list(request.messages), **asdict(request.sampling), **form
+                model=self.identity["model"], messages=list(request.messages), **request.sampling.fields(), **form
             )
         except (errors.AuthenticationError, errors.PermissionDeniedError, errors.NotFoundError) as error:
             raise ConfigError(
@@ -165,10 +183,9 @@ class EndpointClient:
                 "generator.model, base_url and key_variable"
             ) from error
         except errors.APIStatusError as error:
-            return Failure(
-                f"{error.status_code}: {error.message[:300]}",
-                error.status_code in (408, 409, 429) or error.status_code >= 500,
-            )
+            passing = error.status_code in (408, 409, 429) or error.status_code >= 500
+            reason = f"{error.status_code}: {error.message[:300]}"
+            return Failure(reason, passing, None if passing else error.status_code)
         except errors.APIError as error:  # not reached, timed out, or no JSON
             return Failure(f"{type(error).__name__}: {error}"[:300], endpoint=True)
         if not reply.choices or not reply.choices[0].message.content:
@@ -176,7 +193,9 @@ class EndpointClient:
             return Failure(f"no text in the answer ({refusal or 'no reason given'})"[:300])
         usage, choice = reply.usage, reply.choices[0]
         counts = (usage.prompt_tokens, usage.completion_tokens) if usage else (None, None)
-        return Answer(choice.message.content, *counts, choice.finish_reason or "stop")
+        # half of a surrogate pair, which no cache can hold, as JSON writes it: it is found where the JSON is read
+        text = choice.message.content.encode("utf-8", "backslashreplace").decode()
+        return Answer(text, *counts, choice.finish_reason or "stop")
 
     def _form(self, schema: Mapping[str, Any]) -> dict[str, Any]:
         if self.form == "text":

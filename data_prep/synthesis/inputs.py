@@ -17,6 +17,7 @@ from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError
 from data_prep.own import own_rows
 from data_prep.sides import Sides
+from data_prep.staging import medium_ids
 
 _SENT = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp", "GIF": "gif"}  # as endpoints take them
 
@@ -91,7 +92,7 @@ class Inputs:
         for row in rows:
             if "synthetic" not in row.extra:
                 contents = (row.queries[0].content, row.positives[0].content)
-                sides.add(row.concept, [one.digest() for one in contents if not one.is_text], inner=False)
+                sides.add(row.concept, medium_ids(contents), inner=False)  # as `data build own` does
         self._records = {
             row.key: row for row in rows if "synthetic" not in row.extra and sides.of(row.concept) == "train"
         }

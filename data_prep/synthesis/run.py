@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ class Options:
 
 def synthesise(options: Options, data: Path, cache: Path) -> dict[str, Any]:
     """Write `pairs.jsonl` (as `data build own` reads it), `failures.jsonl`, `report.json`, `report.md` and `media/` to
-    a folder of the template's name in `options.output`; return the report.
+    a folder of the template's name in `options.output`; return the report. A call that made no row leaves the pairs
+    of an earlier one.
 
     Raises:
         ConfigError: the options contradict one another, or the generator refuses all requests.
@@ -119,6 +120,7 @@ def synthesise(options: Options, data: Path, cache: Path) -> dict[str, Any]:
     finally:
         answers.close()
     report = statement.report(options, template, len(inputs), result, bill, time.monotonic() - began)
+    report["pairs_of_earlier_call"] = not result.rows and _has_rows(output / "pairs.jsonl")
     if problem is None or result.rows:  # an error before the first row leaves what an earlier call wrote
         _write(output, result, report)
     if problem is not None:
@@ -128,13 +130,18 @@ def synthesise(options: Options, data: Path, cache: Path) -> dict[str, Any]:
 
 
 def _check(template: Template, options: Options) -> None:
-    """Options that this template has no use for, or lacks."""
+    """Options that this template or its back ends have no use for, or lack."""
     if template.uses_label and options.label is None:
         raise ConfigError(
             f"label: template {template.name} needs a row's label; name concept, or a field of a tier's rows"
         )
     if options.label is not None and not template.uses_label:
         raise ConfigError(f"label: template {template.name} has no use for it; leave it out")
+    rated_by = [options.rater.generator] if options.rater.generator else []
+    if options.sampling.limit_name != "max_tokens" and all(
+        one.backend == "local" for one in (options.generator, *rated_by)
+    ):
+        raise ConfigError("sampling.limit_name: has no effect with backend=local; leave it out")
     if "image" in template.needs and options.generator.backend == "local":
         raise ConfigError(
             f"generator.backend: template {template.name} shows images, and a local causal language model takes none; "
@@ -222,7 +229,7 @@ def _rated(
     """Those rows whose score is high enough."""
     if rate is None:
         return list(written)
-    sampling = Sampling(0.0, 1.0, _RATING_TOKENS, options.sampling.seed)
+    sampling = replace(options.sampling, temperature=0.0, top_p=1.0, max_tokens=_RATING_TOKENS)
     requests = [rating_request(template, given, pair, sampling, options.image_side) for given, _, pair in written]
     kept = []
     for row, answer in zip(written, rate.ask(requests), strict=True):
@@ -269,8 +276,14 @@ def _row(template: Template, given: Input, number: int, pair: Pair, options: Opt
     return row | ({"language": given.language} if given.language else {})
 
 
+def _has_rows(pairs: Path) -> bool:
+    return pairs.is_file() and pairs.stat().st_size > 0
+
+
 def _write(output: Path, result: Result, report: dict[str, Any]) -> None:
     for name, rows in (("pairs", result.rows), ("failures", result.failures)):
+        if name == "pairs" and report["pairs_of_earlier_call"]:
+            continue
         write_text(output / f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     write_json(output / "report.json", report)
     write_text(output / "report.md", statement.page(report))

@@ -66,7 +66,8 @@ def page(told: Mapping[str, Any]) -> str:
         "",
         f"{rows['kept']:,} rows by {told['model']} of {inputs['asked about']:,} input rows (of at most "
         f"{inputs['at most']:,}), in {told['seconds']:,} s. "
-        + (f"Stopped early: {told['stopped']}." if told["stopped"] else "Not stopped early."),
+        + (f"Stopped early: {told['stopped']}." if told["stopped"] else "Not stopped early.")
+        + (" The rows in pairs.jsonl are those of an earlier call." if told["pairs_of_earlier_call"] else ""),
         "",
         "| purpose | answers | asked now | failed | tokens in | tokens out | cost | of this call |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

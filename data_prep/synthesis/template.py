@@ -77,8 +77,11 @@ def parse_json(text: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("it holds no JSON object")
     try:
         value, _ = json.JSONDecoder().raw_decode(text[start:])
+        json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("its JSON is nested too deeply") from error
+    except UnicodeEncodeError as error:  # a ValueError too, which would quote all of it
+        raise ValueError("a text of it holds half of a surrogate pair, as \\ud83d alone is") from error
     problem = next(iter(jsonschema.Draft202012Validator(schema).iter_errors(value)), None)
     if problem is not None:
         raise ValueError(f"{problem.json_path}: {problem.message[:200]}")

@@ -36,6 +36,16 @@ class Text:
         if not isinstance(self.text, str):
             raise ContentError(f"a text part holds a str, not {type(self.text).__name__}")
 
+    def encoded(self) -> bytes:
+        """The text as UTF-8; raises ContentError where it cannot be, as JSON and surrogateescape can give it."""
+        try:
+            return self.text.encode()
+        except UnicodeEncodeError as error:
+            raise ContentError(
+                f"text {self.text[:40]!r}: holds half of a surrogate pair at character {error.start}; "
+                'decode it with errors="replace"'
+            ) from error
+
 
 @dataclass(frozen=True, eq=False)
 class _Media:
@@ -202,7 +212,7 @@ class Content:
         """64-bit signed hash of the raw content, before prefix, augmentation and truncation (eq. 3 compares these)."""
         state = hashlib.blake2b(digest_size=8)
         for part in _flatten(self.parts):
-            payload = part.text.encode() if isinstance(part, Text) else part.read_bytes()
+            payload = part.encoded() if isinstance(part, Text) else part.read_bytes()
             options = "".join(f":{option}" for option in _digest_options(part))
             state.update(f"{type(part).__name__}{options}:{len(payload)}:".encode())
             state.update(payload)
@@ -262,10 +272,10 @@ def _part_to_json(part: Part | Pdf, name_media: Callable[[_Media], str]) -> Any:
 
 def _part_from_json(item: Any, open_media: Callable[[str], str | Path | bytes]) -> Any:
     if isinstance(item, str):
-        return Text(item)
+        return _text_from_json(item)
     if isinstance(item, dict):
         if set(item) == {"text"}:
-            return Text(item["text"])
+            return _text_from_json(item["text"])
         if set(item) == {"document"} and isinstance(item["document"], list):
             return Document(*(_part_from_json(inner, open_media) for inner in item["document"]))
         kind = next((k for k in _MEDIA if k in item), None)
@@ -276,6 +286,13 @@ def _part_from_json(item: Any, open_media: Callable[[str], str | Path | bytes]) 
         f'{item!r:.120} is no part; write "some text", {{"image": "file.png"}}, {{"audio": "file.ogg"}}, '
         '{"video": "file.mp4", "sound": false} or {"document": [...]}, in it {"pdf": "file.pdf", "text": "before"} too'
     )
+
+
+def _text_from_json(value: str) -> Text:
+    text = Text(value)
+    if not value.isascii():  # known without reading it
+        text.encoded()
+    return text
 
 
 def _options_fit(kind: str, item: dict[str, Any]) -> bool:

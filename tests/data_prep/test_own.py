@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from commonspace.content import Text
 from commonspace.data.shard_writer import ShardWriter
 from commonspace.data.shards import ShardReader
 from commonspace.errors import DataError
 from data_prep.own import build_own
 from data_prep.split import SPLITS, split_of
+from tests.media import noise, numbered_frames, picture_bytes, sound_bytes, video_bytes
 
 
 @pytest.fixture
@@ -67,6 +69,34 @@ def test_rows_are_split_by_concept(tmp_path, pairs):
     for side in SPLITS:
         concepts = list(ShardReader(tmp_path / "data/mine/own", side).column("concept"))
         assert concepts and all(split_of(name) == side for name in concepts)
+
+
+def sides_of_media(folder: Path) -> dict[bytes, set[str]]:
+    """{bytes of a medium: the sides it lies on}, those of documents too."""
+    found: dict[bytes, set[str]] = {}
+    for side in (path.stem for path in folder.glob("*.parquet")):
+        for record in ShardReader(folder, side):
+            for content in (record.queries[0].content, record.positives[0].content):
+                for part in content.parts:
+                    for inner in getattr(part, "parts", (part,)):
+                        if not isinstance(inner, Text):
+                            found.setdefault(inner.read_bytes(), set()).add(side)
+    return found
+
+
+def test_a_picture_lies_on_one_side_whatever_is_asked_about_it(tmp_path, pairs, png):
+    rows = []
+    for number in range(40):
+        (tmp_path / f"media/{number}.png").write_bytes(png(f"rgb({number},9,9)"))
+        picture = {"image": f"{number}.png"}
+        rows += [
+            {"query": [picture, f"question {k}?"], "positive": f"answer {k} of picture {number}"} for k in range(3)
+        ]
+        rows.append({"query": f"page {number}", "positive": {"document": [f"about {number}", picture]}})
+    manifest = build_own(pairs(*rows), tmp_path / "data")
+    found = sides_of_media(tmp_path / "data/own/own")
+    assert len(found) == 40 and all(len(sides) == 1 for sides in found.values())
+    assert set.union(*found.values()) == set(SPLITS) and manifest["merged_concepts"]["groups"] == 40
 
 
 def test_bad_rows_are_named_by_line(tmp_path, pairs):
@@ -133,6 +163,46 @@ def test_a_picture_of_600_megapixels_is_refused_by_its_header(tmp_path, pairs):
     assert not (tmp_path / "data").exists()
 
 
+def test_media_that_are_not_whole_are_named_by_line(tmp_path, pairs):
+    photo = picture_bytes(numbered_frames(1)[0], "JPEG")
+    clip, sound = video_bytes(numbered_frames(9)), sound_bytes(noise(0.5))
+    page, drawing = (
+        b"<!DOCTYPE html><html>404</html>",
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>',
+    )
+    media = {"cut.jpg": photo[: len(photo) // 2], "page.png": page, "page.wav": page, "cut.wav": sound[:900]}
+    media |= {"page.mp4": page, "cut.mp4": clip[: len(clip) // 2], "d.svg": drawing, "whole.jpg": photo}
+    media |= {"whole.wav": sound, "whole.mp4": clip, "p.pdf": b"%PDF-1.4 judged when it is embedded"}
+    for name, data in media.items():
+        (tmp_path / "media" / name).write_bytes(data)
+    kinds = {".wav": "audio", ".mp4": "video"}
+    rows = [{"query": {kinds.get(name[-4:], "image"): name}, "positive": f"p {name}"} for name in media]
+    rows[-1] = {"query": {"document": [{"pdf": "p.pdf"}]}, "positive": "p"}
+    with pytest.raises(DataError, match="6 rows cannot be used") as caught:
+        build_own(pairs(*rows), tmp_path / "data")
+    lines = str(caught.value).splitlines()[1:]
+    for number, (line, name) in enumerate(zip(lines, media, strict=False), start=1):
+        assert line.startswith(f"line {number}: {name}: ") and line.endswith("replace it or leave it out")
+    assert sum(build_own(pairs(*rows[6:]), tmp_path / "data")["tasks"]["own"].values()) == 5
+
+
+@pytest.mark.parametrize(
+    "row, reason",
+    [
+        (r'{"query": "half \ud83d", "positive": "p"}', "holds half of a surrogate pair at character 5"),
+        (r'{"query": "q", "positive": {"document": ["half \ud83d"]}}', "half of a surrogate pair"),
+        (r'{"query": "q", "positive": "p", "concept": "half \ud83d"}', "half of a surrogate pair"),
+        (r'{"query": "q", "positive": "p", "key": "half \ud83d"}', "half of a surrogate pair"),
+        (r'{"query": "q", "positive": {"image": "\udcff.png"}}', "half of a surrogate pair"),
+        ('{"query": "q", "positive": ' + "[" * 100_000, "its JSON is nested too deeply"),
+        ('{"query": "q", "positive": ' + '{"document": [' * 400 + "]}" * 400 + "}", ""),
+    ],
+)
+def test_what_json_can_say_and_no_row_can_hold_is_named_by_line(tmp_path, pairs, row, reason):
+    with pytest.raises(DataError, match=rf"pairs.jsonl: 1 rows cannot be used\nline 2: .*{reason}"):
+        build_own(pairs({"query": "q", "positive": "fine"}, row), tmp_path / "data")
+
+
 def test_a_disk_that_is_full_leaves_the_tier_that_was_there(tmp_path, pairs, monkeypatch):
     build_own(pairs({"query": "a", "positive": "b"}), tmp_path / "data")
     before = (tmp_path / "data/own/manifest.json").read_bytes()
@@ -162,3 +232,16 @@ def test_synthetic_rows_train_alone_and_only_beside_rows_that_train(tmp_path, pa
     assert kept == training | {f"thing {n}" for n in range(40, 60)} and len(training) < 40
     left_out = manifest["sources"]["own"]["drops"]["made of rows of which one is on dev or held out"]
     assert left_out == 40 - len(training)
+
+
+def test_a_synthetic_row_is_left_out_where_a_row_with_its_picture_does_not_train(tmp_path, pairs, png):
+    rows, made = [], []
+    for number in range(40):
+        (tmp_path / f"media/{number}.png").write_bytes(png(f"rgb({number},9,9)"))
+        picture = {"image": f"{number}.png"}
+        rows.append({"query": picture, "positive": f"Thing {number}"})
+        made.append({"query": [picture, "what is it?"], "positive": f"It is {number}.", "synthetic": "by hand"})
+    build_own(pairs(*rows, *made), tmp_path / "data")
+    assert all(len(sides) == 1 for sides in sides_of_media(tmp_path / "data/own/own").values())
+    kept = [record for record in ShardReader(tmp_path / "data/own/own", "train") if "synthetic" in record.extra]
+    assert len(kept) == sum(split_of(f"thing {number}") == "train" for number in range(40)) < 40

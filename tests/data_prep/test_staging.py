@@ -43,6 +43,21 @@ def test_records_come_back_as_they_were(tmp_path, source_of, png):
     assert [content.digest() for content in found.negatives] == [content.digest() for content in record.negatives]
 
 
+def test_a_row_is_joined_by_whole_sides_or_where_that_is_asked_for_by_each_medium(tmp_path, source_of, row, png):
+    (tmp_path / "a.png").write_bytes(png("blue"))
+    asked = [Content(Image(png("blue")), question) for question in ("what?", "where?")]
+    page = Content(Document("above", Image(tmp_path / "a.png"), Image(png("red"))))
+    clips = [Content(Video(b"clip", sound=sound)) for sound in (True, False)]
+    sides = [*asked, page, *clips]
+    records = [replace(row(f"k{n}", "text", "text", "c"), queries=(Variant(side),)) for n, side in enumerate(sides)]
+    whole = [item.media_ids for item in staged(source_of("one", records), tmp_path / "one").rows()]
+    assert [len(ids) for ids in whole] == [1] * 5 and len({ids[0] for ids in whole}) == 5
+    each = stage(source_of("one", records), tmp_path / "two", lambda _count: None, each_medium=True)
+    first, second, page_ids, clip, muted = [item.media_ids for item in each.rows()]
+    assert first == second and len(page_ids) == 2 and set(first) < set(page_ids) and clip == muted
+    assert [record.queries[0].content.digest() for record in everything(each)] == [side.digest() for side in sides]
+
+
 def test_bytes_that_recur_are_kept_once(tmp_path, source_of, row, png):
     data = png(size=(60, 60))
     records = [row(f"k{number}", data, f"name {number}", "c") for number in range(20)]

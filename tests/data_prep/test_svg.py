@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 
 import numpy as np
@@ -65,6 +66,34 @@ def test_plain_entities_of_illustrator_pass() -> None:
     check_entities(head, "illustrator.svg")
     body = b'<svg xmlns="&ns_svg;" width="50" height="50"><rect width="30" height="30" fill="red"/></svg>'
     assert _decode(render_svg(head + body, "illustrator.svg")).size
+
+
+NESTED = '<!DOCTYPE svg [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>' + _svg(b"&b;").decode()
+
+
+@pytest.mark.parametrize(
+    ("svg", "reason"),
+    [
+        (gzip.compress(NESTED.encode()), "compressed by gzip"),
+        (NESTED.encode("utf-16"), "no utf-8 text"),
+        (NESTED.encode("utf-16-be"), "no utf-8 text"),
+        (f'<?xml version="1.0" encoding="utf-16"?>{NESTED}'.encode("utf-16"), "no utf-8 text"),
+        (f"<?xml version='1.0' encoding = 'UTF-7'?>{NESTED}".replace("!", "+ACE-").encode(), "declares encoding utf-7"),
+        (f'<?xml version="1.0" encoding="cp037"?>{NESTED}'.encode("cp037"), "no utf-8 text"),
+        (f'<?xml version="1.0" encoding="iso-8859-1"?>{NESTED}'.encode(), "nested entities"),
+    ],
+)
+def test_entities_cannot_hide_in_another_encoding(svg: bytes, reason: str) -> None:
+    with pytest.raises(DataError, match=rf"hidden\.svg.*{reason}"):
+        render_svg(svg, "hidden.svg")
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "us-ascii", "ISO-8859-1"])
+def test_the_encodings_of_old_drawings_pass(encoding: str) -> None:
+    note = "" if encoding == "us-ascii" else "<!-- d\u00e9j\u00e0 -->"
+    svg = f'<?xml version="1.0" encoding="{encoding}"?>{note}'.encode(encoding) + _svg()
+    assert _decode(render_svg(svg, "old.svg")).size
+    assert _decode(render_svg(b"\xef\xbb\xbf" + _svg(), "mark.svg")).size
 
 
 def test_linked_files_are_not_read(tmp_path) -> None:

@@ -11,9 +11,8 @@ from threading import Lock, Thread
 from typing import Any
 
 INPUT_TOKENS, OUTPUT_TOKENS = 100, 7
-Reply = (
-    str | int | None | dict[str, Any]
-)  # text; HTTP status to refuse with; None: an empty answer; fields of the answer
+# text; HTTP status to refuse with, and the words for it; None: an empty answer; fields of the answer
+Reply = str | int | tuple[int, str] | None | dict[str, Any]
 
 
 class StandIn:
@@ -47,7 +46,7 @@ def stand_in(answer: Callable[[dict[str, Any]], Reply], seconds: float = 0.0) ->
             self.send(reply)
 
         def send(self, reply: Reply) -> None:
-            status = reply if isinstance(reply, int) else 200
+            status, words = reply if isinstance(reply, tuple) else (reply if isinstance(reply, int) else 200, "")
             message = {"role": "assistant", "content": reply if isinstance(reply, str) else None}
             value: dict[str, Any] = {
                 "id": "1",
@@ -62,7 +61,9 @@ def stand_in(answer: Callable[[dict[str, Any]], Reply], seconds: float = 0.0) ->
                 },
             }
             value |= reply if isinstance(reply, dict) else {}
-            data = json.dumps(value if status == 200 else {"error": {"message": f"refused with {status}"}}).encode()
+            data = json.dumps(
+                value if status == 200 else {"error": {"message": words or f"refused with {status}"}}
+            ).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))

@@ -243,6 +243,83 @@ def test_an_endpoint_that_will_never_answer_is_an_error_at_once(tmp_path: Path, 
     assert not (tmp_path / "out").exists()  # nothing in place of what an earlier call may have left
 
 
+def test_an_endpoint_that_takes_no_max_tokens_says_so_once_and_is_asked_by_the_other_name(tmp_path: Path) -> None:
+    write_pairs(tmp_path)
+    words = "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    answer = lambda body: (400, words) if "max_tokens" in body else queries(body)  # noqa: E731
+    with stand_in(queries) as server:
+        synthesise(**options(server, tmp_path, generator={"model": "older"}))
+        before = rows_of(tmp_path)
+        server.asked.clear()
+        server.answer = answer
+        with pytest.raises(ConfigError, match=f"write: all of 8 requests were refused: 400: .*{words}.*limit_name"):
+            synthesise(**options(server, tmp_path))
+        assert len(server.asked) == 8 and rows_of(tmp_path) == before  # one round, and nothing in place of the rows
+        synthesise(**options(server, tmp_path, sampling={"limit_name": "max_completion_tokens"}))
+        assert server.asked[-1]["max_completion_tokens"] == 64 and len(rows_of(tmp_path)) == 48
+        asked = len(server.asked)
+        synthesise(**options(server, tmp_path))  # the name of a limit decides no answer
+    assert len(server.asked) == asked
+
+
+def test_a_question_that_is_refused_stops_nothing(tmp_path: Path) -> None:
+    """One by one they fail, the more so where all others of their round are in the cache."""
+    write_pairs(tmp_path)
+    refused = {name.capitalize() for name in NAMES[:3]}
+    with stand_in(lambda body: 400 if name_in(body) in refused else queries(body)) as server:
+        for _ in range(2):
+            report = synthesise(**options(server, tmp_path, generator={"at_once": 6}))
+            assert report["failures"] == 3 and report["rows"]["kept"] == 42
+
+
+@pytest.mark.parametrize("statuses", [(400, 422), (None, None)])
+def test_a_call_that_made_no_row_leaves_those_of_an_earlier_one(tmp_path: Path, statuses: tuple) -> None:
+    write_pairs(tmp_path)
+    with stand_in(queries) as server:
+        synthesise(**options(server, tmp_path))
+        before = rows_of(tmp_path)
+        server.answer = lambda body: statuses[len(server.asked) % 2]
+        report = synthesise(**options(server, tmp_path, generator={"model": "other"}))
+    assert report["rows"]["kept"] == 0 and report["failures"] == 24 and rows_of(tmp_path) == before
+    assert "pairs.jsonl are those of an earlier call" in (tmp_path / "out/query/report.md").read_text()
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_an_answer_with_half_a_surrogate_pair_is_asked_again(tmp_path: Path, escaped: bool) -> None:
+    """As an escape in the JSON that the model wrote, or in the text itself, which no cache can hold."""
+    write_pairs(tmp_path)
+
+    def answer(body: dict[str, Any]) -> str:
+        if len(body["messages"]) == 1:
+            return '{"queries": ["smile \\ud83d"]}' if escaped else '{"queries": ["smile \ud83d"]}'
+        assert "half of a surrogate pair" in body["messages"][2]["content"]
+        return queries(body)
+
+    with stand_in(answer) as server:
+        assert synthesise(**options(server, tmp_path))["rows"]["kept"] == 48
+        asked = len(server.asked)
+        server.answer = lambda _body: '{"queries": ["smile \\ud83d"]}'  # again and again
+        report = synthesise(**options(server, tmp_path, sampling={"seed": 9}))
+        assert synthesise(**options(server, tmp_path))["failures"] == 0
+    assert report["failures"] == 24 and len(server.asked) == asked + 48
+
+
+def test_a_picture_of_which_another_row_is_held_out_is_not_asked_about(
+    tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    (tmp_path / "fox.png").write_bytes(png("red"))
+    held = next(
+        name for name in map("{}".format, range(99)) if split_of(name) == "heldout"
+    )  # names the group: shortest
+    rows = [
+        {"query": [{"image": "fox.png"}, f"question {n}?"], "positive": name} for n, name in enumerate([*NAMES, held])
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with stand_in(queries) as server, pytest.raises(ConfigError, match="has no training row"):
+        synthesise(**options(server, tmp_path))
+    assert not server.asked
+
+
 def test_an_endpoint_that_is_gone_stops_the_call(tmp_path: Path) -> None:
     write_pairs(tmp_path)
     with stand_in(queries) as server:
@@ -373,6 +450,14 @@ def test_a_recording_gets_paraphrases_of_its_transcript(tmp_path: Path) -> None:
         ({"price": {"input": 1.0, "output": None}}, "price: give input and output"),
         ({"budget": {"requests": 0}}, "budget: requests and cost are above 0"),
         ({"sampling": {"temperature": -1.0}}, "sampling: .*below 0"),
+        ({"sampling": {"limit_name": "n_predict"}}, "sampling.limit_name: 'n_predict' is none of max_tokens"),
+        (
+            {
+                "sampling": {"limit_name": "max_completion_tokens"},
+                "generator": {"backend": "local", "base_url": None},
+            },
+            "sampling.limit_name: has no effect with backend=local",
+        ),
         ({"generator": {"base_url": None}}, "generator.base_url: needs the endpoint"),
         ({"generator": {"key_variable": "NO_SUCH_KEY"}}, "the environment has no NO_SUCH_KEY"),
         ({"generator": {"answers": "xml"}}, "generator.answers: 'xml'"),

@@ -74,7 +74,13 @@ def test_a_template_that_could_not_work_is_refused(tmp_path: Path, old: str, new
 
 
 @pytest.mark.parametrize(
-    "text, message", [("no", "no JSON object"), ('{"a": ', "Expecting"), ('{"b": 1}', "'a' is a req")]
+    "text, message",
+    [
+        ("no", "no JSON object"),
+        ('{"a": ', "Expecting"),
+        ('{"b": 1}', "'a' is a req"),
+        (r'{"a": "smile \ud83d"}', "half of a surrogate pair"),
+    ],
 )
 def test_what_is_wrong_with_an_answer_is_said(text: str, message: str):
     with pytest.raises(ValueError, match=message):
