@@ -73,7 +73,8 @@ def test_commands_compose(line: str) -> None:
 def test_the_page_and_the_experiments_own_lines_say_that_it_was_not_run(name: str) -> None:
     text = (config_folder() / f"experiment/reproduce/{name}.yaml").read_text()
     assert "not yet run at full size" in text.splitlines()[2] and "Not yet run at full size" in PAGE
-    assert "Not known here, so chosen" in text
+    assert "Still otherwise here" in " ".join(line.removeprefix("# ") for line in text.splitlines())
+    assert "Not known here" not in text and re.search(r"@[0-9a-f]{7}\b", text), "its publishers' code, at a commit"
 
 
 def test_what_the_options_table_names_is_in_use() -> None:

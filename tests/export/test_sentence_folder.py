@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,42 @@ def test_options_without_effect_are_refused(model: SentenceTransformer, exported
         model.encode("fox", processing_kwargs={"text": {"max_length": 3}})
     with pytest.raises(ValueError, match="dtype"):
         SentenceTransformer(str(exported), trust_remote_code=True, device="cpu", model_kwargs={"dtype": "float16"})
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"backend": "onnx"}, "backend='onnx' has no effect"),
+        ({"config_kwargs": {"x": 1}}, r"config_kwargs \['x'\] have no effect"),
+        ({"tokenizer_kwargs": {"x": 1}}, r"_kwargs \['x'\] have no effect"),
+        ({"processor_kwargs": {"x": 1}}, r"processor_kwargs \['x'\] have no effect"),
+    ],
+)
+def test_arguments_of_other_models_are_refused(options: dict[str, Any], message: str, exported: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        SentenceTransformer(str(exported), trust_remote_code=True, device="cpu", **options)
+
+
+def test_a_lower_limit_is_the_models(exported: Path, tmp_path: Path) -> None:
+    short = SentenceTransformer(str(exported), trust_remote_code=True, device="cpu")
+    vector_E = short.encode("a red fox")
+    short.max_seq_length = 8
+    assert short.max_seq_length == 8
+    np.testing.assert_array_equal(short.encode("a red fox"), vector_E)
+    with pytest.raises(ContentError, match="at most 8 are taken"):
+        short.encode("fox " * 20)
+    short.save(str(tmp_path / "again"))
+    assert short.max_seq_length == 8 and Embedder.load(tmp_path / "again").processor.preprocessing.max_tokens == 128
+    short.max_seq_length = 128
+    assert short.encode("fox " * 20).shape == (32,)
+    for value in (0, 129, None, 8.5):
+        with pytest.raises(ValueError, match="this model takes 1 to 128 tokens"):
+            short.max_seq_length = value
+    cut = SentenceTransformer(
+        str(exported), trust_remote_code=True, device="cpu", model_kwargs={"on_limit": "truncate"}
+    )
+    cut.max_seq_length = 8
+    assert cut.preprocess(["fox " * 20])["pieces"][0].tokens == 8
 
 
 def test_without_trust_no_code_runs(exported: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from PIL import Image as pil
 
 from commonspace.config_values import resolved
 from commonspace.content import Audio, Content, Document, Image, Video
@@ -17,6 +21,9 @@ from commonspace.evaluation import run
 from commonspace.models.adapters import adapted_layers
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import check_golden, read_json
+from commonspace.processing.native_media import BudgetFit
+from commonspace.processing.native_preprocessing import NativePreprocessing
+from commonspace.processing.video import read_frames
 from commonspace.stages.start import starting_model
 from commonspace.stages.train import train
 from tests.evaluation.made import record, write
@@ -27,10 +34,11 @@ from tests.stages.training import TEXTS, blocks, settings
 ROWS = 24
 # What is smaller than in the experiment: nothing that a recipe is about.
 SMALL = (
-    "model.embedding_size=32 model.matryoshka_sizes=[32] model.max_tokens=1024 model.image_max_tokens=4 "
-    "model.frame_min_tokens=4 model.frame_max_tokens=4 model.lora.rank=8 stage.steps=24 stage.learning_rate=3e-3 "
-    "stage.cache_tokens=256 stage.dev_every=0.0 data.workers=0 trainer.accelerator=cpu trainer.devices=1 "
-    "trainer.num_nodes=1 trainer.strategy=auto trainer.precision=32-true callbacks.progress=none logger=csv"
+    "model.embedding_size=32 model.matryoshka_sizes=[32] model.max_tokens=1024 model.image_min_tokens=4 "
+    "model.image_max_tokens=4 model.frame_min_tokens=4 model.frame_max_tokens=4 model.lora.rank=8 stage.steps=24 "
+    "stage.learning_rate=3e-3 stage.cache_tokens=256 stage.dev_every=0.0 data.workers=0 trainer.accelerator=cpu "
+    "trainer.devices=1 trainer.num_nodes=1 trainer.strategy=auto trainer.precision=32-true callbacks.progress=none "
+    "logger=csv"
 ).split()
 
 
@@ -126,7 +134,7 @@ def test_texts_alone_move_the_other_media_too(tmp_path: Path) -> None:
     assert (before.embed([content]) @ after.embed([content]).T).item() < 0.999
     ids = [piece.value.tolist() for piece in after.processor(content).pieces]
     end = after.processor.tokenizer.tokenizer.token_to_id("<|im_end|>")
-    assert end in ids[-1] and end not in ids[0] and len(ids) == 5  # turn, mark, picture, mark, question
+    assert len(ids) == 5 and ids[0].count(end) == ids[-1].count(end) == 1  # turns, mark, picture, mark, question
     scores = evaluated(tmp_path, plain)
     assert {"image_caption image->text", "sound text->sound"} <= set(scores)
     assert all(0 < value <= 1 for value in scores.values())
@@ -143,10 +151,53 @@ def test_questions_find_passages_pages_clips_and_sounds(tmp_path: Path) -> None:
     assert plain["data"]["tasks"]["sound"]["swap"] and plain["data"]["tasks"]["msr_vtt"]["swap"]
     ids = after.processor(Content("a fox"), task="search result", role="query").pieces
     words = after.processor.tokenizer
-    assert ids[0].value.tolist() == words.ids("Query: a fox")
-    assert ids[-1].value.tolist() == [words.tokenizer.token_to_id("<|endoftext|>")]
+    assert ids[1].value.tolist() == words.ids("Query: a fox")
+    start, end, last = (words.tokenizer.token_to_id(f"<|{name}|>") for name in ("im_start", "im_end", "endoftext"))
+    assert ids[0].value.tolist().count(start) == 2 and ids[0].value[0] == start  # the system's turn, the user's
+    assert ids[-1].value.tolist() == [end, *words.ids("\n"), last]
     scores = evaluated(tmp_path, plain)
     assert {"image_caption text->image", "sound text->sound", "sound sound->text"} <= set(scores)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("lco_text", {
+            "stage.temperature": 0.03, "stage.schedule": "linear", "stage.learning_rate": 4e-4, "model.lora.rank": 64,
+            "model.lora.alpha": 128, "model.lora.dropout": 0.05,
+        }),
+        ("omniembed", {
+            "stage.temperature": 0.02, "stage.schedule": "linear", "stage.learning_rate": 1e-4, "model.lora.rank": 16,
+            "model.lora.alpha": 64, "model.lora.dropout": 0.1, "stage.warmup": 0.005, "model.image_max_tokens": 784,
+            "model.frame_max_tokens": 100, "model.video_max_frames": 24, "model.video_min_frames": 24,
+        }),
+    ],
+)  # fmt: skip
+def test_numbers_are_those_of_their_publishers_code(name: str, expected: dict[str, object]) -> None:
+    config = settings(Path("x"), f"experiment=reproduce/{name}")
+    assert {key: OmegaConf.select(config, key) for key in expected} == expected
+    turns = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"  # Qwen2.5-Omni's template
+    ends = {
+        "lco_text": "\nSummarize the above text in one word:<|im_end|>\n<|im_start|>assistant\n",
+        "omniembed": "<|im_end|>\n<|endoftext|>",
+    }
+    assert (config.model.before, config.model.after) == (turns, ends[name])
+    if name == "lco_text":
+        assert math.ceil(config.stage.warmup * config.stage.steps) == 100
+
+
+def test_pictures_and_clips_have_the_tokens_of_omniembeds(tmp_path: Path) -> None:
+    """784 x 784 pixels are 28 x 28 tokens; 24 frames of 280 x 280 are 12 steps of 100."""
+    config = settings(tmp_path, "experiment=reproduce/omniembed")
+    numbers = NativePreprocessing.of(resolved(config)["model"])
+    for height, width in ((600, 600), (1600, 900), (120, 200)):
+        fit = BudgetFit(28, numbers.image_min_tokens, numbers.image_max_tokens)
+        pixels = fit(pil.fromarray(np.zeros((height, width, 3), np.uint8)))
+        assert abs(pixels.shape[1] * pixels.shape[2] / 28**2 / 784 - 1) < 0.06
+    frames = read_frames(Video(numbered_frames(60, 90, 90), fps=4), numbers, cut=False)[0]
+    assert len(frames) == 24
+    frame = BudgetFit(28, numbers.frame_min_tokens, numbers.frame_max_tokens)(pil.new("RGB", (320, 320)))
+    assert frame.shape == (3, 280, 280)
 
 
 @pytest.mark.parametrize("name, batch", [("lco_text", 1056), ("omniembed", 256)])

@@ -17,6 +17,7 @@ from sentence_transformers.base.modules.input_module import InputModule
 
 CODE = "commonspace_code"  # what of the package the model needs
 ON_LIMIT = "on_limit"
+_ELSEWHERE = ("processor_kwargs", "tokenizer_kwargs", "config_kwargs")  # of transformers' models
 
 
 class CommonspaceModule(InputModule):
@@ -29,6 +30,8 @@ class CommonspaceModule(InputModule):
         self.embedder = embedder
         self.tokenizer = embedder.processor.tokenizer.tokenizer
         self.source: Path | None = None
+        numbers = embedder.processor.preprocessing
+        self._limits = numbers.max_tokens, numbers.max_text_tokens  # the model's own
 
     @property
     def modalities(self) -> list[str]:
@@ -39,8 +42,22 @@ class CommonspaceModule(InputModule):
 
     @property
     def max_seq_length(self) -> int:
-        """Tokens of one content."""
+        """Tokens of one content.
+
+        Set, it lowers that limit, and that of one text with it; what a longer content meets is "on_limit"'s to say.
+        ValueError for what is no number of tokens up to the model's own limit.
+        """
         return self.embedder.processor.preprocessing.max_tokens
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        most, most_text = self._limits
+        if not isinstance(value, int) or not 1 <= value <= most:
+            raise ValueError(
+                f"max_seq_length={value!r}: this model takes 1 to {most} tokens; no setting takes it further"
+            )
+        numbers = {"max_tokens": value, "max_text_tokens": min(value, most_text)}
+        self.embedder.processor = self.embedder.processor.with_numbers(**numbers)
 
     def get_embedding_dimension(self) -> int:
         return self.embedder.embedding_size
@@ -64,10 +81,17 @@ class CommonspaceModule(InputModule):
         return features
 
     def save(self, output_path: str, *args: Any, **options: Any) -> None:
-        """The model folder's files and the code beside them into `output_path`; its other files stay."""
-        output = Path(output_path)
+        """The model folder's files and the code beside them into `output_path`; its other files stay.
+
+        Limits are written as the model's own: a lower `max_seq_length` is of this object alone.
+        """
+        output, lowered = Path(output_path), self.max_seq_length
         with tempfile.TemporaryDirectory(dir=output) as temporary:
-            self.embedder.save(Path(temporary) / "model")
+            self.max_seq_length = self._limits[0]
+            try:
+                self.embedder.save(Path(temporary) / "model")
+            finally:
+                self.max_seq_length = lowered
             for path in (Path(temporary) / "model").iterdir():
                 if path.name != "README.md":  # the card that stands there says more
                     os.replace(path, output / path.name)
@@ -79,16 +103,23 @@ class CommonspaceModule(InputModule):
         model_name_or_path: str,
         subfolder: str = "",
         model_kwargs: dict[str, Any] | None = None,
+        backend: str = "torch",
         **options: Any,
     ) -> CommonspaceModule:
         """`model_kwargs` takes "on_limit": "error" refuses a content beyond a limit, "truncate" embeds its beginning.
 
-        And "towers", as in ("text", "image"), to read and hold those alone.
+        And "towers", as in ("text", "image"), to read and hold those alone. ValueError for others, for another
+        `backend` than torch, and for arguments of transformers' processors, tokenizers and configs: none has an effect.
         """
         asked = dict(model_kwargs or {})
         chosen = {name: asked.pop(name) for name in (ON_LIMIT, "towers") if name in asked}
         if asked:
             raise ValueError(f"model_kwargs {sorted(asked)} have no effect here; known are {ON_LIMIT} and towers")
+        if backend != "torch":
+            raise ValueError(f"backend={backend!r} has no effect here: a commonspace model runs in torch; leave it out")
+        for name in _ELSEWHERE:
+            if options.get(name):
+                raise ValueError(f"{name} {sorted(options[name])} have no effect here: the numbers are in the folder")
         hub = {
             name: options[name] for name in ("token", "cache_folder", "revision", "local_files_only") if name in options
         }

@@ -131,6 +131,33 @@ def test_too_many_contents_at_once_are_refused_and_then_answered(
     assert one.post("/v1/embeddings", {"model": "fox", "input": ["d", "e"]}).status_code == 200
 
 
+def test_more_requests_than_may_be_open_are_refused_in_the_words_of_their_interface(
+    model: Embedder, serve: Any
+) -> None:
+    one = serve(Service(model, ["fox"], Limits(connections=1)))
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Any:
+        yield b'{"model": "fox", '
+        inside.set()
+        assert go_on.wait(10)
+        yield b'"input": "a red fox"}'
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(one.client.post, "/v1/embeddings", content=slow())
+        assert inside.wait(10)
+        while (answer := one.post("/v1/embeddings", ONE)).status_code == 200:  # until the first has arrived
+            pass
+        assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+        assert answer.json()["error"]["message"] == "1 requests are open and 1 may; ask again later"
+        other = one.post("/v1beta/models/fox:embedContent", PART)
+        assert other.status_code == 503 and other.json()["error"]["status"] == "UNAVAILABLE"
+        assert one.client.get("/health").status_code == 200
+        go_on.set()
+        assert first.result(10).status_code == 200
+    assert one.post("/v1/embeddings", ONE).status_code == 200
+
+
 @pytest.mark.parametrize("path, body", [("/v1/embeddings", ONE), ("/v1beta/models/fox:embedContent", PART)])
 def test_a_failure_inside_is_not_told_outside(
     path: str, body: Any, model: Embedder, serve: Any, monkeypatch: pytest.MonkeyPatch

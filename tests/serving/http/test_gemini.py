@@ -135,14 +135,17 @@ def inline(data: bytes | str, mime: str = "image/png") -> dict[str, Any]:
         (one(inline(SOUND, "video/mp4")), "content.parts[0].inlineData: "),
         (one(inline(PICTURE, "font/woff")), "'font/woff' is none of image/*"),
         (one(inline(b"\xff\xfe", "text/plain")), "is no UTF-8 text"),
+        (one(inline(b"", "text/plain")), "content.parts[0].inlineData: is an empty text"),
         (one(inline(bytes(250_000))), "bytes, at most 200000 are taken"),
         (one({"text": "a"}, taskType="SUMMARY"), "taskType: 'SUMMARY' is none of TASK_TYPE_UNSPECIFIED"),
         (one({"text": "a"}, title="snow"), "title: a title has no effect without taskType RETRIEVAL_DOCUMENT"),
-        (one({"text": "a"}, outputDimensionality=64), "dim=64 is outside 1..32"),
+        (one({"text": "a"}, outputDimensionality=64), "outputDimensionality: dim=64 is outside 1..32"),
+        (one({"text": "a"}, outputDimensionality=0), "outputDimensionality: dim=0 is outside 1..32"),
         (one({"text": "a"}, outputDimensionality=2.5), "valid integer"),
         (one({"text": "a"}, model="models/hen"), "names the model 'models/hen'"),
         (one(*[{"text": "fox " * 60}] * 3), "at most 128 are taken"),
         (one(*[inline(PICTURE)] * 7), "at most 6"),
+        (one(*[{"text": "a"}] * 9000), "content.parts: 9000 parts are sent, at most 8192"),
     ],
 )
 def test_bad_requests_say_what_is_wrong(body: Any, message: str, served: Served) -> None:
@@ -155,10 +158,11 @@ def test_bad_requests_say_what_is_wrong(body: Any, message: str, served: Served)
 def test_bad_batches_say_which(served: Served, client: genai.Client) -> None:
     path = "/v1beta/models/fox:batchEmbedContents"
     for requests, message in (
-        ([], "holds no content"),
+        ([], "requests: holds no content"),
         ([one({"text": "a"}), one({"text": ""})], "requests[1].content.parts[0]: is an empty text"),
         ([one({"text": "a"}), one({"text": "b"}, outputDimensionality=8)], "want several sizes"),
-        ([one({"text": "a"})] * 9, "9 contents are asked for, at most 8"),
+        ([one({"text": "a"})] * 9, "requests: 9 contents are asked for, at most 8"),
+        ([one(*[{"text": "a"}] * 1100)] * 8, "requests: 8800 parts are sent, at most 8192"),
     ):
         answer = served.post(path, {"requests": requests})
         assert answer.status_code == 400 and message in answer.json()["error"]["message"]

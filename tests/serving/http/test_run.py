@@ -26,10 +26,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_options_reach_the_service(folder: Path) -> None:
     options = ["names=[hen]", "on_limit=truncate", "batch_tokens=77", "wait_milliseconds=20", "limits.contents=3"]
+    options += ["limits.connections=7"]
     config = compose("serve", [f"embedder={folder}", *options, "limits.body_megabytes=0.5", "limits.media_megabytes=1"])
     service = make_service(config)
     assert service.names == ("hen",) and service.model.processor.on_limit == "truncate"
     assert (service.limits.contents, service.limits.body_bytes, service.limits.media_bytes) == (3, 2**19, 2**20)
+    assert service.limits.connections == 7
     assert (service.batcher.batch_tokens, service.batcher.wait_seconds) == (77, 0.02)
 
 
@@ -60,10 +62,10 @@ def test_the_command_serves_what_its_config_says(
     run: dict[str, Any] = {}
     monkeypatch.setattr("uvicorn.run", lambda app, **options: run.update(options, app=app))
     monkeypatch.setenv("FOX_TOKEN", "secret")
-    command = ["serve", str(folder), "port=8123", "token_variable=FOX_TOKEN", "limits.connections=7"]
+    command = ["serve", str(folder), "port=8123", "token_variable=FOX_TOKEN"]
     assert cli([*command, f"paths.runs={folder.parent}"]) == 0
     assert "fox, gemini-fox at http://127.0.0.1:8123/v1" in capsys.readouterr().out
-    assert (run["host"], run["port"], run["limit_concurrency"]) == ("127.0.0.1", 8123, 7)
+    assert (run["host"], run["port"]) == ("127.0.0.1", 8123)
     with TestClient(run["app"]) as client:
         body = {"model": "fox", "input": "a red fox"}
         assert client.post("/v1/embeddings", json=body).status_code == 401

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ValidationError
 
 from commonspace.serving.http import gemini, openai
+from commonspace.serving.http.bodies import Body, parse
 from commonspace.serving.http.errors import (
+    Busy,
     NotFound,
     Refused,
     TooLarge,
@@ -27,9 +27,9 @@ from commonspace.serving.http.errors import (
 )
 from commonspace.serving.http.service import Service
 
-Body = TypeVar("Body", bound=BaseModel)
 BODY_SECONDS = 60  # that a client may take to send a body
 _DRAINED = 4  # limits that a body may reach and still be read to its end: who is cut off does not see the answer
+_Answer = Callable[[Any, Any, Any], Awaitable[None]]  # a scope, what receives and what sends, as ASGI has it
 _LOG = logging.getLogger("commonspace.serving")
 
 
@@ -60,8 +60,29 @@ def make_app(service: Service, token: str | None = None) -> FastAPI:
             _LOG.exception("a request failed")  # what went wrong inside is not the client's to read
             return _refusal(request, _Failed("the server failed on this request; its log says why"))
 
+    app.add_middleware(_Counted, most=service.limits.connections)
     _add_paths(app, service)
     return app
+
+
+class _Counted:
+    """Lets at most so many requests in at once, to the last byte of their answers; /health is always let in."""
+
+    def __init__(self, app: _Answer, most: int) -> None:
+        self.app, self.most, self.inside = app, most, 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] == "/health":
+            await self.app(scope, receive, send)
+        elif self.inside >= self.most:
+            busy = Busy(f"{self.inside} requests are open and {self.most} may; ask again later")
+            await _refusal(Request(scope), busy)(scope, receive, send)
+        else:
+            self.inside += 1
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                self.inside -= 1
 
 
 def _add_paths(app: FastAPI, service: Service) -> None:
@@ -112,28 +133,8 @@ async def _read(request: Request, kind: type[Body], service: Service) -> Body:
         raise TooSlow(f"the body did not come within {BODY_SECONDS} s") from error
     if seen > most:
         raise TooLarge(f"the body has {told or 'more than ' + str(most)} bytes, at most {most} are taken")
-    try:
-        value = json.loads(data)
-        return kind.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise Refused(first["msg"], _field(value, first["loc"], first["type"] == "missing")) from error
-    except (ValueError, RecursionError) as error:
-        raise Refused(f"the body is no JSON ({error})") from error
-
-
-def _field(value: Any, place: Sequence[str | int], missing: bool) -> str:
-    """A place in a body as "content.parts[1].text"; what pydantic adds to it, names of alternatives, is left out."""
-    told = ""
-    for number, key in enumerate(place):
-        last = number == len(place) - 1
-        if isinstance(value, dict) and (key in value or (last and missing)):
-            told += f".{key}" if told else str(key)
-            value = value.get(key)
-        elif isinstance(value, list) and isinstance(key, int):
-            told += f"[{key}]"
-            value = value[key]
-    return told
+    async with service.parser:
+        return await asyncio.to_thread(parse, data, kind, service.limits.contents)
 
 
 def _check_token(request: Request, token: str) -> None:

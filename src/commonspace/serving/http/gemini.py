@@ -5,15 +5,17 @@ Names come in camel case or snake case, as clients mix them.
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import AliasChoices, Field, StrictInt, StrictStr
 
 from commonspace.content import Content as OurContent
 from commonspace.content import Part as OurPart
 from commonspace.content import Text
+from commonspace.serving.http.bodies import FIRST, Strict
 from commonspace.serving.http.errors import Refused
-from commonspace.serving.http.service import Answer, Asked, Service, decoded, medium
+from commonspace.serving.http.service import Answer, Asked, Fields, Service, decoded, medium
 
 # taskType: the task and role of ours. Tasks that compare like with like write both sides alike.
 TASKS: dict[str, tuple[str | None, str | None]] = {
@@ -27,6 +29,7 @@ TASKS: dict[str, tuple[str | None, str | None]] = {
     "FACT_VERIFICATION": ("fact checking", "query"),
     "CODE_RETRIEVAL_QUERY": ("code retrieval", "query"),
 }
+FIELDS = Fields("requests", "outputDimensionality")
 _UNTITLED = "title: none |"
 
 
@@ -34,11 +37,7 @@ def _either(snake: str, camel: str) -> Any:
     return Field(default=None, validation_alias=AliasChoices(camel, snake))
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Blob(_Strict):
+class Blob(Strict):
     """Bytes of a medium, in base64."""
 
     mime_type: StrictStr = Field(validation_alias=AliasChoices("mimeType", "mime_type"))
@@ -46,7 +45,7 @@ class Blob(_Strict):
     display_name: StrictStr | None = _either("display_name", "displayName")
 
 
-class Part(_Strict):
+class Part(Strict):
     """A text, or a medium; files are named by address and never fetched."""
 
     text: StrictStr | None = None
@@ -54,14 +53,14 @@ class Part(_Strict):
     file_data: Any = _either("file_data", "fileData")
 
 
-class Content(_Strict):
+class Content(Strict):
     """Parts in their order; the role says nothing to an embedding."""
 
-    parts: list[Part]
+    parts: Annotated[list[Part], FIRST]
     role: StrictStr | None = None
 
 
-class Request(_Strict):
+class Request(Strict):
     """The body of embedContent, and one of several of batchEmbedContents."""
 
     model: StrictStr | None = None
@@ -71,10 +70,10 @@ class Request(_Strict):
     output_dimensionality: StrictInt | None = _either("output_dimensionality", "outputDimensionality")
 
 
-class Batch(_Strict):
+class Batch(Strict):
     """The body of batchEmbedContents."""
 
-    requests: list[Request]
+    requests: Annotated[list[Request], FIRST]
 
 
 async def embed(service: Service, name: str, request: Request) -> dict[str, Any]:
@@ -98,8 +97,9 @@ async def _answer(service: Service, name: str, requests: list[Request], within: 
     if len(sizes) > 1:
         raise Refused("the requests of a batch want several sizes; send each size by itself", "outputDimensionality")
     places = [f"{within}[{number}].content" if within else "content" for number in range(len(requests))]
-    asked = [_asked(service, request, where) for request, where in zip(requests, places, strict=True)]
-    return await service.answer(asked, next(iter(sizes), None))
+    pairs = list(zip(requests, places, strict=True))
+    asked = await asyncio.to_thread(lambda: [_asked(service, request, where) for request, where in pairs])
+    return await service.answer(asked, next(iter(sizes), None), FIELDS)
 
 
 def _asked(service: Service, request: Request, where: str) -> Asked:

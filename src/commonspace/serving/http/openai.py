@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import base64
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, StrictInt, StrictStr
+from pydantic import StrictInt, StrictStr
 
 from commonspace.content import Content
+from commonspace.serving.http.bodies import FIRST, Strict
 from commonspace.serving.http.errors import Refused
-from commonspace.serving.http.service import Answer, Asked, Service
+from commonspace.serving.http.service import Answer, Asked, Fields, Service
+
+FIELDS = Fields("input", "dimensions")
+_Texts = Annotated[list[StrictStr], FIRST]
+_Numbers = Annotated[list[StrictInt], FIRST]
 
 
-class Request(BaseModel):
+class Request(Strict):
     """The body. `user` names an end user and changes nothing; `task` and `role` are ours, and choose the prefix."""
 
-    model_config = ConfigDict(extra="forbid")
-
     model: StrictStr
-    input: StrictStr | list[StrictStr] | list[StrictInt] | list[list[StrictInt]]
+    input: StrictStr | _Texts | _Numbers | Annotated[list[_Numbers], FIRST]
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: StrictInt | None = None
     user: StrictStr | None = None
@@ -35,7 +38,7 @@ async def embeddings(service: Service, request: Request) -> dict[str, Any]:
         Asked(_content(text, number), request.task, request.role, f"input[{number}]")
         for number, text in enumerate(texts)
     ]
-    answer = await service.answer(asked, request.dimensions)
+    answer = await service.answer(asked, request.dimensions, FIELDS)
     return _body(answer, request)
 
 

@@ -43,7 +43,6 @@ def main(config: DictConfig) -> None:
             host=config.host,
             port=config.port,
             log_level="warning",
-            limit_concurrency=config.limits.connections,
             timeout_graceful_shutdown=10,
         )
 
@@ -55,7 +54,7 @@ def make_service(config: DictConfig) -> Service:
     from commonspace.serving.http.service import Limits, Service
 
     model = Embedder.load(Path(config.embedder), on_limit=config.on_limit).to(best_device())
-    limits = {name: config.limits[name] for name in ("contents", "waiting")}
+    limits = {name: config.limits[name] for name in ("contents", "waiting", "connections")}
     limits |= {f"{name}_bytes": round(config.limits[f"{name}_megabytes"] * 2**20) for name in ("body", "media")}
     return Service(
         model,

@@ -30,12 +30,14 @@ class Limits:
     body_bytes    of a request; media_bytes of one medium, decoded from base64
     contents      of a request
     waiting       contents of all requests that are being answered
+    connections   requests that are open
     """
 
     body_bytes: int = 32 * 2**20
     media_bytes: int = 20 * 2**20
     contents: int = 256
     waiting: int = 2048
+    connections: int = 64
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,14 @@ class Answer:
     tokens: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Fields:
+    """What an interface calls its list of contents and the size of its vectors."""
+
+    contents: str
+    dim: str
+
+
 class Service:
     """A model under its names, answering through a `Batcher`."""
 
@@ -73,6 +83,7 @@ class Service:
         self._cast = InPrecision(model, precision)
         self._batch_tokens = batch_tokens
         self.batcher = Batcher(self._embed, batch_tokens=batch_tokens, wait_seconds=wait_seconds)
+        self.parser = asyncio.Semaphore(1)  # bodies are parsed one at a time: JSON is many times its size in memory
         self._readers = asyncio.Semaphore(os.cpu_count() or 1)  # media are decoded in so many threads
         self._inside = 0  # contents of requests that are being answered
 
@@ -81,19 +92,17 @@ class Service:
         if name.removeprefix("models/") not in self.names:
             raise NotFound(f"there is no model {name!r:.120}; served is {', '.join(self.names)}", "model")
 
-    async def answer(self, asked: Sequence[Asked], dim: int | None) -> Answer:
+    async def answer(self, asked: Sequence[Asked], dim: int | None, fields: Fields) -> Answer:
         """Vectors of contents; Refused where one cannot be read, passes a limit, or `dim` is outside the model's.
 
         Busy where too many are being answered already.
         """
         if not asked:
-            raise Refused("holds no content", "input")
-        if len(asked) > self.limits.contents:
-            raise Refused(f"{len(asked)} contents are asked for, at most {self.limits.contents} are answered at once")
+            raise Refused("holds no content", fields.contents)
         try:
             self.model.check_dim(dim)
         except ConfigError as error:
-            raise Refused(f"{error}", "dimensions") from error
+            raise Refused(f"{error}", fields.dim) from error
         if self._inside + len(asked) > self.limits.waiting:
             raise Busy(f"{self._inside} contents are being answered and {self.limits.waiting} may; ask again later")
         self._inside += len(asked)
@@ -122,19 +131,25 @@ class Service:
 
 
 def medium(mime_type: str, data: bytes, where: str) -> Part:
-    """A part of bytes, its kind by their MIME type; Refused for one that is none of ours."""
+    """A part of bytes, its kind by their MIME type; Refused for one that is none of ours, and for an empty text."""
     family = mime_type.partition("/")[0].strip().lower()
     plain = mime_type.partition(";")[0].strip().lower()
     if plain == "application/pdf":
         return Document(Pdf(data, name=where))
     if plain == "text/plain":
-        try:
-            return Text(data.decode())
-        except UnicodeDecodeError as error:
-            raise Refused(f"is no UTF-8 text ({error})", where) from error
+        return Text(_plain(data, where))
     if family not in _KINDS:
         raise Refused(f"{mime_type!r:.80} is none of image/*, audio/*, video/*, application/pdf and text/plain", where)
     return _KINDS[family](data, name=where)
+
+
+def _plain(data: bytes, where: str) -> str:
+    if not data:
+        raise Refused("is an empty text; leave it out", where)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise Refused(f"is no UTF-8 text ({error})", where) from error
 
 
 def decoded(encoded: str, most: int, where: str) -> bytes:
