@@ -29,12 +29,24 @@ def reciprocal_rank(ranks: Ranks, k: int) -> np.ndarray:
     return np.where(ranks.first <= k, 1.0 / ranks.first, 0.0)
 
 
-def normalized_gain(ranks: Ranks, k: int) -> np.ndarray:
-    """Discounted gain of the correct items among the first k, over the most there could be (NDCG), float64 [Q]."""
-    gains = np.where(ranks.ranks <= k, 1.0 / np.log2(ranks.ranks + 1.0), 0.0)
-    found = np.add.reduceat(gains, ranks.starts[:-1])
-    ideal = np.cumsum(1.0 / np.log2(np.arange(1, k + 1) + 1.0))
-    return found / ideal[np.minimum(np.diff(ranks.starts), k) - 1]
+def normalized_gain(ranks: Ranks, k: int, gains: np.ndarray | None = None) -> np.ndarray:
+    """Discounted gain of the correct items among the first k, over the most there could be (NDCG), float64 [Q].
+
+    gains  float64 [pairs] of the items that `ranks` has, best ranked first, linear as trec_eval's; None: 1 each
+    """
+    found = np.where(ranks.ranks <= k, 1.0 / np.log2(ranks.ranks + 1.0), 0.0)
+    found = found if gains is None else found * gains
+    return np.add.reduceat(found, ranks.starts[:-1]) / _most_gain(ranks.starts, k, gains)
+
+
+def _most_gain(starts: np.ndarray, k: int, gains: np.ndarray | None) -> np.ndarray:
+    """What the correct items give in the order of their gains, float64 [Q]."""
+    counts = np.diff(starts)
+    if gains is None:
+        return np.cumsum(1.0 / np.log2(np.arange(1, k + 1) + 1.0))[np.minimum(counts, k) - 1]
+    best = gains[np.lexsort((-gains, np.repeat(np.arange(len(counts)), counts)))]
+    places = np.arange(len(gains)) - np.repeat(starts[:-1], counts) + 1
+    return np.add.reduceat(np.where(places <= k, best / np.log2(places + 1.0), 0.0), starts[:-1])
 
 
 # The figures of every result row, each a function of ranks to one value per query.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commonspace.evaluation.engine import evaluate
-from commonspace.evaluation.mteb.heldout import heldout_tasks, unfit
+from commonspace.evaluation.mteb.heldout import heldout_tasks, revision_of, unfit
 from commonspace.evaluation.mteb.model import MtebModel
+from commonspace.evaluation.relevance import Relevance
 from commonspace.evaluation.results import Scored
 from commonspace.evaluation.suite import build_suite
 
@@ -53,6 +55,21 @@ def test_metadata_name_languages_and_kinds(suite_data: Path, mteb: Any) -> None:
     assert tasks["heldout-image_caption-text-to-image"].type == "Any2AnyRetrieval"
     assert tasks["heldout-summary-text-to-text"].type == "Retrieval"
     assert {one.main_score for one in tasks.values()} == {"mrr_at_10"}
+
+
+def test_the_revision_is_of_what_is_asked(suite_data: Path) -> None:
+    """Another limit, split or right answer is another data set; the same shards elsewhere are the same."""
+    (whole,) = build_suite(suite_data / "mini", tasks=["summary"]).tasks
+    (fewer,) = build_suite(suite_data / "mini", tasks=["summary"], limit=4).tasks
+    answers = Relevance(whole.relevance.starts, whole.relevance.items[::-1].copy())
+    others = [
+        whole,
+        fewer,
+        replace(whole, relevance=answers),
+        replace(whole, gallery_digests=whole.gallery_digests + 1),
+    ]
+    assert len({revision_of(task) for task in others}) == 4
+    assert revision_of(build_suite(suite_data / "mini", tasks=["summary"]).tasks[0]) == revision_of(whole)
 
 
 def _direction(name: str) -> str:

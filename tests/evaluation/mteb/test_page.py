@@ -85,11 +85,16 @@ def test_figures_that_stand_keep_who_made_them(tmp_path: Path) -> None:
     write_summary(tmp_path, "heldout", summary({"a": 0.5}, 2), ABOUT)
     later = ABOUT | {"commit": "def", "command": "made again"}
     expected = [({"a": 0.5}, {}, "abc"), ({"a": 0.5}, {"revision": "2"}, "def"), ({"a": 0.5, "b": 0.7}, {}, "def")]
+    fewer = summary({"a": 0.5}, 2)
+    fewer["benchmarks"]["heldout"]["scores"][0]["queries"] = 10
     for scores, other, commit in expected:
         write_summary(tmp_path, "heldout", summary({"a": 0.5}, 2), ABOUT)
         path = write_summary(tmp_path, "heldout", summary(scores, 2), later | other)
         assert json.loads(path.read_text())["commit"] == commit
         assert ("made by this" in path.with_suffix(".md").read_text()) == (commit == "abc")
+    write_summary(tmp_path, "heldout", summary({"a": 0.5}, 2), ABOUT)
+    path = write_summary(tmp_path, "heldout", fewer, later)
+    assert json.loads(path.read_text())["commit"] == "def", "the same score over other queries is another figure"
 
 
 def test_queries_and_items_are_counted(suite_data: Path, mteb: Any) -> None:

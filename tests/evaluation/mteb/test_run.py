@@ -18,6 +18,7 @@ from commonspace.configuration import compose
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.mteb import run
 from commonspace.evaluation.mteb.cache import shared_cache
+from commonspace.evaluation.mteb.heldout import heldout_tasks
 from commonspace.evaluation.mteb.suites import choose, share_of
 from commonspace.evaluation.mteb.summary import check_published, write_side_by_side
 from commonspace.evaluation.suite import build_suite
@@ -75,6 +76,25 @@ def test_shares_make_the_whole_and_nothing_is_made_twice(
     )
     evaluated(folder, suite_data, only)
     assert summary(output)["benchmarks"]["heldout"] == whole
+
+
+def test_a_score_of_other_data_is_not_this_ones(
+    folder: Path, suite_data: Path, mteb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer records, then all of them, then none embedded: a score is of the queries and items beside it."""
+
+    def measured(output: str, *more: str) -> dict[str, Any]:
+        evaluated(folder, suite_data, "data.tasks=[summary]", f"output={folder.parent / output}", *more)
+        return summary(folder.parent / output)
+
+    few, both = measured("out", "data.limit=3"), measured("out")
+    (row,), (alone,) = (one["benchmarks"]["heldout"]["scores"] for one in (both, measured("alone")))
+    assert few["benchmarks"]["heldout"]["scores"][0]["queries"] == 3 and row == alone and row["queries"] == 12
+    kept = folder.parent / f"out/results/commonspace__model/{both['revision']}/{row['task']}.json"
+    (task,) = heldout_tasks(build_suite(suite_data / "mini", tasks=["summary"]))[0]
+    assert json.loads(kept.read_text())["dataset_revision"] == task.metadata.revision
+    monkeypatch.setattr(Embedder, "embed", lambda *given, **options: pytest.fail("made again"))
+    assert measured("out") == both
 
 
 def test_prefixes_are_kept_apart(folder: Path, suite_data: Path, mteb: Any) -> None:

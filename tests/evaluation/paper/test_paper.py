@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from commonspace.configuration import compose
-from commonspace.content import Audio, Content, Image, Text, Video
+from commonspace.content import Audio, Image, Text, Video
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.paper import run
 from commonspace.evaluation.paper.layouts import LAYOUTS
 from commonspace.evaluation.paper.models import load_model
-from commonspace.evaluation.paper.pools import Captioned, Pool, score
+from commonspace.evaluation.paper.pools import Captioned
 from commonspace.evaluation.paper.rows import read_table
 from commonspace.models.embedder import Embedder
 from tests.evaluation.paper.conftest import pool, table_of
@@ -93,42 +93,9 @@ def test_answers_of_a_list_and_of_several_annotators_are_right_alike(root: Path)
     assert asked.units[2] == "2686843" and asked.queries[2].parts[0].source.parent.name == "inaturalist"
 
 
-@pytest.mark.parametrize("lonely", [0, 1])
-def test_a_query_without_a_right_item_is_named(lonely: int) -> None:
-    right = [[0], [1]]
-    right[lonely] = []
-    asked = Pool([Content("x")] * 2, [Content("x")] * 2, right, ["a", "b"])
-    with pytest.raises(DataError, match=f"query {lonely} has no right item in its pool"):
-        score(asked, torch.eye(2), torch.eye(2), "R@1", draws=10)
-
-
-def test_scores_are_a_plain_count() -> None:
-    """Every metric against loops over a similarity matrix; groups count alike, and a query is no answer to itself."""
-    rng = np.random.default_rng(0)
-    vectors = torch.nn.functional.normalize(torch.from_numpy(rng.normal(size=(12, 8))), dim=-1)
-    labels = [n % 4 for n in range(12)]
-    right = [[m for m in range(12) if labels[m] == labels[n] and m != n] for n in range(12)]
-    one = Pool([Content("x")] * 12, [Content("x")] * 12, right, [str(n) for n in range(12)], itself=range(12))
-    order = []
-    for n in range(12):
-        scores = {m: float(vectors[n] @ vectors[m]) for m in range(12) if m != n}
-        order.append(sorted(scores, key=scores.get, reverse=True))
-    hits = [[m in right[n] for m in order[n]] for n in range(12)]
-    wanted = {
-        "R@1": np.mean([some[0] for some in hits]),
-        "R@5": np.mean([any(some[:5]) for some in hits]),
-        "MRR@10": np.mean([1 / (some.index(True) + 1) if True in some[:10] else 0 for some in hits]),
-        "NDCG@10": np.mean([sum(h / np.log2(k + 2) for k, h in enumerate(some[:10])) for some in hits])
-        / sum(1 / np.log2(k + 2) for k in range(2)),
-    }
-    for metric, value in wanted.items():
-        found = score(one, vectors, vectors, metric, draws=50)
-        assert found.value == pytest.approx(value) and found.ci95[0] <= value <= found.ci95[1] and found.pool == 11
-    groups = ["a"] * 2 + ["b"] * 4
-    two = Pool([Content("x")] * 6, [Content("x")] * 6, [[n] for n in range(6)], list("abcdef"), (groups, groups))
-    items = vectors[:6].clone()
-    items[:2] = items[[1, 0]]  # both of the first group miss, all of the second hit
-    assert score(two, vectors[:6], items, "R@1", draws=20).value == pytest.approx(0.5)
+def test_pages_have_the_grades_of_their_judgements(root: Path) -> None:
+    asked = pool(root, "table1", "Doc ESG reports")
+    assert (asked.right, asked.gains) == ([[0, 1], [2]], [[1.0, 2.0], [1.0]])
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -180,6 +147,39 @@ def test_figures_are_kept_and_other_options_measure_again(
     assert measured("video.max_frames=8", "rows.0.metric=R@1", "bootstrap=30") == 19
 
 
+def test_a_figure_of_other_data_is_not_this_ones(
+    root: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clips that come later, another clip under a name, other captions, and a folder whose last name is the same."""
+    copytree(root / "msrvtt", tmp_path / "a/msrvtt")
+    copytree(root / "msrvtt", tmp_path / "b/msrvtt")
+    clips = sorted((tmp_path / "a/msrvtt/videos").iterdir())
+    gone = clips[0].rename(tmp_path / "gone.mp4")
+
+    def measured(place: str) -> tuple[int, int]:
+        options = ["experiment=paper/table6", f"embedder={folder}", f"root={root}", f"paths.runs={tmp_path}"]
+        more = ["only=[MSR-VTT]", "absent=skip", "bootstrap=20", f"folders={{msrvtt: {tmp_path / place}}}"]
+        run.main(compose("evaluate_paper", [*options, *more]))
+        found = json.loads((tmp_path / "paper/table6/tiny.json").read_text())["rows"]["MSR-VTT"]
+        return found["queries"], found["absent"]
+
+    calls: list[int] = []
+    embed = Embedder.embed
+    monkeypatch.setattr(Embedder, "embed", lambda self, given, **o: calls.append(len(given)) or embed(self, given, **o))
+    assert measured("a/msrvtt") == (2, 1)
+    gone.rename(clips[0])
+    assert measured("a/msrvtt") == (3, 0), "the clip that was absent is there"
+    count = len(calls)
+    assert measured("b/msrvtt") == (3, 0) and len(calls) == count, "the same files, elsewhere"
+    clips[1].write_bytes(clips[2].read_bytes())
+    assert measured("a/msrvtt") == (3, 0) and len(calls) > count, "another clip under its name"
+    count = len(calls)
+    table = tmp_path / "a/msrvtt/MSRVTT_JSFUSION_test.csv"
+    pd.read_csv(table).assign(sentence="snow").to_csv(table, index=False)
+    measured("a/msrvtt")
+    assert len(calls) > count, "other captions"
+
+
 def test_frames_are_those_of_the_table(folder: Path) -> None:
     model = load_model(
         str(folder), "cpu", precision="32-true", video={"video_fps": 1.0, "video_max_frames": 32}, cache=None
@@ -203,8 +203,6 @@ def test_published_means_are_means_of_published_rows() -> None:
 
 
 def test_absent_media_are_an_error_or_counted(root: Path, tmp_path: Path) -> None:
-    from shutil import copytree
-
     copytree(root / "vatex", tmp_path / "vatex")
     file = "vatex_public_test_english_v1.1.json"
     gone = sorted((tmp_path / "vatex/videos").iterdir())[0]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def shared_cache(folder: Path) -> Any:
+def shared_cache(folder: Path, revisions: Mapping[str, str] | None = None) -> Any:
     """An mteb `ResultCache` in `folder`, FOLDER/results/MODEL/REVISION/TASK.json, whose writers wait for one another.
 
     mteb rewrites the model's metadata and settings beside every result: two jobs at once would tear them. Its method
     `alone()` is a context in which no other job reads or writes; results of a task are written after each subset.
+
+    revisions  {task: revision of its data set}: a kept result of another one, which mteb itself would take for it,
+               counts as none, and the new one takes its place
     """
     from mteb import ResultCache
 
@@ -40,6 +43,8 @@ def shared_cache(folder: Path) -> Any:
 
         def load_task_result(self, *given: Any, **options: Any) -> Any:
             with self.alone():
-                return super().load_task_result(*given, **options)
+                kept = super().load_task_result(*given, **options)
+            wanted = kept and (revisions or {}).get(kept.task_name)
+            return None if wanted and kept.dataset_revision != wanted else kept
 
     return SharedCache(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +38,7 @@ def load_rival(embedder: str, prompts: Mapping[str, str] | None, device: str) ->
 
     wrapped = SentenceTransformerEncoderWrapper(sentence_transformer(folder, device), model_prompts=dict(prompts or {}))
     wrapped.mteb_model_meta = wrapped.mteb_model_meta.model_copy(
-        update={"name": f"local/{folder.name}", "revision": rival_fingerprint(folder)}
+        update={"name": f"local/{folder.name}", "revision": rival_fingerprint(folder, prompts)}
     )
     return wrapped
 
@@ -60,16 +62,19 @@ def sentence_transformer(folder: Path, device: str, **options: Any) -> SentenceT
     return model
 
 
-def rival_fingerprint(folder: Path) -> str:
-    """A fingerprint of a folder's weights, so that results of others under the same name are never taken for these."""
-    import hashlib
+def rival_fingerprint(folder: Path, prompts: Mapping[str, str] | None = None) -> str:
+    """A fingerprint of a folder and of what stands before its texts: results of another are never taken for these.
 
-    found = hashlib.blake2b(digest_size=8)
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".bin")):
-        found.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            while block := file.read(2**24):
-                found.update(block)
+    Weights, tokenizer, pooling and layers all decide a vector: every file counts but hidden ones, marks of a download.
+    """
+    found = hashlib.blake2b(json.dumps(dict(prompts or {}), sort_keys=True).encode(), digest_size=8)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts):
+            found.update(f"{name.as_posix()}:{path.stat().st_size}:".encode())
+            with path.open("rb") as file:
+                while block := file.read(2**24):
+                    found.update(block)
     return found.hexdigest()
 
 

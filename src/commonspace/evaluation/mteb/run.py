@@ -50,7 +50,7 @@ def main(config: DictConfig) -> None:
     check_published(plain["published"], chosen)
     mine = share_of(chosen.tasks, plain["share"], plain["shares"])
     console.print(f"{len(mine)} of {len(chosen.tasks)} tasks, {len(chosen.left_out)} left out", soft_wrap=True)
-    cache = shared_cache(asked.output)
+    cache = shared_cache(asked.output, {task.metadata.name: task.metadata.revision for task in chosen.tasks})
     failed = _evaluate(asked, mine, cache)
     with cache.alone():  # of two jobs that end together the later one writes what both did
         by_prefix = {name: scored(chosen.tasks, cache, asked.named(name)) for name in asked.prefixes}

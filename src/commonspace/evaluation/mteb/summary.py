@@ -135,7 +135,12 @@ def _told(path: Path, summary: Mapping[str, Any], about: Mapping[str, Any]) -> d
 
 
 def _figures(summary: Mapping[str, Any]) -> list[Any]:
-    found = [(name, row["task"], row["score"]) for name, one in summary["benchmarks"].items() for row in one["scores"]]
+    """What was measured, and over how many queries and items."""
+    found = [
+        (name, *(row.get(key) for key in ("task", "score", "queries", "pool", "pools")))
+        for name, one in summary["benchmarks"].items()
+        for row in one["scores"]
+    ]
     return [summary["prefixes"], summary["left_out"], found]
 
 

@@ -185,9 +185,9 @@ def encyclopedic_vqa(folder: Path, file: str, absent: str = "error") -> Pool:
 
 
 def beir_pages(folder: Path, language: str | None = None) -> Pool:
-    """ViDoRe V2: parquet files under queries/, corpus/, qrels/ with query-id, query, corpus-id, image, score above 0.
+    """ViDoRe V2: parquet files under queries/, corpus/, qrels/ with query-id, query, corpus-id, image, score.
 
-    `language` keeps queries of that column's value.
+    Pages of a score above 0 are right, and the score is their gain. `language` keeps queries of that column's value.
     """
     import pandas as pd
 
@@ -201,18 +201,19 @@ def beir_pages(folder: Path, language: str | None = None) -> Pool:
     if language is not None:
         queries = queries[queries["language"] == language]
     place = {key: row for row, key in enumerate(pages["corpus-id"])}
-    right: dict[Any, list[int]] = defaultdict(list)
+    right: dict[Any, dict[int, float]] = defaultdict(dict)
     for query, page, grade in zip(judged["query-id"], judged["corpus-id"], judged["score"], strict=True):
         if grade > 0 and page in place:
-            right[query].append(place[page])
+            right[query][place[page]] = float(grade)
     asked = [(key, text) for key, text in zip(queries["query-id"], queries["query"], strict=True) if right[key]]
     shown = zip(pages["corpus-id"], pages["image"], strict=True)
     return Pool(
         [Content(text) for _, text in asked],
         [Content(Image(image["bytes"], name=str(image.get("path") or key))) for key, image in shown],
-        [right[key] for key, _ in asked],
+        [list(right[key]) for key, _ in asked],
         [str(key) for key, _ in asked],
-    )  # fmt: skip
+        gains=[list(right[key].values()) for key, _ in asked],
+    )
 
 
 def spoken_passages(folder: Path, query: str = "audio", pairs: str = "in_language", absent: str = "error") -> Pool:

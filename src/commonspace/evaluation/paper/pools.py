@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from commonspace.content import Content
+from commonspace.content import Content, Text
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.intervals import bootstrap
 from commonspace.evaluation.metrics import hit_rate, normalized_gain, reciprocal_rank
@@ -29,6 +31,7 @@ class Pool:
     groups   of queries and of items where each has a pool of its own (locales); None: one pool
     itself   each query's own row among the items, which is no answer; None where queries are no items
     absent   media that the data set names and the folder does not have, left out on both sides
+    gains    of each query's right items, where judges graded them: NDCG's; None: 1 each
     """
 
     queries: Sequence[Content]
@@ -38,6 +41,20 @@ class Pool:
     groups: tuple[Sequence[str], Sequence[str]] | None = None
     itself: Sequence[int] | None = None
     absent: int = 0
+    gains: Sequence[Sequence[float]] | None = None
+
+    def digest(self) -> str:
+        """32 hex digits over all that a figure is made of.
+
+        Texts and media in memory count by their bytes, files by name, size and time of change: nothing is decoded.
+        """
+        state = hashlib.blake2b(digest_size=16)
+        for content in (*self.queries, *self.items):
+            stamps = [f"{type(part).__name__}:{_stamp(part)}" for part in content.parts]
+            state.update(json.dumps(stamps).encode())
+        told = [list(map(list, self.right)), self.units, self.groups, self.itself and list(self.itself), self.absent]
+        state.update(json.dumps([*told, self.gains and list(map(list, self.gains))]).encode())
+        return state.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -50,17 +67,24 @@ class Captioned:
     absent: int = 0
 
     def asked(self, direction: str) -> Pool:
-        """The pool of "KIND->text" or "text->KIND": every text an item, or every text a query."""
-        owners = [row for row, texts in enumerate(self.texts) for _ in texts]
-        texts = [Content(text) for some in self.texts for text in some]
+        """The pool of "KIND->text", where every distinct text is an item, or of "text->KIND", where every text asks.
+
+        A text is right for every medium that has it, and such a medium for it: no model can tell equal texts apart.
+        """
+        owners: dict[str, list[int]] = {}
+        for row, texts in enumerate(self.texts):
+            for text in dict.fromkeys(texts):
+                owners.setdefault(text, []).append(row)
         if direction == f"text->{self.kind}":
-            return Pool(texts, self.media, [[row] for row in owners], [str(row) for row in owners], absent=self.absent)
+            asked = [(text, str(row)) for row, texts in enumerate(self.texts) for text in texts]
+            right, units = [owners[text] for text, _ in asked], [unit for _, unit in asked]
+            return Pool([Content(text) for text, _ in asked], self.media, right, units, absent=self.absent)
         if direction != f"{self.kind}->text":
             raise ConfigError(f"direction: {direction!r} is neither {self.kind}->text nor text->{self.kind}")
-        rows: list[list[int]] = [[] for _ in self.media]
-        for item, row in enumerate(owners):
-            rows[row].append(item)
-        return Pool(self.media, texts, rows, [str(row) for row in range(len(rows))], absent=self.absent)
+        item = {text: place for place, text in enumerate(owners)}
+        right = [[item[text] for text in dict.fromkeys(texts)] for texts in self.texts]
+        units = [str(row) for row in range(len(right))]
+        return Pool(self.media, [Content(text) for text in owners], right, units, absent=self.absent)
 
 
 @dataclass(frozen=True)
@@ -89,13 +113,26 @@ def score(pool: Pool, query_QE: torch.Tensor, item_GE: torch.Tensor, metric: str
     check_metric(metric)
     ranks, groups = _ranks(pool, query_QE, item_GE)
     name, _, k = metric.partition("@")
-    values_Q = _MEASURES[name](ranks, int(k))
+    if name == "NDCG" and pool.gains is not None:
+        values_Q = normalized_gain(ranks, int(k), _gains(pool, query_QE, item_GE))
+    else:
+        values_Q = _MEASURES[name](ranks, int(k))
     names, rows, counts = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
     weights_Q = len(values_Q) / (len(names) * counts[rows])  # every group counts alike
     low, high = bootstrap((values_Q * weights_Q)[None, :, None], pool.units, draws)[0]
     sizes = dict(zip(*np.unique(_item_groups(pool), return_counts=True), strict=True))
     size = float(np.mean([sizes[group] for group in groups])) - (pool.itself is not None)
     return Figure(float((values_Q * weights_Q).mean()), (float(low), float(high)), len(values_Q), size, pool.absent)
+
+
+def _gains(pool: Pool, query_QE: torch.Tensor, item_GE: torch.Tensor) -> np.ndarray:
+    """Gains of every query's right items, best ranked first, of equal scores the lowest first, float64 [pairs]."""
+    assert pool.gains is not None
+    found: list[float] = []
+    for query_E, some, gains in zip(query_QE.double(), pool.right, pool.gains, strict=True):
+        scores = torch.round(item_GE[list(some)].double() @ query_E, decimals=7)
+        found += [gain for _, gain in sorted(zip((-scores).tolist(), gains, strict=True))]
+    return np.array(found, dtype=np.float64)
 
 
 def _item_groups(pool: Pool) -> Sequence[str]:
@@ -120,6 +157,18 @@ def _ranks(pool: Pool, query_QE: torch.Tensor, item_GE: torch.Tensor) -> tuple[R
     return rank_scores(scores, relevance, groups, _item_groups(pool)), groups
 
 
+def _stamp(part: Any) -> str:
+    if isinstance(part, Text):
+        return part.text
+    if not isinstance(part.source, (str, Path)):
+        return hashlib.blake2b(part.read_bytes(), digest_size=16).hexdigest()
+    try:
+        found = Path(part.source).stat()
+    except OSError as error:
+        raise DataError(f"{part.label}: cannot be read ({error.strerror}); fetch it again") from error
+    return f"{Path(part.source).name}:{found.st_size}:{found.st_mtime_ns}"
+
+
 def present(root: Path, name: str, absent: str) -> Path | None:
     """The file of a medium; where it is not there DataError, or with absent="skip" None."""
     path = root / name
@@ -134,8 +183,6 @@ def present(root: Path, name: str, absent: str) -> Path | None:
 
 def read_json(path: Path) -> Any:
     """A JSON file of a data set; DataError names what is missing or broken."""
-    import json
-
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -44,6 +44,7 @@ def main(config: DictConfig) -> None:
         raise ConfigError(f"only: {', '.join(unknown)} is no measured row of {table.name}")
     asked = [row for row in measured if not plain["only"] or row.row in plain["only"]]
     sets = placed(table, asked, plain["root"], plain["folders"] or {})
+    find = place(plain["root"], plain["folders"] or {}, Path(plain["paths"]["cache"]))
     about = _about(plain)
     before = saved(folder).get(name, {})
     same = {key: before.get(key) for key in _SAME} == {key: about[key] for key in _SAME}
@@ -51,22 +52,23 @@ def main(config: DictConfig) -> None:
     model: Any = None
     for row in asked:
         data = sets[str(row.set)]
-        question = _question(row, data, plain)
+        console.print(f"{row.row}: reading {data.name}", soft_wrap=True)
+        pool = pool_of(row, data, find, plain["absent"])
+        question = _question(row, data, pool, plain)
         if figures.get(row.row, {}).get("question") == question:
             console.print(f"{row.row}: is there", soft_wrap=True)
             continue
         model = model or _model(plain)
-        figures[row.row] = {**asdict(_measure(model, row, data, plain)), "question": question, **_copy(data)}
+        figures[row.row] = {**asdict(_measure(model, row, pool, plain)), "question": question, **_copy(data)}
         save(folder, name, with_means(table, figures), about)  # after each row: a killed job goes on at the next
         console.print(f"{row.row}: {100 * figures[row.row]['value']:.1f}", soft_wrap=True)
     _write(table, folder)
 
 
-def _question(row: Row, data: DataSet, plain: Mapping[str, Any]) -> str:
-    """A fingerprint of what a row asks: another data set, folder, metric, option or interval is measured again."""
+def _question(row: Row, data: DataSet, pool: Pool, plain: Mapping[str, Any]) -> str:
+    """A fingerprint of what a row asks: other data, right answers, metric, options or draws are measured again."""
     asked = {key: value for key, value in asdict(row).items() if key != "published"}
-    own = Path((plain["folders"] or {}).get(data.name, "")).name
-    told = json.dumps([asked, asdict(data), own, plain["bootstrap"]], sort_keys=True, default=list)
+    told = json.dumps([asked, asdict(data), pool.digest(), plain["bootstrap"]], sort_keys=True, default=list)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
@@ -109,10 +111,7 @@ def _model(plain: Mapping[str, Any]) -> Embeds:
     return load_model(plain["embedder"], best_device(), precision=plain["precision"], video=video, cache=cache)
 
 
-def _measure(model: Embeds, row: Row, data: DataSet, plain: Mapping[str, Any]) -> Figure:
-    console.print(f"{row.row}: reading {data.name}", soft_wrap=True)
-    find = place(plain["root"], plain["folders"] or {}, Path(plain["paths"]["cache"]))
-    pool = pool_of(row, data, find, plain["absent"])
+def _measure(model: Embeds, row: Row, pool: Pool, plain: Mapping[str, Any]) -> Figure:
     vectors = _vectors(model, pool)
     return score(pool, vectors[0], vectors[1], str(row.metric), plain["bootstrap"])
 
