@@ -141,7 +141,7 @@ def changed(overrides: list[str]) -> DictConfig:
         (["trainer.precision=16-mixed"], r"trainer.precision: '16-mixed' is none of .* \(float16 ends at 65504"),
         (["trainer.precision=64-true"], "trainer.precision: '64-true' is none of auto, 32-true, bf16-mixed$"),
         (["resume=maybe"], "resume: 'maybe' is none of auto, never"),
-        (["callbacks.keep=0"], "callbacks.keep: 0 is outside"),
+        (["callbacks.keep=-1"], "callbacks.keep: -1 is outside"),
         (["callbacks.checkpoint_minutes=0"], "callbacks.checkpoint_minutes: 0 is outside"),
         (
             ["stage.schedule_floor=0.1", "stage.schedule=linear"],

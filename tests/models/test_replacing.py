@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from commonspace.cli import main as cli
-from commonspace.errors import ConfigError
+from commonspace.errors import ConfigError, DataError
 from commonspace.models.adapter_folder import merge_folder
-from commonspace.models.replacing import check_replaceable, replace_folder
+from commonspace.models.replacing import check_replaceable, replaced_folder
 from tests.models.tiny import tiny_embedder
 
 
@@ -23,12 +24,11 @@ from tests.models.tiny import tiny_embedder
     ],
 )
 def test_an_empty_folder_and_one_of_ours_are_replaced(kind: str, name: str | None, text: str, tmp_path: Path) -> None:
-    for folder in ("old", "new"):
-        (tmp_path / folder).mkdir()
+    (tmp_path / "old").mkdir()
     if name:
         (tmp_path / "old" / name).write_text(text)
-    (tmp_path / "new/file").write_text("x")
-    replace_folder(tmp_path / "new", tmp_path / "old", kind)
+    with replaced_folder(tmp_path / "old", kind) as new:
+        (new / "file").write_text("x")
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["old", "old/file"]
 
 
@@ -47,10 +47,24 @@ def test_anything_else_is_kept_and_named(files: dict[str, str], problem: str, tm
     for name, text in files.items():
         (tmp_path / "old" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "old" / name).write_text(text)
-    (tmp_path / "new").mkdir()
-    with pytest.raises(ConfigError, match=f"output: .*old {problem}.* name another folder"):
-        replace_folder(tmp_path / "new", tmp_path / "old")
+    with (
+        pytest.raises(ConfigError, match=f"output: .*old {problem}.* name another folder"),
+        replaced_folder(tmp_path / "old"),
+    ):
+        pass
     assert all((tmp_path / "old" / name).read_text() == text for name, text in files.items())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_full_disk_leaves_what_stood_there_and_nothing_beside_it(error: Exception, tmp_path: Path) -> None:
+    tiny_embedder().save(tmp_path / "soup")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "soup").iterdir()}
+    said = "soup: cannot be written .*No space left.*; free space"
+    with pytest.raises(DataError, match=said), replaced_folder(tmp_path / "soup") as new:
+        (new / "config.json").write_text("half")
+        raise error
+    assert {path.name: path.read_bytes() for path in (tmp_path / "soup").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["soup"]
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

@@ -54,12 +54,27 @@ def test_by_steps_and_after_the_last(tmp_path, every, expected) -> None:
     assert run(Checkpoints(tmp_path, every)) == expected
 
 
-@pytest.mark.parametrize("keep, expected", [(1, [10]), (2, [8, 10]), (9, [4, 8, 10])])
+@pytest.mark.parametrize("keep, expected", [(0, [10]), (1, [10]), (2, [8, 10]), (9, [4, 8, 10])])
 def test_the_latest_are_kept(tmp_path, keep, expected) -> None:
     run(Checkpoints(tmp_path, 4, keep=keep))
     assert steps_in(tmp_path) == expected and step_of(tmp_path) == 10
     assert sorted(p.name for p in tmp_path.iterdir() if p.is_symlink()) == [LAST]
     assert os.readlink(tmp_path / LAST) == "step=10.ckpt", "in its own folder, so that the folder can be moved"
+
+
+def test_a_full_disk_is_told_and_the_last_state_stays(tmp_path) -> None:
+    made = Checkpoints(tmp_path, 4)
+    run(made, steps=5)
+
+    def full(path: Path, **_: object) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    trainer = trainer_at(8)
+    trainer.save_checkpoint = full
+    with pytest.raises(DataError, match="step=8.ckpt: cannot be written .*No space left.*; free space"):
+        made.save(trainer)
+    assert steps_in(tmp_path) == [4] and step_of(tmp_path) == 4 and not list(tmp_path.glob(".*"))
 
 
 def test_by_dev_score(tmp_path) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,21 @@ def test_a_run_that_keeps_scores_alone_is_scored_on_every_task_and_trained_once(
     (run / "dev.json").write_text("[]")
     with pytest.raises(DataError, match="dev.json: no dev scores .*train the run again"):
         train(cell)
+
+
+def test_a_run_that_keeps_no_checkpoints_leaves_its_model_and_is_trained_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = settings(place, *overrides(place, "callbacks.keep=0"))
+    mean = train(once)
+    (model,) = (path.parent for path in (place / "models").rglob("model.safetensors"))
+    assert not list((place / "runs").rglob("*.ckpt"))
+    monkeypatch.setattr("commonspace.stages.train.starting_model", lambda plain: pytest.fail("trained again"))
+    assert train(once) == mean and "ended before" in capsys.readouterr().out
+    shutil.rmtree(model)
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        train(once)
+    assert f"its model is no longer at {model}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_lists_of_negatives_that_were_mined_anew_are_other_data(place: Path) -> None:

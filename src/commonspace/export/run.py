@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from commonspace.export.sentence_folder import prompts_of, write_sentence_folder
 from commonspace.models.adapter_folder import check_whole
 from commonspace.models.embedder import Embedder
 from commonspace.models.folder import check_golden, read_json
-from commonspace.models.replacing import replace_folder
+from commonspace.models.replacing import replaced_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -54,9 +53,7 @@ def export(embedder: Embedder, folder: Path, output: Path, to: str, results: Res
     results = results or Results()
     card = (folder / "README.md").read_text() if (folder / "README.md").is_file() else ""
     training = read_json(folder / "training.json") if (folder / "training.json").is_file() else None
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
-        target = Path(temporary) / output.name
+    with replaced_folder(output, "export") as target:
         kind = None
         if to == "sentence-transformers" and not why_not_plain(embedder):
             kind, told = "plain", "the library's own modules; SentenceTransformer(FOLDER)"
@@ -71,7 +68,6 @@ def export(embedder: Embedder, folder: Path, output: Path, to: str, results: Res
                 write_sentence_folder(embedder, target)
         (target / "README.md").write_text(write_card(embedder, output.name, card, results, sentence_transformers=kind))
         _write_manifest(target, to)
-        replace_folder(target, output, "export")
     return told
 
 

@@ -8,7 +8,6 @@ golden.json, training.json, README.md    as in any model folder (models/folder.p
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from commonspace.models.folder import (
     read_json,
     write_json,
 )
-from commonspace.models.replacing import replace_folder
+from commonspace.models.replacing import replaced_folder
 
 FORMAT = 1
 
@@ -58,9 +57,7 @@ def save_adapter_folder(
     """
     check_whole(base, "base")
     lora = attached(embedder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        target = Path(temporary) / folder.name
+    with replaced_folder(folder) as target:
         save_adapter(embedder, lora, target / ADAPTER_TENSORS)
         _, tensors, expected = read_adapter(target / ADAPTER_TENSORS)
         if stored_hash(base / "model.safetensors", tensors) != expected:
@@ -72,7 +69,6 @@ def save_adapter_folder(
             if told is not None:
                 write_json(target / name, dict(told))
         (target / "README.md").write_text((card or f"# {folder.name}\n") + _note(where))
-        replace_folder(target, folder)
 
 
 def load_adapted(folder: Path, towers: Collection[str] | None = None) -> Embedder:

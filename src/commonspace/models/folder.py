@@ -12,7 +12,6 @@ import base64
 import hashlib
 import io
 import json
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from commonspace.models.backbones.native import NativeBackbone
 from commonspace.models.build import processor_of
 from commonspace.models.embedder import Embedder
 from commonspace.models.parts import pretrained_parts, with_parts
-from commonspace.models.replacing import replace_folder
+from commonspace.models.replacing import replaced_folder
 from commonspace.models.towers.kinds import check_towers, describe_tower, described_audio, described_vision
 from commonspace.processing.text import TextTokenizer
 
@@ -48,10 +47,7 @@ _PARTS = {"image": "vision", "audio": "audio"}  # what config.json calls the tow
 
 def save_model(embedder: Embedder, folder: Path, card: str = "", training: Mapping[str, Any] | None = None) -> None:
     """Write a model folder beside its final place, then put it there in one move; an older folder is replaced."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        target = Path(temporary) / folder.name
-        target.mkdir()
+    with replaced_folder(folder) as target:
         tensors = {name: t.detach().cpu().contiguous() for name, t in embedder.state_dict().items()}
         if any(".lora_" in name for name in tensors):
             raise ConfigError(f"{folder}: the model has adapters; merge them first, or save them alone as an adapter")
@@ -65,7 +61,6 @@ def save_model(embedder: Embedder, folder: Path, card: str = "", training: Mappi
             write_json(target / "training.json", dict(training))
         card = card or f"# {folder.name}\n\nA commonspace model folder without a card.\n"
         (target / "README.md").write_text(with_parts(card, pretrained_parts(config)))
-        replace_folder(target, folder)
 
 
 def load_model(folder: Path, towers: Collection[str] | None = None) -> Embedder:

@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from commonspace.errors import ConfigError
+from safetensors import SafetensorError
+
+from commonspace.errors import ConfigError, DataError
 
 # Of each kind the files that say so, and keys that they have.
 _MARKERS = {
@@ -40,11 +45,27 @@ def check_replaceable(folder: Path, kind: str = "model", option: str = "output")
     )
 
 
-def replace_folder(new: Path, folder: Path, kind: str = "model") -> None:
-    """Put `new` in the place of `folder`, which may exist; at no moment is a half-written folder there.
+@contextmanager
+def replaced_folder(folder: Path, kind: str = "model") -> Iterator[Path]:
+    """An empty folder beside `folder` to write to; it takes the place of `folder` when the block ends well.
 
-    Raises ConfigError where that is none of ours of the kind, see `check_replaceable`.
+    A block that fails leaves what stood there. Raises ConfigError where that is none of ours of the kind, see
+    `check_replaceable`, and DataError where the disk is full.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        new = Path(temporary) / folder.name
+        new.mkdir()
+        try:
+            yield new
+        except (OSError, SafetensorError) as error:  # safetensors has no error number of its own
+            if "No space left" not in str(error) and "quota exceeded" not in str(error):
+                raise
+            raise DataError(f"{folder}: cannot be written ({error}); free space, or choose another folder") from error
+        _replace(new, folder, kind)
+
+
+def _replace(new: Path, folder: Path, kind: str) -> None:
     check_replaceable(folder, kind)
     if folder.exists():
         old = new.with_name(new.name + ".old")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,7 +11,7 @@ from rich.console import Console
 from commonspace.config_values import resolved
 from commonspace.evaluation.results import current_commit
 from commonspace.files import write_json
-from commonspace.models.replacing import replace_folder
+from commonspace.models.replacing import replaced_folder
 from commonspace.rivals.clip import train_clip
 from commonspace.rivals.sentence import train_sentence_transformers
 from commonspace.rivals.tries import Given
@@ -32,10 +31,7 @@ def main(config: DictConfig) -> None:
         Path(plain["paths"]["data"]) / plain["data"]["tier"], Path(plain["paths"]["cache"]), plain["weights"],
         plain["seed"], plain["data"]["limit"], plain["data"]["dev_limit"],
     )  # fmt: skip
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
-        folder = Path(temporary) / output.name
-        folder.mkdir()
+    with replaced_folder(output, "rival") as folder:
         tried = KINDS[options["name"]](options, given, folder)
         told = {
             "rival": options, "folders": sorted(path.name for path in folder.iterdir() if path.is_dir()),
@@ -43,5 +39,4 @@ def main(config: DictConfig) -> None:
             "tries": [asdict(one) for one in tried], "commit": current_commit(),
         }  # fmt: skip
         write_json(folder / "training.json", told)
-        replace_folder(folder, output, "rival")
     console.print(f"{output}: {tried[0].dev:.4f} on dev", soft_wrap=True)

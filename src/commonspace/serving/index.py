@@ -8,7 +8,6 @@ about.json        number and size of the vectors, the model's fingerprint, task,
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from commonspace.errors import ConfigError, DataError
 from commonspace.models.folder import write_json
-from commonspace.models.replacing import replace_folder
+from commonspace.models.replacing import replaced_folder
 from commonspace.serving.vectors import read_parquet
 
 if TYPE_CHECKING:
@@ -96,14 +95,10 @@ def build_index(vectors: Path, folder: Path) -> int:
             raise DataError(f"{vectors}: the vector of {some[row]!r} is not finite; embed it again, or leave it out")
         graph.add(np.arange(len(keys), len(keys) + len(some), dtype=np.uint64), vectors_NE)
         keys += some
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        target = Path(temporary) / folder.name
-        target.mkdir()
+    with replaced_folder(folder, "index") as target:
         graph.save(str(target / _GRAPH))
         pq.write_table(pa.table({"key": pa.array(keys, pa.string())}), target / _KEYS)
         write_json(target / _ABOUT, {**form.about, "vectors": len(keys), "dim": form.size})
-        replace_folder(target, folder, "index")
     return len(keys)
 
 

@@ -27,7 +27,7 @@ class Checkpoints(Checkpoint):
     """Saves `every` so many steps and after the last one, and further where these are given:
 
     minutes       also when so much time has passed since the last save
-    keep          how many of the latest states stay, beside those that the pointers name
+    keep          how many of the latest states stay, beside those that the pointers name, while the run lasts
     best          also when dev was scored and the mean is above all before; `best.ckpt` points there
     interruption  also when the run is asked to end, which it then does
     Relations: what is saved is the state between two steps; resuming from it equals never having stopped.
@@ -79,7 +79,14 @@ class Checkpoints(Checkpoint):
         """Write the state after this step, point to it, and remove what is no longer kept. Called by every process."""
         step = trainer.global_step
         state, partial = self.folder / f"step={step}.ckpt", self.folder / f".step={step}.ckpt.partial"
-        trainer.save_checkpoint(partial, weights_only=False)
+        try:
+            trainer.save_checkpoint(partial, weights_only=False)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise DataError(
+                f"{state}: cannot be written ({error}); free space and run the same command again, which goes on from "
+                "the last that was written"
+            ) from error
         if trainer.is_global_zero:
             _flush(partial)
             if state.is_dir():  # of an earlier attempt at this step; a file is replaced as it stands
@@ -106,7 +113,7 @@ class Checkpoints(Checkpoint):
     def _prune(self) -> None:
         named = {(self.folder / name).resolve() for name in (LAST, BEST)}
         states = sorted(self.folder.glob("step=*.ckpt"), key=_step_of)
-        for path in (*states[: -self.keep], *self.folder.glob(".*.partial")):
+        for path in (*states[: max(0, len(states) - self.keep)], *self.folder.glob(".*.partial")):
             if path.resolve() not in named:
                 _remove(path)
 

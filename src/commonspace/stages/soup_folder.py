@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from commonspace.models.averaging import GreedySoup, write_tensors
 from commonspace.models.blend import Blend
 from commonspace.models.folder import golden_vectors, write_json
 from commonspace.models.ingredients import WEIGHTS
-from commonspace.models.replacing import replace_folder
+from commonspace.models.replacing import replaced_folder
 from commonspace.stages.soup_kitchen import Kitchen
 from commonspace.stages.sources import Source, card_sources, merged, sources_section
 
@@ -70,16 +69,13 @@ def save_soup(kitchen: Kitchen, blend: Blend, output: Path, recipe: Mapping[str,
     if kitchen.plain["lora"] == "factors":
         save_adapter_folder(embedder, output, members[0].whole, card, recipe=recipe)
         return
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
-        target = Path(temporary) / output.name
+    with replaced_folder(output) as target:
         own = (WEIGHTS, "README.md", "golden.json", "training.json", "soup.json", "lineage.json")
-        shutil.copytree(members[0].whole, target, ignore=shutil.ignore_patterns(*own))
+        shutil.copytree(members[0].whole, target, ignore=shutil.ignore_patterns(*own), dirs_exist_ok=True)
         write_tensors(kitchen.stage.tensors(blend, list(members[0].tensors)), target / WEIGHTS)
         write_json(target / "golden.json", golden_vectors(embedder))
         write_json(target / "soup.json", recipe)
         (target / "README.md").write_text(card)
-        replace_folder(target, output)
 
 
 def soup_card(name: str, recipe: Mapping[str, Any], sources: Mapping[str, Source]) -> str:

@@ -28,6 +28,7 @@ from commonspace.models.adapter_folder import save_adapter_folder
 from commonspace.models.adapters import adapted_layers, merge
 from commonspace.models.build import standardise
 from commonspace.models.embedder import Embedder
+from commonspace.models.folder import read_json
 from commonspace.models.precision import resolve_precision
 from commonspace.stages.align import AlignStage
 from commonspace.stages.callbacks import DevScores, SameSteps, WeightAverage
@@ -70,8 +71,9 @@ for _message in (
 def train(config: DictConfig) -> float:
     """Train one stage and save its model folder; returns the mean dev MRR@10, which a sweeper can maximise.
 
-    With `save` false no model is kept: scores are, and a run that has them is not trained again, as long as the rows
-    and the model that it began from are what they were.
+    With `save` false no model is kept, with `callbacks.keep` 0 no checkpoint once the run has ended. Scores are, and a
+    run of such that has them is not trained again, as long as the rows and the model that it began from are what they
+    were, and its own model, where one was saved, still stands.
     """
     plain = resolved(config)
     plain["data"], plain["stage"] = mixed(plain["data"], plain["stage"])
@@ -85,11 +87,15 @@ def train(config: DictConfig) -> float:
 
 
 def _train(plain: dict[str, Any], settings: StageSettings, identity: Identity, run: Path) -> float:
-    if not plain["save"] and (scores := read_scores(run)):
-        if origin_of(plain).is_of(last_start(run)):
+    if not keeps_checkpoints(plain) and (scores := read_scores(run)):
+        if not origin_of(plain).is_of(last_start(run)):
+            why = "on other rows or from another model"
+        elif plain["save"] and not made_by(Path(plain["output"]), run.name):
+            why = f"its model is no longer at {plain['output']}"
+        else:
             console.print(f"{run}: ended before, dev mean {scores['mean']:.3f}; resume=never trains it anew")
             return scores["mean"]
-        console.print(f"{run}: ended before, but on other rows or from another model; it is trained anew")
+        console.print(f"{run}: ended before, but {why}; it is trained anew")
         forget_scores(run)
     if plain["paths"]["local"] is not None:
         plain["paths"]["data"] = str(staged_data(plain))
@@ -131,6 +137,17 @@ def _train(plain: dict[str, Any], settings: StageSettings, identity: Identity, r
     return finish(stage, average, dev, plain, run, trainer, datamodule.skipped, origin, arithmetic["schedule"])
 
 
+def keeps_checkpoints(plain: Mapping[str, Any]) -> bool:
+    """Whether the checkpoints of a run stay once it has ended."""
+    return plain["save"] and plain["callbacks"]["keep"] > 0
+
+
+def made_by(folder: Path, run_id: str) -> bool:
+    """Whether the model of a folder is the one that this run saved."""
+    told = folder / "training.json"
+    return told.is_file() and read_json(told).get("run_id") == run_id
+
+
 def staged_data(plain: Mapping[str, Any]) -> Path:
     """The folder with the shards that a composed config draws from, on this node's own disk."""
     paths, data = plain["paths"], plain["data"]
@@ -151,7 +168,7 @@ def finish(
 ) -> float:
     """Average, merge adapters unless they are to be saved alone, score on dev, save; only the first process writes.
 
-    Where no model is to be saved, nor are checkpoints kept.
+    Where no model is to be saved, or none of its checkpoints kept, they go.
     """
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -180,7 +197,7 @@ def finish(
         close(trainer.loggers)
         if dev:
             write_scores(run, scores, dev.queries_of(vectors_NE))
-        if not plain["save"]:
+        if not keeps_checkpoints(plain):
             shutil.rmtree(run / "checkpoints")
         console.print(closing_line(plain["output"] if plain["save"] else str(run), scores, run.name, skipped))
     return scores.get("mean", float("nan"))
