@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from commonspace.errors import DataError
+from commonspace.files import sha256_of
 from data_prep.source import Package, Source
 
 _POLL_SECONDS = 0.25
@@ -90,8 +90,7 @@ def _difference(path: Path, package: Package) -> str | None:
     size = path.stat().st_size
     if size != package.bytes:
         return f"has {size} bytes, not {package.bytes}"
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = sha256_of(path)
     return None if found == package.sha256 else f"has sha256 {found}, not {package.sha256}"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 from rich.progress import Progress
 
 from commonspace.errors import CommonspaceError, ConfigError
+from commonspace.files import sha256_of
 from data_prep.quality.chunks import chunks, written
 from data_prep.quality.signals import Split
 
@@ -46,8 +46,7 @@ def weights_print(model: Path, key: str) -> str:
     weights = Path(model) / "model.safetensors"
     if not weights.is_file():
         raise ConfigError(f"{key}: {model} holds no model.safetensors; give the folder of a trained model")
-    with weights.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return sha256_of(weights)[:16]
 
 
 def load(model: Path):

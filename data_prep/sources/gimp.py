@@ -40,6 +40,7 @@ def records(folders: Mapping[str, Path], drops: Counter) -> Iterator[Record]:
 
 
 def pictures_of(page: Page) -> list[Picture]:
+    """All pictures of a page, in its order."""
     return [picture for item in page.items for picture in item.pictures]
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Protocol
 
 
 @contextmanager
@@ -37,7 +38,14 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def sha256_of(path: Path) -> str:
+class Readable(Protocol):
+    """A path here or in remote storage."""
+
+    def open(self, mode: str) -> IO:
+        """Its bytes, for mode "rb"."""
+
+
+def sha256_of(path: Readable) -> str:
     """Of a file's bytes, in hexadecimal; OSError where it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from commonspace.data.shards import INDEX_SCHEMA, VERSION, ShardReader, sha256_of
+from commonspace.data.shards import INDEX_SCHEMA, VERSION, ShardReader
 from commonspace.errors import DataError
+from commonspace.files import sha256_of
 
 
 def join_split(

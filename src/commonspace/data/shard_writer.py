@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 
 from commonspace.data.estimate import estimate_tokens
 from commonspace.data.sample import Record
-from commonspace.data.shards import INDEX_SCHEMA, VERSION, sha256_of
+from commonspace.data.shards import INDEX_SCHEMA, VERSION
 from commonspace.data.tar_records import pack_record
 from commonspace.errors import DataError
+from commonspace.files import sha256_of
 
 _KEY = re.compile(r"[!-\-0-\[\]-~]{1,88}")  # printable ASCII but . / \ : a ustar name has 100 bytes
 

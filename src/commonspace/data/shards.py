@@ -24,6 +24,7 @@ from commonspace.data.storage import RemoteFolder, place
 from commonspace.data.tar_bytes import Range, tars_of
 from commonspace.data.tar_records import unpack_record
 from commonspace.errors import ContentError, DataError
+from commonspace.files import sha256_of
 
 VERSION = 1
 INDEX_SCHEMA = pa.schema(
@@ -168,8 +169,3 @@ class ShardReader:
             path = self.folder / shard["file"]
             if sha256_of(path) != shard["sha256"]:
                 raise DataError(f"{path}: its sha256 is not the one it was written with; build or copy it again")
-
-
-def sha256_of(path: Path | RemoteFolder) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -72,6 +72,7 @@ def training_rows(
 
 
 def variants_of(record: Record, variants: int, number: int) -> list:
+    """The first positive and up to `variants` - 1 others, which begin at another one for every `number`."""
     others = record.positives[1:]
     turn = number % max(1, len(others))
     return [record.positives[0], *(others[turn:] + others[:turn])[: variants - 1]]

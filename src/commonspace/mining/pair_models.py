@@ -27,6 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from commonspace.content import Content
 from commonspace.errors import ConfigError, ContentError, WeightsError
+from commonspace.files import sha256_of
 from commonspace.mining.rendering import Shown, texts_alone, words_and_pictures
 from commonspace.mining.shortening import shortened, tokens_of
 from commonspace.models.backbones.pretrained import read_config, read_model
@@ -46,8 +47,7 @@ def weights_hash(folder: Path) -> str:
     if not list(folder.glob("*.safetensors")):
         raise WeightsError(f"{folder}: holds no .safetensors; a teacher is a folder that save_pretrained wrote")
     for path in sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json", ".jinja", ".txt")):
-        with path.open("rb") as file:
-            state.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+        state.update(path.name.encode() + bytes.fromhex(sha256_of(path)))
     return state.hexdigest()
 
 

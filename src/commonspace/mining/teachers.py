@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 import torch
 
 from commonspace.content import Content
-from commonspace.data.shards import ShardReader, sha256_of
+from commonspace.data.shards import ShardReader
 from commonspace.data.teacher import Teacher as Tables
 from commonspace.errors import ContentError, DataError
+from commonspace.files import sha256_of
 from commonspace.mining.vectors import Side, Vectors, side_of
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from commonspace.errors import ConfigError, WeightsError
+from commonspace.files import sha256_of
 from commonspace.models.adapter_folder import base_of, is_adapter
 from commonspace.models.adapters import Lora, read_adapter
 from commonspace.models.averaging import check_alike, check_names
@@ -61,7 +61,7 @@ def read_ingredients(folders: Sequence[Path], lora: str = "merge") -> list[Ingre
     names = [folder.name for folder in folders]
     labels = names if len(set(names)) == len(names) else ["/".join(folder.parts[-2:]) for folder in folders]
     return [
-        Ingredient(label, folder, home, _tensors(folder, home, lora), _sha256(_own(folder)))
+        Ingredient(label, folder, home, _tensors(folder, home, lora), sha256_of(_own(folder)))
         for label, folder, home in zip(labels, folders, whole, strict=True)
     ]
 
@@ -134,8 +134,3 @@ def _check_same(name: str, folders: Sequence[Path]) -> None:
             raise ConfigError(
                 f"{folder}/{name} differs from {folders[0]}'s in {', '.join(keys)}: no average of the two"
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

