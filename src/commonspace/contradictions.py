@@ -57,6 +57,7 @@ def _ranges(config: Config) -> Iterable[str]:
         "data.workers",
         "data.memory",
         "memory",
+        "callbacks.keep",
     ):
         yield from _number(config, key, 0, huge)
     counts = ("data.limit", "data.bucket", "data.skip_budget", "data.sub_batches", "data.stall_seconds")
@@ -65,13 +66,7 @@ def _ranges(config: Config) -> Iterable[str]:
     for key in ("model.merge_beyond", "model.max_positions", "model.window"):
         yield from _number(config, key, 16, huge)
     yield from _number(config, "model.global_every", 2, huge)
-    for key, least in (
-        ("data.dirichlet", 0),
-        ("callbacks.keep", 0),
-        ("points", 3),
-        ("loss.batch_size", 2),
-        ("learned.steps", 1),
-    ):
+    for key, least in (("data.dirichlet", 0), ("points", 3), ("loss.batch_size", 2), ("learned.steps", 1)):
         yield from _number(config, key, least, huge)
     yield from _number(config, "logger.wandb.examples", 0, 1000)
     yield from _number(config, "port", 1, 65535)

@@ -23,12 +23,11 @@ from commonspace.data.shards import ShardReader
 from commonspace.data.staging import stage_shards
 from commonspace.data.storage import place
 from commonspace.errors import ConfigError
-from commonspace.evaluation.kept_scores import forget_scores, read_scores, write_scores
+from commonspace.evaluation.kept_scores import write_scores
 from commonspace.models.adapter_folder import save_adapter_folder
 from commonspace.models.adapters import adapted_layers, merge
 from commonspace.models.build import standardise
 from commonspace.models.embedder import Embedder
-from commonspace.models.folder import read_json
 from commonspace.models.precision import resolve_precision
 from commonspace.stages.align import AlignStage
 from commonspace.stages.callbacks import DevScores, SameSteps, WeightAverage
@@ -36,6 +35,7 @@ from commonspace.stages.checkpoints import BEST, Checkpoints, pointed
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.describe import batch_arithmetic, closing_line, model_card, print_arithmetic, shrunk_batches
 from commonspace.stages.dev import DevRetrieval, dev_retrieval
+from commonspace.stages.ended import ended_before, keeps_checkpoints
 from commonspace.stages.examples import dev_examples
 from commonspace.stages.finetune import FinetuneStage
 from commonspace.stages.objective import Objective
@@ -50,7 +50,6 @@ from commonspace.tracking.identity import Identity, held, run_identity
 from commonspace.tracking.lineage import last, write_model_lineage
 from commonspace.tracking.logger import close, log_difference, log_table, make_loggers
 from commonspace.tracking.media import log_examples
-from commonspace.tracking.record import last_start
 
 STAGES: dict[str, type[ContrastiveStage]] = {
     "align": AlignStage,
@@ -87,16 +86,8 @@ def train(config: DictConfig) -> float:
 
 
 def _train(plain: dict[str, Any], settings: StageSettings, identity: Identity, run: Path) -> float:
-    if not keeps_checkpoints(plain) and (scores := read_scores(run)):
-        if not origin_of(plain).is_of(last_start(run)):
-            why = "on other rows or from another model"
-        elif plain["save"] and not made_by(Path(plain["output"]), run.name):
-            why = f"its model is no longer at {plain['output']}"
-        else:
-            console.print(f"{run}: ended before, dev mean {scores['mean']:.3f}; resume=never trains it anew")
-            return scores["mean"]
-        console.print(f"{run}: ended before, but {why}; it is trained anew")
-        forget_scores(run)
+    if (mean := ended_before(plain, run, console.print)) is not None:
+        return mean
     if plain["paths"]["local"] is not None:
         plain["paths"]["data"] = str(staged_data(plain))
     pl.seed_everything(plain["seed"], workers=False)
@@ -135,17 +126,6 @@ def _train(plain: dict[str, Any], settings: StageSettings, identity: Identity, r
     state = resumed_from(run / "checkpoints", plain["trainer"]["strategy"])
     trainer.fit(stage, datamodule=datamodule, ckpt_path=state, weights_only=True)
     return finish(stage, average, dev, plain, run, trainer, datamodule.skipped, origin, arithmetic["schedule"])
-
-
-def keeps_checkpoints(plain: Mapping[str, Any]) -> bool:
-    """Whether the checkpoints of a run stay once it has ended."""
-    return plain["save"] and plain["callbacks"]["keep"] > 0
-
-
-def made_by(folder: Path, run_id: str) -> bool:
-    """Whether the model of a folder is the one that this run saved."""
-    told = folder / "training.json"
-    return told.is_file() and read_json(told).get("run_id") == run_id
 
 
 def staged_data(plain: Mapping[str, Any]) -> Path:

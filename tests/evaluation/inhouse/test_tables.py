@@ -242,11 +242,12 @@ def test_commands_that_make_a_column_compose(tier: str, name: str) -> None:
     assert found >= {name}
 
 
-def test_the_recipe_of_the_tables_trains_every_column() -> None:
-    config = compose("recipe", ["recipe=mini_tables"])
-    trained = [
-        set(shlex.split(step.run.replace(config.paths.models, "models"))) for step in config.recipe.steps.values()
-    ]
+def test_the_recipes_of_the_tables_train_every_column() -> None:
+    trained = []
+    for recipe in ("mini_tables", "mini_iterated", "full"):
+        config = compose("recipe", [f"recipe={recipe}"])
+        steps = config.recipe.steps.values()
+        trained += [set(shlex.split(step.run.replace(config.paths.models, "models"))) for step in steps]
     for name, model in compose("evaluate_tables", ["data.tier=mini"]).models.items():
         for line in model.made if "mini" in model.get("tiers", ["mini"]) else []:
             if line.split()[0] in ("train", "rival", "soup"):
