@@ -73,6 +73,8 @@ def test_teachers_have_their_defaults_and_a_name() -> None:
     ("words", "told"),
     [
         (["selection=rank"], "mining rank=None goes with selection=rank"),
+        (["order=search"], "mining order=search leaves teachers their margin alone; set teacher_margin"),
+        (["order=rank"], "mining order='rank' is none of teachers, search"),
         (["teacher_margin=0.9"], "teacher_margin: has no effect without teachers"),
         (["teachers=[{kind:embedder}]"], "kind=embedder needs model"),
         (["search=faiss"], "search: 'faiss' is none of exact, approximate"),

@@ -56,6 +56,9 @@ def test_with_teachers_their_fused_order_decides() -> None:
         assert select(scores, np.ones(2), ranks, options, 0)[0].tolist() == wanted
     third = MiningOptions(count=2, selection="rank", rank=3)
     assert select(scores, np.ones(2), ranks, third, 0)[0].tolist() == expected[2:]
+    searched = MiningOptions(count=4, margin=None, order="search", teacher_margin=1.0)
+    kept = select(scores, np.full(2, 9.0), ranks, searched, 0)[0].tolist()
+    assert kept == list(range(4)) != expected, "by rank, although teachers know better"
 
 
 def test_random_draws_evenly_and_is_the_same_again() -> None:

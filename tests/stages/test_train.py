@@ -29,6 +29,7 @@ from commonspace.stages.train import chosen_tasks, task_modalities, train
 from commonspace.stages.trainer import resumed_from
 from commonspace.tracking.reader import read_runs
 from commonspace.tracking.record import last_start
+from tests.models.tiny import tiny_embedder
 from tests.stages import ranks
 from tests.stages.training import MODEL, settings, start_model, trained, write_pairs
 
@@ -160,7 +161,24 @@ def test_a_run_that_keeps_no_checkpoints_leaves_its_model_and_is_trained_once(
     shutil.rmtree(model)
     with pytest.raises(pytest.fail.Exception, match="trained again"):
         train(once)
-    assert f"its model is no longer at {model}" in " ".join(capsys.readouterr().out.split())
+    assert f"itsmodelisnolongerat{model}" in "".join(capsys.readouterr().out.split()), "lines break anywhere"
+
+
+def test_a_model_that_was_made_anew_under_its_name_is_begun_from_anew(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = settings(place, *overrides(place))
+    train(once)
+    (first,) = (place / "runs").rglob("starts.jsonl")
+    (model,) = (path.parent for path in (place / "models").rglob("model.safetensors"))
+    train(once)
+    assert len(first.read_text().splitlines()) == 2, "the same start: it goes on"
+    tiny_embedder(seed=5).save(place / "start")
+    train(once)
+    (second,) = {*(place / "runs").rglob("starts.jsonl")} - {first}
+    assert f"{first.parent}:beganfromotherrows" in "".join(capsys.readouterr().out.split()), "lines break anywhere"
+    assert json.loads((model / "training.json").read_text())["run_id"] == second.parent.name
+    assert len(first.read_text().splitlines()) == 2 and list(first.parent.rglob("*.ckpt")), "the old run stays"
 
 
 def test_lists_of_negatives_that_were_mined_anew_are_other_data(place: Path) -> None:

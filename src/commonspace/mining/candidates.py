@@ -19,7 +19,7 @@ from commonspace.mining.vectors import Side, Vectors
 
 EDGES = np.linspace(-1, 1, 81)  # of the report's histograms of cosines
 _WIDEST = 2048  # neighbours looked up a query at first, at most
-_CHOOSING = ("teacher_margin", "selection", "rank", "count")  # options that candidates do not depend on
+_CHOOSING = ("teacher_margin", "order", "selection", "rank", "count")  # options that candidates do not depend on
 
 
 @dataclass(frozen=True)

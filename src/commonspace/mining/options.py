@@ -9,6 +9,7 @@ from typing import Any
 from commonspace.errors import ConfigError
 
 SELECTIONS = ("top", "lowest", "rank", "random")
+ORDERS = ("teachers", "search")
 SEARCHES = ("exact", "approximate")
 DIRECTIONS = ("forward", "reverse")
 SIGNALS = ("grade", "likelihood")
@@ -41,7 +42,9 @@ class MiningOptions:
     max_score, min_score  bounds of a neighbour's own score (its TopK-Abs)
     duplicate  a target whose cosine with the query's own target is above it is another copy of that; None: no rule
     teacher_margin   `margin` for each teacher's scores, against its score of the positive
-    selection  top | lowest | rank | random, of candidates in the teachers' fused order, without teachers by rank
+    order    teachers | search: candidates come in the teachers' fused order, without teachers by rank; or by rank all
+             the same, and teachers take out alone
+    selection  top | lowest | rank | random, of candidates in that order
     rank     where `rank` begins
     """
 
@@ -54,6 +57,7 @@ class MiningOptions:
     min_score: float | None = None
     duplicate: float | None = None
     teacher_margin: float | None = None
+    order: str = "teachers"
     selection: str = "top"
     rank: int | None = None
 
@@ -70,6 +74,10 @@ class MiningOptions:
             raise ConfigError(f"mining duplicate is a cosine below 1, not {self.duplicate}")
         if None not in (self.min_score, self.max_score) and self.min_score >= self.max_score:
             raise ConfigError(f"mining min_score={self.min_score} must lie below max_score={self.max_score}")
+        if self.order not in ORDERS:
+            raise ConfigError(f"mining order={self.order!r} is none of {', '.join(ORDERS)}")
+        if self.order == "search" and self.teacher_margin is None:
+            raise ConfigError("mining order=search leaves teachers their margin alone; set teacher_margin, as 0.95")
         if self.selection not in SELECTIONS:
             raise ConfigError(f"mining selection={self.selection!r} is none of {', '.join(SELECTIONS)}")
         if (self.rank is not None) != (self.selection == "rank"):

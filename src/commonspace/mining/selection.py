@@ -71,8 +71,9 @@ def select(
     """A query's negatives as places among its candidates (best first by `ranks_K`), and what teachers took out."""
     unscored_K, above_K = judged(scores_TK, positive_T, options.teacher_margin)
     left = np.flatnonzero(~unscored_K & ~above_K)
-    order = order_of(scores_TK[:, left])
+    ordering_TK = scores_TK if options.order == "teachers" else scores_TK[:0]
+    order = order_of(ordering_TK[:, left])
     position = np.empty(len(left), dtype=np.int64)
     position[order] = np.arange(1, len(left) + 1)
-    chosen = choose(order, position if len(scores_TK) else ranks_K[left], options, seed)
+    chosen = choose(order, position if len(ordering_TK) else ranks_K[left], options, seed)
     return left[chosen], {"unscored": int(unscored_K.sum()), "teacher_margin": int(above_K.sum())}

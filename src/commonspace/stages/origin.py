@@ -1,8 +1,7 @@
-"""What a training starts from: the rows it draws, their mined negatives, and the model it begins with."""
+"""What a training starts from: its rows, their mined negatives, what teaches it, and the model it begins with."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +9,19 @@ from typing import Any
 
 from commonspace.data.negatives import list_file
 from commonspace.data.storage import place
+from commonspace.files import sha256_of
 from commonspace.tracking.lineage import Lineage, Node, last, read_lineage, shards_node
 from commonspace.tracking.state import data_state
+
+_BESIDE_ROWS = ("negatives", "teacher")  # how the names of such fingerprints end
 
 
 @dataclass(frozen=True)
 class Origin:
     """What a run starts from, as it was at its start.
 
-    fingerprints  of its shards by "task/split", and of the lists of hard negatives by "task/negatives"
+    fingerprints  of its shards by "task/split", of the lists of hard negatives by "task/negatives", and of a teacher's
+                  tables by "task/teacher"
     init          the lineage of the model, empty without one
     """
 
@@ -37,23 +40,20 @@ class Origin:
         return last(self.init).id if self.init else None
 
     def is_of(self, start: Mapping[str, Any]) -> bool:
-        """Whether a run that said this of its start began from the same; one that said nothing of lists may have."""
+        """Whether a run that said this of its start began from the same; of kinds it said nothing of, it may have."""
         said, own = dict(start.get("data_fingerprints") or {}), dict(self.fingerprints)
-        if not any(map(is_list, said)):
-            own = {name: digest for name, digest in own.items() if not is_list(name)}
+        for kind in _BESIDE_ROWS:
+            if not any(name.endswith(kind) for name in said):
+                own = {name: digest for name, digest in own.items() if not name.endswith(kind)}
         return (said, start.get("init_fingerprint")) == (own, self.init_id)
-
-
-def is_list(name: str) -> bool:
-    """Whether a fingerprint is of a list of hard negatives."""
-    return name.endswith("negatives")
 
 
 def origin_of(plain: Mapping[str, Any]) -> Origin:
     """What a run of a resolved config would start from now."""
     data = plain["data"]
     drawn = [name for name, task in data["tasks"].items() if task["rate"] > 0]
-    known = data_state(place(plain["paths"]["data"]) / data["tier"], drawn) | _lists(data, drawn)
+    rows = data_state(place(plain["paths"]["data"]) / data["tier"], drawn)
+    known = rows | _lists(data, drawn) | _tables(plain["stage"]["teacher"], drawn)
     return Origin(data["tier"], known, read_lineage(Path(plain["init"])) if plain["init"] else {})
 
 
@@ -65,4 +65,10 @@ def _lists(data: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, str]:
     if data["reverse_negatives"]:
         kinds["reverse"] = "reverse negatives"
     files = {f"{task}/{kinds[way]}": folder / list_file(task, way) for task in tasks for way in kinds}
-    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items() if file.exists()}
+    return {name: sha256_of(file) for name, file in files.items() if file.exists()}
+
+
+def _tables(teacher: str | None, tasks: Sequence[str]) -> dict[str, str]:
+    """{"task/teacher": sha256 of its table}, of the tasks that are taught."""
+    files = {f"{task}/teacher": Path(teacher) / f"{task}.safetensors" for task in tasks} if teacher else {}
+    return {name: sha256_of(file) for name, file in files.items() if file.exists()}

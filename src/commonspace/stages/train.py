@@ -35,18 +35,18 @@ from commonspace.stages.checkpoints import BEST, Checkpoints, pointed
 from commonspace.stages.contrastive import ContrastiveStage
 from commonspace.stages.describe import batch_arithmetic, closing_line, model_card, print_arithmetic, shrunk_batches
 from commonspace.stages.dev import DevRetrieval, dev_retrieval
-from commonspace.stages.ended import ended_before, keeps_checkpoints
 from commonspace.stages.examples import dev_examples
 from commonspace.stages.finetune import FinetuneStage
 from commonspace.stages.objective import Objective
 from commonspace.stages.origin import Origin, origin_of
 from commonspace.stages.pretrain import PretrainStage
+from commonspace.stages.rerun import ended_before, identity_of, keeps_checkpoints
 from commonspace.stages.settings import StageSettings
 from commonspace.stages.sharding import gathered
 from commonspace.stages.start import starting_model
 from commonspace.stages.trainer import make_trainer, resumed_from
 from commonspace.tracking.artifacts import log_lineage
-from commonspace.tracking.identity import Identity, held, run_identity
+from commonspace.tracking.identity import Identity, held
 from commonspace.tracking.lineage import last, write_model_lineage
 from commonspace.tracking.logger import close, log_difference, log_table, make_loggers
 from commonspace.tracking.media import log_examples
@@ -80,7 +80,7 @@ def train(config: DictConfig) -> float:
     settings = StageSettings.from_config(plain["stage"])
     STAGES[settings.name].check_tasks(settings.name, task_modalities(plain["data"]["tasks"]))
     folder = Path(plain["paths"]["runs"]) / plain["data"]["tier"] / plain["name"]
-    identity = run_identity(folder, plain, fresh=plain["resume"] == "never")
+    identity = identity_of(folder, plain, console.print)
     with held(folder / identity.run_id):
         return _train(plain, settings, identity, folder / identity.run_id)
 

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,18 @@ def record_start(folder: Path, config: Mapping[str, Any], facts: Mapping[str, An
         stream.write(json.dumps(told, default=str) + "\n")
 
 
+def starts(folder: Path) -> list[dict[str, Any]]:
+    """What a run said of each of its starts, in their order. A line that was cut short is passed over."""
+    file, told = folder / "starts.jsonl", []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        with suppress(ValueError):
+            told.append(json.loads(line))
+    return told
+
+
 def last_start(folder: Path) -> dict[str, Any]:
-    """What a run said of its last start; empty where it never did. A line that was cut short is passed over."""
-    file = folder / "starts.jsonl"
-    for line in reversed(file.read_text().splitlines() if file.exists() else []):
-        try:
-            return json.loads(line)
-        except ValueError:
-            continue
-    return {}
+    """What a run said of its last start; empty where it never did."""
+    return next(reversed(starts(folder)), {})
 
 
 def _write(file: Path, text: str) -> None:

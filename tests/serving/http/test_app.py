@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -128,7 +129,15 @@ def test_too_many_contents_at_once_are_refused_and_then_answered(
         assert "3 contents are being answered and 4 may" in answer.json()["error"]["message"]
         go_on.set()
         assert first.result(10).status_code == 200
-    assert one.post("/v1/embeddings", {"model": "fox", "input": ["d", "e"]}).status_code == 200
+    assert again(one, {"model": "fox", "input": ["d", "e"]}).status_code == 200
+
+
+def again(one: Any, body: Any, patience: float = 10) -> Any:
+    """Asked until there is room: a client has its answer a moment before the server counts it as given."""
+    until = time.monotonic() + patience
+    while (answer := one.post("/v1/embeddings", body)).status_code == 503 and time.monotonic() < until:
+        time.sleep(0.01)
+    return answer
 
 
 def test_more_requests_than_may_be_open_are_refused_in_the_words_of_their_interface(
@@ -155,7 +164,7 @@ def test_more_requests_than_may_be_open_are_refused_in_the_words_of_their_interf
         assert one.client.get("/health").status_code == 200
         go_on.set()
         assert first.result(10).status_code == 200
-    assert one.post("/v1/embeddings", ONE).status_code == 200
+    assert again(one, ONE).status_code == 200
 
 
 @pytest.mark.parametrize("path, body", [("/v1/embeddings", ONE), ("/v1beta/models/fox:embedContent", PART)])
