@@ -62,12 +62,15 @@ def test_the_latest_are_kept(tmp_path, keep, expected) -> None:
     assert os.readlink(tmp_path / LAST) == "step=10.ckpt", "in its own folder, so that the folder can be moved"
 
 
-def test_a_full_disk_is_told_and_the_last_state_stays(tmp_path) -> None:
+@pytest.mark.parametrize("shares", [False, True])
+def test_a_full_disk_is_told_and_the_last_state_stays(tmp_path, shares: bool) -> None:
     made = Checkpoints(tmp_path, 4)
     run(made, steps=5)
 
     def full(path: Path, **_: object) -> None:
-        path.write_text("half")
+        if shares:
+            path.mkdir()
+        (path / "share" if shares else path).write_text("half")
         raise OSError(28, "No space left on device")
 
     trainer = trainer_at(8)

@@ -82,7 +82,8 @@ class Checkpoints(Checkpoint):
         try:
             trainer.save_checkpoint(partial, weights_only=False)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            if partial.exists():  # a folder, where processes write shares
+                _remove(partial)
             raise DataError(
                 f"{state}: cannot be written ({error}); free space and run the same command again, which goes on from "
                 "the last that was written"

@@ -19,6 +19,7 @@ from commonspace.tracking.identity import Identity, rank, run_identity
 from commonspace.tracking.record import last_start, starts
 
 Say = Callable[[str], object]
+_PATIENCE = 60  # seconds that processes wait for the first to put a run aside
 
 
 def identity_of(folder: Path, plain: Mapping[str, Any], say: Say) -> Identity:
@@ -33,9 +34,9 @@ def identity_of(folder: Path, plain: Mapping[str, Any], say: Say) -> Identity:
     return _anew(folder, plain, found)
 
 
-def _anew(folder: Path, plain: Mapping[str, Any], old: Identity, patience: float = 60) -> Identity:
-    """The new identity, which the first process makes and the others wait for, `patience` seconds at most."""
-    until = time.monotonic() + patience
+def _anew(folder: Path, plain: Mapping[str, Any], old: Identity) -> Identity:
+    """The new identity, which the first process makes and the others wait for."""
+    until = time.monotonic() + _PATIENCE
     while (made := run_identity(folder, plain, fresh=True)).run_id == old.run_id:
         if rank() == 0 or time.monotonic() > until:
             raise DataError(f"{folder / old.run_id}: cannot be put aside; call it again with resume=never")
