@@ -301,17 +301,19 @@ def test_markdown_becomes_a_page_with_text_escaped() -> None:
     assert "<th>a | b</th>" in page and "<td>&lt;x&gt;</td>" in page and "<li>two</li>" in page
 
 
-def test_stages_have_a_panel_a_task_and_specialists_stand_behind_the_line() -> None:
+def test_stages_have_a_panel_a_task_and_specialists_stand_last() -> None:
     mini = read_all(Path(__file__).parents[2] / "docs/results/mini")
     drawn = plots.stages(Rows.of(mini), "MRR@10", "no_near_duplicates")
     shown = [axis for axis in drawn.axes if axis.get_visible()]
-    assert len(shown) == len({axis.get_title() for axis in shown} - {""}) and len(drawn.axes) % 3 == 0
+    assert len(shown) == len({axis.get_title("left") for axis in shown} - {""}) and len(drawn.axes) % 3 == 0
     assert all(line.has_yerr for axis in shown for line in axis.containers) and all(axis.containers for axis in shown)
-    places = [tick.get_text() for tick in shown[0].get_xticklabels()]
+    places = [tick.get_text() for tick in shown[-1].get_xticklabels()]
     assert places[:2] == ["align", "pretrain"] and places[-2:] == ["soup", "specialist"]
-    (speech,) = [axis for axis in shown if axis.get_title() == "speech"]
-    joined, apart = speech.containers[:2]
-    assert joined[0].get_linestyle() == "-" and apart[0].get_linestyle() == "None"
+    (speech,) = [axis for axis in shown if axis.get_title("left") == "speech"]
+    apart = speech.containers[1]
+    assert {line[0].get_linestyle() for line in speech.containers} == {"None"}  # fine-tunes are no sequence
+    ends = {rule.get_xdata()[0] for rule in speech.lines if rule.get_label().startswith("_child")} & {0.5, 1.5}
+    assert ends == {0.5, 1.5}  # align and pretrain are a stage each
     (value,) = [
         row.value for row in mini
         if (row.model, row.task, row.direction, row.metric) == ("specialist_speech", "speech", "speech->text", "MRR@10")
@@ -325,4 +327,4 @@ def test_panels_without_a_task_are_not_shown() -> None:
     drawn = plots.stages(
         Rows.of(r for r in mini if r.task in ("image_caption", "figure")), "MRR@10", "no_near_duplicates"
     )
-    assert [axis.get_title() for axis in drawn.axes if axis.get_visible()] == ["figure", "image_caption"]
+    assert [axis.get_title("left") for axis in drawn.axes if axis.get_visible()] == ["figure", "image_caption"]

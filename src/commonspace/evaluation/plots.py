@@ -144,43 +144,48 @@ def sizes(rows: Rows, model: str, metric: str = "NDCG@10") -> Figure | None:
 
 def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
     """From alignment over pretraining and fine-tuning to the soup: a panel a task that several of these models were
-    asked, a line a direction with its intervals, each panel with a scale of its own.
+    asked, a colour a direction with its intervals, each panel with a scale of its own, a rule where a stage ends.
 
-    Specialists (`specialist_*`), each asked tasks of its own, are no stage: they share the place behind the line.
+    Specialists (`specialist_*`), each asked tasks of its own, are no stage: they share the last place.
     """
     cells = rows.headline(metric, subset)
     stage_of = {row.model: row.stage for row in rows.rows}
     ours = [m for m in rows.models if stage_of[m] not in ("baseline", "rival")]
     alone = [m for m in ours if m.startswith("specialist")]
     models = [m for m in ours if m not in alone]
-    lines = {
+    ends = [x - 0.5 for x in range(1, len(models)) if stage_of[models[x]] != stage_of[models[x - 1]]]
+    series = {
         name: [(x, cell[m]) for x, m in enumerate(models) if m in cell]
         for name, cell in sorted(cells.items())
         if sum(m in cell for m in models) > 1
     }
-    if len(models) < 2 or not lines:
+    if len(models) < 2 or not series:
         return None
-    names = sorted({task for task, _ in lines})
+    names = sorted({task for task, _ in series})
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 1.2 + 1.9 * -(-len(names) // 3)), layout="constrained")
+        figure = Figure(figsize=(10, 2 + 1.8 * -(-len(names) // 3)), layout="constrained")
         panels = list(figure.subplots(-(-len(names) // 3), 3, squeeze=False, sharex=True).flat)
         for panel, name in zip(panels, names, strict=False):
-            ways = {way: points for (task, way), points in lines.items() if task == name}
+            ways = {way: points for (task, way), points in series.items() if task == name}
             for place, (direction, points) in enumerate(ways.items()):
                 aside = 0.15 * (place - (len(ways) - 1) / 2)  # intervals side by side
-                style = {"ms": 3, "lw": 1.2, "elinewidth": 0.8, "color": f"C{place}"}
-                _intervals(panel, aside, points, fmt="o-", label=direction, **style)
+                style = {"ms": 3, "elinewidth": 0.8, "color": f"C{place}"}
+                _intervals(panel, aside, points, fmt="o", label=direction, **style)
                 apart = [(len(models), row) for m in alone if (row := cells[name, direction].get(m))]
                 _intervals(panel, aside, apart, fmt="D", mfc="white", **style)
-            panel.set_title(name, fontsize=9)
-            panel.legend(fontsize=7)
-            panel.margins(y=0.25)
+            for end in ends:
+                panel.axvline(end, color="#bbbbbb", lw=0.8)
+            panel.set_title(name, fontsize=9, loc="left", pad=18)  # the legend stands below it
+            panel.legend(
+                fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, borderaxespad=0.3
+            )
+            panel.margins(y=0.1)
         for panel in panels[len(names) :]:
             panel.set_visible(False)
-        for panel in figure.axes:
+        for place, panel in enumerate(panels[: len(names)]):
             places = [*models, "specialist"] if alone else models
             panel.set_xticks(range(len(places)), places, rotation=45, ha="right", fontsize=7)
-            panel.tick_params(labelbottom=True)
+            panel.tick_params(labelbottom=place + 3 >= len(names))  # the lowest of its column
         figure.suptitle(
             f"Stages and soups, {metric}, {_words(subset)}", x=0.01, ha="left", fontweight="bold", fontsize=11
         )
