@@ -178,16 +178,35 @@ def test_exponential_average_follows_its_recurrence():
     assert running.value()["n"] == 29
 
 
-def test_average_of_the_last_snapshots():
-    running = RunningAverage(last=3)
-    weight = torch.zeros(2)
-    for step in range(7):
-        weight.fill_(step)  # updated in place, as by an optimizer: snapshots must be copies
+def test_without_decay_it_is_the_mean_of_all_and_holds_one_copy():
+    running, taken = RunningAverage(), [torch.randn(64) for _ in range(7)]
+    weight = torch.zeros(64, dtype=torch.bfloat16)
+    for value in taken:
+        weight.copy_(value)  # updated in place, as by an optimizer: what was taken in must be a copy
         running.update({"w": weight})
-    assert running.value()["w"].tolist() == [5, 5]
+    expected = torch.stack([value.bfloat16().double() for value in taken]).mean(0)
+    assert running.value()["w"].dtype == torch.float32
+    torch.testing.assert_close(running.value()["w"].double(), expected, rtol=1e-5, atol=1e-6)
+    assert sum(tensor.numel() for tensor in running.state_dict()["average"].values()) == 64
 
 
-@pytest.mark.parametrize("arguments", [{"decay": 0.99}, {"last": 2}])
+def test_equal_weights_are_their_own_average_to_the_bit():
+    for running in (RunningAverage(), RunningAverage(0.9)):
+        weight = torch.randn(64)
+        for _ in range(5):
+            running.update({"w": weight})
+        assert torch.equal(running.value()["w"], weight)
+
+
+def test_weights_that_are_not_finite_are_not_averaged_away():
+    running = RunningAverage()
+    for value in (1.0, float("nan"), 1.0):
+        running.update({"w": torch.tensor([value])})
+    with pytest.raises(WeightsError, match="w in the average holds values that are not finite"):
+        running.value()
+
+
+@pytest.mark.parametrize("arguments", [{"decay": 0.99}, {}])
 def test_a_running_average_resumes_from_a_safe_checkpoint(tmp_path, arguments):
     whole, first = RunningAverage(**arguments), RunningAverage(**arguments)
     for seed in range(6):
@@ -202,14 +221,15 @@ def test_a_running_average_resumes_from_a_safe_checkpoint(tmp_path, arguments):
     assert all(torch.equal(second.value()[name], tensor) for name, tensor in whole.value().items())
     with pytest.raises(ConfigError, match="the saved average has"):
         RunningAverage(decay=0.5).load_state_dict(first.state_dict())
+    with pytest.raises(ConfigError, match="of an earlier form; start anew"):
+        second.load_state_dict({"decay": None, "last": 8, "updates": 3, "held": [ingredient(0)]})
 
 
-@pytest.mark.parametrize("arguments", [{}, {"decay": 0.9, "last": 2}, {"decay": 1.0}, {"last": 0}])
-def test_a_running_average_is_one_kind(arguments):
-    with pytest.raises(ConfigError):
-        RunningAverage(**arguments)
+def test_a_decay_that_keeps_everything_is_refused():
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        RunningAverage(decay=1.0)
 
 
 def test_nothing_averaged_yet_is_refused():
     with pytest.raises(ConfigError, match="call update first"):
-        RunningAverage(last=2).value()
+        RunningAverage().value()

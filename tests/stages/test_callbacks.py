@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -109,13 +110,17 @@ def run(average: WeightAverage, stage, steps: int) -> None:
         average.on_train_batch_end(at(step), stage)
 
 
-def test_the_tail_is_the_mean_of_the_last_weights() -> None:
+@pytest.mark.parametrize(
+    "steps, share, every", [(100, 0.4, 5), (60, 0.25, 2), (150, 0.25, 5), (182, 0.25, 6), (8, 0.25, 1)]
+)
+def test_the_tail_is_the_mean_of_its_whole_share(steps: int, share: float, every: int) -> None:
     stage = make_stage(tiny_embedder())
-    average = WeightAverage(StageSettings("finetune", steps=100, average="tail", average_share=0.4), 100)
-    run(average, stage, 100)
+    average = WeightAverage(StageSettings("finetune", steps=steps, average="tail", average_share=share), steps)
+    run(average, stage, steps)
     average.apply(stage)
-    taken = [100 - 5 * n for n in range(SNAPSHOTS)]
-    expected = sum(taken) / SNAPSHOTS
+    taken = range(steps, steps - math.ceil(share * steps), -every)
+    assert len(taken) <= SNAPSHOTS
+    expected = sum(taken) / len(taken)
     assert all(torch.allclose(t, torch.full_like(t, expected)) for t in trained_tensors(stage).values())
 
 

@@ -176,9 +176,7 @@ def stages(rows: Rows, metric: str, subset: str) -> Figure | None:
             for end in ends:
                 panel.axvline(end, color="#bbbbbb", lw=0.8)
             panel.set_title(name, fontsize=9, loc="left", pad=18)  # the legend stands below it
-            panel.legend(
-                fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, borderaxespad=0.3
-            )
+            panel.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, borderaxespad=0.3)
             panel.margins(y=0.1)
         for panel in panels[len(names) :]:
             panel.set_visible(False)

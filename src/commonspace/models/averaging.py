@@ -8,7 +8,6 @@ from the first ingredient.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,59 +92,61 @@ def greedy(candidates: Sequence[Candidate], score: Callable[[tuple[Candidate, ..
 
 
 class RunningAverage:
-    """Average of a model's weights within one run: exponential, or over the last few snapshots. One of the two.
+    """Average of a model's weights within one run, whatever their number held once, in float32.
 
     Args:
         decay: exponential: average <- decay x average + (1 - decay) x weights, with decay no larger than
-            (1 + n) / (10 + n) at the n-th update, so that early weights are forgotten.
-        last: how many of the latest snapshots to average equally; all are held, on CPU.
+            (1 + n) / (10 + n) at the n-th update, so that early weights are forgotten. As it is asked at every step
+            it stays where the weights are. None: the mean of all that is taken in, on CPU.
     """
 
-    def __init__(self, decay: float | None = None, last: int | None = None) -> None:
-        if (decay is None) == (last is None):
-            raise ConfigError("a running average takes either decay (exponential) or last (number of snapshots)")
+    def __init__(self, decay: float | None = None) -> None:
         if decay is not None and not 0 < decay < 1:
             raise ConfigError(f"decay {decay} must lie between 0 and 1, as in 0.999")
-        if last is not None and last < 1:
-            raise ConfigError(f"last {last} must be at least 1")
-        self.decay, self.last, self.updates = decay, last, 0
-        self._held: deque[dict[str, Tensor]] = deque(maxlen=last or 1)
+        self.decay, self.updates = decay, 0
+        self._average: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def update(self, tensors: Mapping[str, Tensor]) -> None:
         """Take in the weights as they are now; they are copied."""
-        snapshot = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
-        if self.decay is not None and self._held:
-            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-            snapshot = self._blend(self._held[0], snapshot, decay)
-        elif self.decay is not None:
-            snapshot = {name: widened(tensor) for name, tensor in snapshot.items()}
-        self._held.append(snapshot)
+        device = "cpu" if self.decay is None else None
+        latest = {name: widened(tensor.detach().to(device or tensor.device)) for name, tensor in tensors.items()}
+        if not self._average:
+            self._average = {name: tensor.clone() for name, tensor in latest.items()}
+        else:
+            check_names([self._average, latest], ["the average", "the weights"])
+        for name, average in self._average.items():
+            average = self._average[name] = average.to(latest[name].device)  # a checkpoint's comes on CPU
+            if average.is_floating_point():
+                average.lerp_(latest[name], self._share())
+            else:  # counters follow the model: an average of integers is none
+                average.copy_(latest[name])
         self.updates += 1
 
     def value(self) -> dict[str, Tensor]:
-        """The average now: float32 under `decay`, the weights' own types under `last`."""
-        if not self._held:
+        """The average now, in float32 or wider."""
+        if not self._average:
             raise ConfigError("nothing has been averaged yet; call update first")
-        return dict(average_tensors(list(self._held)))
+        for name, tensor in self._average.items():
+            check_finite(name, tensor, "the average")
+        return dict(self._average)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives only; loads with `weights_only=True`."""
-        return {"decay": self.decay, "last": self.last, "updates": self.updates, "held": list(self._held)}
+        return {"decay": self.decay, "updates": self.updates, "average": dict(self._average)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if (state["decay"], state["last"]) != (self.decay, self.last):
-            kept = f"decay={state['decay']}, last={state['last']}"
-            raise ConfigError(f"the saved average has {kept}, this one decay={self.decay}, last={self.last}")
-        self.updates = state["updates"]
-        self._held = deque((dict(held) for held in state["held"]), maxlen=self.last or 1)
+        """Go on from a saved average; ConfigError where it was of another decay, or of a kind no longer written."""
+        if "average" not in state:
+            raise ConfigError("the checkpoint's average is of an earlier form; start anew with resume=never")
+        if state["decay"] != self.decay:
+            raise ConfigError(f"the saved average has decay={state['decay']}, this one decay={self.decay}")
+        self.updates, self._average = state["updates"], dict(state["average"])
 
-    @staticmethod
-    def _blend(average: Mapping[str, Tensor], latest: Mapping[str, Tensor], decay: float) -> dict[str, Tensor]:
-        check_names([average, latest], ["the average", "the weights"])
-        floating = {name for name, tensor in latest.items() if tensor.is_floating_point()}
-        # Counters follow the model: an average of integers is none.
-        return {n: t.lerp(widened(latest[n]), 1 - decay) if n in floating else latest[n] for n, t in average.items()}
+    def _share(self) -> float:
+        """Of the weights that are being taken in."""
+        n = self.updates
+        return 1 / (n + 1) if self.decay is None else 1 - min(self.decay, (1 + n) / (10 + n))
 
 
 def _average_one(

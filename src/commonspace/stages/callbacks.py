@@ -20,7 +20,7 @@ from commonspace.stages.dev import DevRetrieval
 from commonspace.stages.settings import StageSettings
 from commonspace.stages.sharding import as_shares, like, own_share, reshard
 
-SNAPSHOTS = 8  # of the tail that are averaged
+SNAPSHOTS = 8  # of the tail that are averaged, at most
 
 
 class DevScores(Callback):
@@ -62,9 +62,9 @@ class WeightAverage(Callback):
 
     def __init__(self, settings: StageSettings, steps: int) -> None:
         self.tail = settings.average == "tail"
-        self.average = RunningAverage(last=SNAPSHOTS) if self.tail else RunningAverage(decay=settings.average_decay)
+        self.average = RunningAverage(None if self.tail else settings.average_decay)
         self.start = steps - math.ceil(settings.average_share * steps) if self.tail else 0
-        self.every = max(1, (steps - self.start) // SNAPSHOTS) if self.tail else 1
+        self.every = max(1, math.ceil((steps - self.start) / SNAPSHOTS)) if self.tail else 1
         self.steps = steps
         self._stage: ContrastiveStage | None = None
 
@@ -96,8 +96,8 @@ class WeightAverage(Callback):
     def _mapped(self, state: dict[str, Any], function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> dict:
         """`state` with each tensor that is held changed by function(tensor, the stage's own of that name)."""
         own = trained_tensors(self._stage) if self._stage else {}
-        held = [{name: function(t, own.get(name, t)) for name, t in tensors.items()} for tensors in state["held"]]
-        return {**state, "held": held}
+        average = {name: function(tensor, own.get(name, tensor)) for name, tensor in state.get("average", {}).items()}
+        return state | ({"average": average} if "average" in state else {})
 
 
 class SameSteps(Callback):

@@ -59,7 +59,7 @@ class StageSettings:
     dev_first           also score the model as it came, before the first step
     keep_best           the model folder gets the weights that scored best on dev within the run, not the last
     average             weights averaged within the run: "none", "ema" (with `average_decay`) or "tail" (the mean of
-                        the last `average_share` of the steps)
+                        at most eight snapshots, spread evenly over the last `average_share` of the steps)
     """
 
     name: str
