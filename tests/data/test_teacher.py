@@ -4,14 +4,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from commonspace.data.teacher import Teacher
+from commonspace.data.teacher import TeacherTables
 from commonspace.errors import DataError
 
 
 def write(folder, ids=(-3, 2, 9), rows=3):
     vectors = torch.arange(2.0 * rows).view(rows, 2).half()
     save_file({"ids": torch.tensor(ids), "vectors": vectors}, folder / "image_caption.safetensors")
-    return Teacher(folder)
+    return TeacherTables(folder)
 
 
 def test_vectors_come_in_the_order_of_the_ids(tmp_path):
@@ -33,9 +33,9 @@ def test_an_unknown_content_is_named_by_its_sample(tmp_path, unknown):
 
 def test_a_folder_without_tables_and_a_damaged_table_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no <task>\.safetensors"):
-        Teacher(tmp_path)
+        TeacherTables(tmp_path)
     with pytest.raises(DataError, match="ids must rise"):
         write(tmp_path, ids=(2, -3, 9)).vectors("image_caption", torch.tensor([2]), ["a"])
     (tmp_path / "image_caption.safetensors").write_bytes(b"no tensors")
     with pytest.raises(DataError, match="is no table"):
-        Teacher(tmp_path).vectors("image_caption", torch.tensor([2]), ["a"])
+        TeacherTables(tmp_path).vectors("image_caption", torch.tensor([2]), ["a"])

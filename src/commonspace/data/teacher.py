@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from commonspace.errors import DataError
 
 
-class Teacher:
+class TeacherTables:
     """The tables of a folder, one `<task>.safetensors` a task it teaches, read when first asked for.
 
     A table holds `ids` int64 [N], sorted content hashes (`Content.digest`), and `vectors` float16 [N, F]; only inner

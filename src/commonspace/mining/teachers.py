@@ -18,7 +18,7 @@ import torch
 
 from commonspace.content import Content
 from commonspace.data.shards import ShardReader
-from commonspace.data.teacher import Teacher as Tables
+from commonspace.data.teacher import TeacherTables
 from commonspace.errors import ContentError, DataError
 from commonspace.files import sha256_of
 from commonspace.mining.vectors import Side, Vectors, side_of
@@ -68,7 +68,7 @@ class TableTeacher:
     """Tables of vectors by content, as alignment's teachers are: late fusion of frozen encoders writes such."""
 
     def __init__(self, name: str, folder: Path, task: str, query_ids: np.ndarray, target_ids: np.ndarray) -> None:
-        self.name, self.task, self._tables = name, task, Tables(folder)
+        self.name, self.task, self._tables = name, task, TeacherTables(folder)
         if task not in self._tables.tasks:
             raise DataError(f"{folder}: knows the tasks {', '.join(self._tables.tasks)} and not {task}; mine those")
         self.fingerprint = sha256_of(folder / f"{task}.safetensors")

@@ -20,7 +20,7 @@ from commonspace.content import Content
 from commonspace.data.datamodule import Batch
 from commonspace.data.encoding import Processing
 from commonspace.data.loader import TaskData
-from commonspace.data.teacher import Teacher
+from commonspace.data.teacher import TeacherTables
 from commonspace.errors import ConfigError, ContentError, DataError
 from commonspace.models.dropout import dropout
 from commonspace.models.embedder import Embedder
@@ -81,7 +81,7 @@ class AlignStage(ContrastiveStage):
             module.p = self.settings.dropout
         if embedder.text_layer in trained and self.settings.layer_dropout is not None:
             embedder.text_layer.dropout.p = self.settings.layer_dropout
-        self.teacher = Teacher(self.settings.teacher) if self.settings.teacher else None
+        self.teacher = TeacherTables(self.settings.teacher) if self.settings.teacher else None
         self._texts: dict[int, torch.Tensor] = {}
 
     def on_fit_start(self) -> None:
