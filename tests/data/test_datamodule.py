@@ -13,11 +13,11 @@ import torch
 
 from commonspace.data.batch import MIXED, Batch, pack, unpack
 from commonspace.data.datamodule import CommonspaceDataModule
-from commonspace.data.negatives import write_negatives
 from commonspace.data.shards import ShardReader
 from commonspace.data.storage import RemoteFolder
 from commonspace.errors import ConfigError, DataError, StorageError
 from commonspace.processing.pieces import Piece, Pieces
+from tests.negatives import write_negatives
 
 TASKS = {
     "image_caption": {"batch_size": 8, "rate": 2.0, "reverse": True},

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from commonspace.data.negatives import write_negatives
 from commonspace.data.rates import MEDIA
 from commonspace.data.shards import ShardReader
 from commonspace.evaluation.comparison import Compared, write_comparisons
@@ -17,6 +16,7 @@ from commonspace.evaluation.intervals import Difference
 from commonspace.evaluation.results import write_ranks, write_rows
 from commonspace.evaluation.studies.compare import FOLDER as KEPT
 from commonspace.evaluation.studies.compare import Level, Study
+from tests.negatives import write_negatives
 from tests.notebooks.running import FOLDER, run
 from tests.notebooks.test_read_runs import row
 from tests.stages.training import start_model, write_pairs

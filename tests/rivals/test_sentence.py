@@ -15,7 +15,6 @@ from transformers import BertModel
 
 from commonspace.configuration import compose
 from commonspace.content import Content
-from commonspace.data.negatives import write_negatives
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, ContentError, DataError, WeightsError
 from commonspace.evaluation.results import read_rows
@@ -26,6 +25,7 @@ from commonspace.evaluation.surroundings import Surroundings
 from commonspace.rivals.sentence import drawn_rows, fit_once, loss_of, train_sentence_transformers
 from commonspace.rivals.tries import Given, best_of
 from tests.models.tiny import picture, tiny_embedder
+from tests.negatives import write_negatives
 
 E5 = {"query": "query: ", "document": "text: "}
 

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from commonspace.configuration import compose, config_folder
 from commonspace.content import Audio, Content, Document, Image, Video
-from commonspace.data.negatives import write_negatives
 from commonspace.data.shards import ShardReader
 from commonspace.evaluation.studies.compare import study
 from commonspace.evaluation.studies.family import read_cells, read_family
@@ -21,6 +20,7 @@ from commonspace.multirun import jobs
 from commonspace.stages.train import train
 from tests.evaluation.made import record, write
 from tests.media import numbered_frames, picture_bytes, sound_bytes, tone, video_bytes
+from tests.negatives import write_negatives
 from tests.notebooks.running import run
 from tests.stages.training import MODEL, TEXTS, blocks, start_model
 

@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 
 from commonspace.config_values import resolved
-from commonspace.data.negatives import write_negatives
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
 from commonspace.evaluation.kept_scores import read_queries, read_scores
@@ -30,6 +29,7 @@ from commonspace.stages.trainer import resumed_from
 from commonspace.tracking.reader import read_runs
 from commonspace.tracking.record import last_start
 from tests.models.tiny import tiny_embedder
+from tests.negatives import write_negatives
 from tests.stages import ranks
 from tests.stages.training import MODEL, settings, start_model, trained, write_pairs
 

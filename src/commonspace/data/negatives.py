@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,21 +45,13 @@ class NegativeLists:
         return self.rows[self.ends[row - 1] if row else 0 : self.ends[row]]
 
 
-def write_negatives(
-    path: Path, reader: ShardReader, negatives: Mapping[str, Sequence[str]], scores: Mapping[str, Sequence[float]]
-) -> None:
-    """Write lists mined on `reader`; the file appears whole or not at all."""
-    rows = np.array([reader.row_of(key) for key in negatives], dtype=np.int64)
-    counts = np.array([len(keys) for keys in negatives.values()], dtype=np.int64)
-    found = np.array([reader.row_of(key) for keys in negatives.values() for key in keys], dtype=np.int64)
-    flat = np.array([score for key in negatives for score in scores[key]], dtype=np.float32)
-    write_rows(path, reader, rows, counts, found, flat)
-
-
 def write_rows(
     path: Path, reader: ShardReader, asked: np.ndarray, counts: np.ndarray, rows: np.ndarray, scores: np.ndarray
 ) -> None:
-    """As `write_negatives`, by rows of `reader`: of asked [U] the lists of counts [U] among rows and scores [M]."""
+    """Write what was mined on `reader`: of its rows asked [U] the lists, counts [U] of each among rows and scores [M].
+
+    The file appears whole or not at all; DataError where it cannot be written.
+    """
     keys = reader.index.column("key").combine_chunks()
     ends = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     lists = [pa.ListArray.from_arrays(ends, values) for values in (keys.take(pa.array(rows)), pa.array(scores))]
