@@ -157,6 +157,8 @@ def _tasks(config: Config) -> Iterable[str]:
     drawn = [task for task in tasks.values() if task["rate"] > 0]
     if look_up(config, "data.prefix_dropout") is not None and not any(task["prompt"] for task in drawn):
         yield "data.prefix_dropout: no task that is drawn has a prompt; set it to null"
+    if look_up(config, "data.prefix_dropout") is not None and config["stage"]["name"] == "align":
+        yield "data.prefix_dropout: alignment encodes each text once, without a prefix; set it to null"
     if look_up(config, "objective.reverse") and not any(task["reverse"] for task in drawn):
         yield "objective.reverse: no task that is drawn names a reverse; set it to false"
     for option in ("task_temperatures", "task_text_dropout"):

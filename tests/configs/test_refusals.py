@@ -79,6 +79,7 @@ def changed(overrides: list[str]) -> DictConfig:
         (["model.name=gemma3", "+model.after=x"], "model.after: has no effect on model.name=gemma3"),
         (["+model.attention=half"], "model.attention: 'half' is none of full, causal"),
         (["stage=align", "+data.tasks.image_caption.swap=true"], "image_caption.swap: alignment has no queries"),
+        (["stage=align", "data.prefix_dropout=0.3"], "data.prefix_dropout: alignment encodes each text once"),
         ([*FINETUNE, "data.tasks.sound.swap=true"], "data.tasks.sound.swap: data.negatives are wrong targets"),
         (["model.lora.alpha=16"], "model.lora.alpha: has no effect at rank 0"),
         (["stage.average_decay=0.5"], "stage.average_decay is of average=ema alone"),

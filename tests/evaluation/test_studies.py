@@ -184,6 +184,16 @@ def test_cells_that_began_from_another_model_are_no_base(runs: Path) -> None:
     assert found.began == () and "begun at" not in reading(found, "mini")
 
 
+def test_a_family_of_which_no_cell_is_like_the_base_is_named(runs: Path, tmp_path: Path, capsys) -> None:
+    for seed in (1, 2):
+        options = ("data.without=[text]", "stage.steps=300", f"seed={seed}")
+        write_cell(runs, f"l{seed}", queries(0.5, seed), ["ablation", "leave_one_out"], *options)
+    assert cli(["evaluate", "ablations", "data.tier=mini", f"paths.runs={runs}", f"output={tmp_path / 'out'}"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "leave_one_out: all 2 cells that ended differ from" in told and "as l1 does in stage.steps" in told
+    assert "## leave_one_out" not in (tmp_path / "out/ablations.md").read_text()
+
+
 def test_a_study_says_at_which_model_its_cells_began(runs: Path) -> None:
     for path in (runs / "mini").glob("*/*/starts.jsonl"):
         path.write_text(json.dumps({**json.loads(path.read_text()), "init_fingerprint": "0123456789ab"}) + "\n")

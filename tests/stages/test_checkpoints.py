@@ -22,7 +22,12 @@ from commonspace.stages.interruption import Interruption
 
 def trainer_at(step: int) -> SimpleNamespace:
     """A trainer of one process that has taken so many steps of ten, whose state is their number."""
-    strategy = SimpleNamespace(reduce_boolean_decision=lambda value, all: value, barrier=lambda name: None)
+    strategy = SimpleNamespace(
+        reduce_boolean_decision=lambda value, all: value,
+        reduce=lambda value, reduce_op: value,
+        root_device=None,
+        barrier=lambda name: None,
+    )
     made = SimpleNamespace(global_step=step, is_global_zero=True, strategy=strategy, max_steps=10, loggers=[])
     made.save_checkpoint = lambda path, weights_only: torch.save({"step": step}, path)
     return made
@@ -121,7 +126,8 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path) -> None:
     """This process heard nothing; the others say that one did."""
     trainer = trainer_at(3)
     trainer.strategy.reduce_boolean_decision = lambda value, all: True
-    with pytest.raises(SystemExit):
+    trainer.strategy.reduce = lambda value, reduce_op: torch.tensor(1)  # SIGUSR1
+    with pytest.raises(SystemExit, match="138"):
         Checkpoints(tmp_path, 100, interruption=Interruption()).on_train_batch_end(trainer, SimpleNamespace())
     assert step_of(tmp_path) == 3
 

@@ -113,16 +113,40 @@ def test_a_job_goes_back_into_the_queue(monkeypatch, environment, expected) -> N
 
 
 @pytest.mark.parametrize(
-    "received, first, requeued",
-    [(signal.SIGUSR1, True, True), (signal.SIGUSR1, False, False), (signal.SIGTERM, True, False), (None, True, False)],
+    "agreed, first, requeued",
+    [(signal.SIGUSR1, True, True), (signal.SIGUSR1, False, False), (signal.SIGTERM, True, False)],
 )
-def test_only_the_first_process_of_a_job_told_of_its_limit_requeues(monkeypatch, received, first, requeued) -> None:
+def test_only_the_first_process_of_a_job_told_of_its_limit_requeues(monkeypatch, agreed, first, requeued) -> None:
     asked: list[str] = []
     monkeypatch.setattr(interruption, "close", lambda loggers, status: asked.append(f"closed {status}"))
     monkeypatch.setattr(interruption, "requeue", lambda: asked.append("requeued"))
-    callback = Interruption()
-    callback.received = received
     with pytest.raises(SystemExit) as left:
-        callback.leave(SimpleNamespace(is_global_zero=first, global_step=3, loggers=[]))
-    status = 128 + (received or signal.SIGTERM)
+        Interruption().leave(SimpleNamespace(is_global_zero=first, global_step=3, loggers=[]), agreed)
+    status = 128 + agreed
     assert asked == [f"closed {status}", *["requeued"] * requeued] and left.value.code == status
+
+
+HEARD = [  # by each of two processes, and what both leave by
+    (None, None, None),
+    (None, signal.SIGUSR1, signal.SIGUSR1),
+    (signal.SIGUSR1, None, signal.SIGUSR1),
+    (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM),
+]
+
+
+def test_processes_leave_by_the_same_signal_whoever_heard_it(tmp_path) -> None:
+    torch.multiprocessing.spawn(agree, (tmp_path,), nprocs=2)
+    expected = repr([both for *_, both in HEARD])
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == [expected, expected]
+
+
+def agree(rank: int, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    strategy = pl.strategies.DDPStrategy(parallel_devices=[torch.device("cpu")] * 2)
+    strategy._local_rank = rank
+    found, callback = [], Interruption()
+    for heard in HEARD:
+        callback.received = heard[rank]
+        found.append(callback.agreed(SimpleNamespace(strategy=strategy)))
+    (folder / f"{rank}.txt").write_text(repr(found))
+    torch.distributed.destroy_process_group()

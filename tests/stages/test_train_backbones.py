@@ -58,6 +58,19 @@ def test_word_tables_take_no_weight_decay_and_the_rate_of_the_bottom(family: str
     assert not words.requires_grad and all(p.requires_grad for p in embedder.backbone.layers()[0].parameters())
 
 
+@pytest.mark.parametrize("family", KIND)
+def test_a_norm_above_the_last_layer_takes_its_rate(family: str, tmp_path: Path) -> None:
+    embedder = built(tmp_path, family)
+    stage = StageSettings("finetune", steps=10, learning_rate=1e-4, layer_decay=0.5)
+    rate = {id(p): group["lr"] for group in parameter_groups(embedder, stage) for p in group["params"]}
+    own = {id(p) for layer in embedder.backbone.layers() for p in layer.parameters()}
+    named = embedder.backbone.text.named_parameters()
+    above = [
+        p for name, p in named if id(p) not in own and name.split(".")[-2:-1][0] in ("norm", "final_norm", "ln_final")
+    ]
+    assert above and {rate[id(p)] for p in above} == {1e-4}
+
+
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
     from tests.models.tiny import tiny_embedder
 

@@ -67,13 +67,14 @@ class Checkpoints(Checkpoint):
         leaving = self.interruption is not None and self.interruption.asked
         late = trainer.is_global_zero and self._is_late()
         together = trainer.strategy.reduce_boolean_decision  # clocks and signals differ between processes
+        asked = None
         if together(late or leaving or better, all=False):
-            leaving = together(leaving, all=False)
+            asked = self.interruption.agreed(trainer) if self.interruption else None
         elif step % self.every and step != trainer.max_steps:
             return
         self.save(trainer)
-        if leaving:
-            self.interruption.leave(trainer)
+        if asked is not None:
+            self.interruption.leave(trainer, asked)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Write the state after this step, point to it, and remove what is no longer kept. Called by every process."""

@@ -14,16 +14,17 @@ import threading
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
 
 from commonspace.tracking.logger import close
 
 log = logging.getLogger(__name__)
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM)  # the later one counts where processes had both
 
 
 class Interruption(Callback):
-    """Takes note of the signals that end a job; `asked` says whether one came, `leave` goes.
+    """Takes note of the signals that end a job; `asked` says whether one came here, `agreed` which came to any process.
 
     Under SLURM a job that was told by SIGUSR1, ahead of its time limit, is put back into the queue. The exit status is
     128 and the signal's number, as of a process that the signal ended.
@@ -49,14 +50,19 @@ class Interruption(Callback):
         """Whether this process was asked to end."""
         return self.received is not None
 
-    def leave(self, trainer: pl.Trainer) -> NoReturn:
-        """End the run after its state was saved: every process must come here at the same step."""
-        received = self.received or signal.SIGTERM  # or the signal came to another process of the run
-        log.warning("%s: saved after step %d; start again to go on there", received.name, trainer.global_step)
-        close(trainer.loggers, status=128 + received)  # first: SLURM ends what it puts back into the queue
-        if self.received is signal.SIGUSR1 and trainer.is_global_zero:
+    def agreed(self, trainer: pl.Trainer) -> signal.Signals | None:
+        """What any process was asked by, the same everywhere; SIGTERM before SIGUSR1. Every process must call this."""
+        own = SIGNALS.index(self.received) + 1 if self.received else 0
+        most = trainer.strategy.reduce(torch.tensor(own, device=trainer.strategy.root_device), reduce_op="max")
+        return SIGNALS[int(most) - 1] if most else None
+
+    def leave(self, trainer: pl.Trainer, asked: signal.Signals) -> NoReturn:
+        """End the run after its state was saved: every process must come here at the same step, `asked` by the same."""
+        log.warning("%s: saved after step %d; start again to go on there", asked.name, trainer.global_step)
+        close(trainer.loggers, status=128 + asked)  # first: SLURM ends what it puts back into the queue
+        if asked is signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
-        raise SystemExit(128 + received)
+        raise SystemExit(128 + asked)
 
     def on_train_end(self, trainer: pl.Trainer, stage: pl.LightningModule) -> None:
         """Listen no longer."""

@@ -17,6 +17,7 @@ _TABLES = (
     *("positions", "marks.weight", "embeddings.weight", "embed_tokens.weight"),
     *("token_embedding.weight", "positional_embedding"),  # open_clip's
 )
+_LAST = {"norm", "final_norm", "ln_final"}  # of a transformer, above its layers
 
 
 def unfreeze_towers(embedder: Embedder, vision_stages: int, audio: bool) -> None:
@@ -68,6 +69,7 @@ def _without_gradient(layer: nn.Module, given: tuple, made: torch.Tensor | tuple
 def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterable[nn.Parameter] = ()) -> list[dict]:
     """AdamW groups by rate and decay: layers with layer-wise decay, towers, new parts, then `extra` (temperatures).
 
+    A norm above the last layer takes the rate of that layer, what stands below the first (embeddings) the lowest.
     Biases, norms, marks and positions (tensors of fewer than two dimensions, and tables) take no weight decay.
     """
     rates: dict[int, float] = {}
@@ -76,8 +78,8 @@ def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterabl
         rate = settings.learning_rate * settings.layer_decay ** (len(layers) - 1 - depth)
         rates.update((id(p), rate) for p in layer.parameters())
     bottom = settings.learning_rate * settings.layer_decay ** len(layers)
-    for p in embedder.backbone.text.parameters():
-        rates.setdefault(id(p), bottom)
+    for name, p in embedder.backbone.text.named_parameters():
+        rates.setdefault(id(p), settings.learning_rate if _is_last(name) else bottom)
     for tower in embedder.backbone.towers().values():
         rates.update((id(p), settings.tower_learning_rate) for p in tower.parameters())
     groups: dict[tuple[float, float, bool], dict] = {}
@@ -98,6 +100,11 @@ def parameter_groups(embedder: Embedder, settings: StageSettings, extra: Iterabl
         rate = settings.new_learning_rate if own is None else own
         result.append({"params": extra, "lr": rate, "weight_decay": 0.0, "settles": False})
     return result
+
+
+def _is_last(name: str) -> bool:
+    parts = name.split(".")
+    return not _LAST.isdisjoint(parts) and "embeddings" not in parts
 
 
 def make_optimiser(

@@ -101,18 +101,27 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
 
     The reference are the runs of the base experiment alone, beside those of the family that are the same. A family
     whose cells all differ from the base in `OWN_BASE` has a level of its own for that: the one that varies nothing, or
-    its first. Cells that differ from the base in what is not the family's are left out, and named.
+    its first. Cells that differ from the base in what is not the family's are left out, and named; DataError where
+    none is left.
     """
     base, odd = _alike([cell for cell in cells if REFERENCE in cell.config["tags"]])
-    own = []
+    own, family_odd = [], {}
     for cell in (cell for cell in cells if family.name in cell.config["tags"]):
         wrong = {key for key in (cell.differs(base[0]) if base else ()) if not family.says(key)}
         if wrong:
-            odd[cell.name] = sorted(wrong)
+            family_odd[cell.name] = sorted(wrong)
         else:
             own.append(cell)
+    if not own and family_odd:
+        name, keys = next(iter(family_odd.items()))
+        raise DataError(
+            f"all {len(family_odd)} cells that ended differ from {base[0].folder} in more than the family says, as "
+            f"{name} does in {', '.join(keys)}; what was kept of it before stands; to read these, train the base as "
+            "they were (commonspace train experiment=TIER/cell seed=1)"
+        )
     if not own:
         return None
+    odd |= family_odd
     levels: dict[str, list[Cell]] = {}
     for cell in sorted(own, key=lambda one: [_order(one.value(key)) for key in family.varied]):
         levels.setdefault(_label(family, cell), []).append(cell)
