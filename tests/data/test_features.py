@@ -94,3 +94,12 @@ def test_what_cannot_be_a_feature_is_refused(cache):
     with pytest.raises(DataError, match="bad.*finite"):
         cache.put({"good": rows(1), "bad": torch.full((1, 2), torch.nan)})
     assert "good" not in cache
+
+
+def test_a_file_system_without_locks_is_named(cache, monkeypatch):
+    def flock(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(DataError, match="lock: cannot be locked .Function not implemented.; .* paths.cache"):
+        cache.put({"new": rows(3)})

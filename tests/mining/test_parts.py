@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import signal
 import time
 from multiprocessing.process import BaseProcess
@@ -108,6 +110,34 @@ def test_a_part_is_claimed_by_one_process(tmp_path: Path) -> None:
         other.start()
         other.join()
     assert [answers.get(), answers.get()] == [True, False]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_named_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError("waits for a process that is not there")
+
+    monkeypatch.setattr("fcntl.lockf", lockf)
+    monkeypatch.setattr("commonspace.mining.parts.time.sleep", sleep)
+    with pytest.raises(DataError, match=f"{tmp_path}/locks: cannot be locked .{os.strerror(number)}.; .* work="):
+        make_parts(part_paths(tmp_path, 2), lambda _: None)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EAGAIN])
+def test_a_lock_of_another_process_is_told_by_either_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.lockf", lockf)
+    with claimed(tmp_path, 0) as free:
+        assert not free
 
 
 def test_jobs_of_other_options_lie_elsewhere(tmp_path: Path) -> None:

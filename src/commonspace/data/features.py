@@ -8,7 +8,6 @@ values that nothing points to. Readers map the file and may be many; writers tak
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import mmap
 import os
@@ -122,7 +121,7 @@ class FeatureCache:
         """Hold the lock, and cut off what an interrupted writer left half-written at the end of the index."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock, "keep features on another file system, with another paths.cache", wait=True)
             if self._index_path.exists():
                 size = self._index_path.stat().st_size
                 whole = max(0, size - len(_MAGIC)) // _ENTRY.itemsize

@@ -9,7 +9,6 @@ Lustre with flock, a local disk).
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import time
@@ -25,6 +24,7 @@ from safetensors.numpy import save_file
 
 from commonspace.errors import DataError
 from commonspace.files import replaced
+from commonspace.locks import take_lock
 
 VERSION = 1  # of what parts hold and how it is made: a change of rules raises it, and nothing old is read again
 _PAUSE = 0.5  # seconds between two looks at what other processes are making
@@ -113,12 +113,10 @@ def make_parts(paths: Sequence[Path], make: Callable[[int], None], what: str = "
 
 @contextmanager
 def claimed(folder: Path, number: int) -> Iterator[bool]:
-    """Whether no other process makes this part of a folder now; while inside none does."""
+    """Whether no other process makes this part of a folder now; while inside none does.
+
+    Raises DataError where the folder's file system has no locks: all would wait for one another for ever.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "locks").open("a+b") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-        except OSError:
-            yield False
-            return
-        yield True
+        yield take_lock(file, "choose a folder on another file system with work=...", byte=number)
