@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from commonspace.errors import ConfigError, DataError
+from commonspace.locks import take_lock
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
