@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from commonspace.data import shards
 from commonspace.errors import DataError
 from data_prep import concepts, merge, sides, sketches, split, staging
+from data_prep.building import alone
 from data_prep.merge import MANIFEST, write_tier
 from data_prep.source import Source
 from data_prep.staging import Staged, stage
@@ -36,7 +37,8 @@ def build_tier(
     The folder has the tier's name where no other is given.
 
     Raises:
-        DataError: a package is not fetched or is broken, two records have one key, or no row is left.
+        DataError: a package is not fetched or is broken, two records have one key, no row is left, or another process
+            builds the same.
     """
     if not sources:
         raise DataError(f"{name}: no sources to build from")
@@ -45,7 +47,7 @@ def build_tier(
     current = read_manifest(place)
     if current and current["fingerprint"] == state and _complete(place, current):
         return current
-    with build_progress() as progress:
+    with alone(place), build_progress() as progress:
         staged = _stage_all(sources, Path(cache), progress, workers)
         return write_tier(name, staged, place, state, progress)
 

@@ -33,6 +33,8 @@ _SHOWN_GROUPS = 20
 def write_tier(name: str, staged: Sequence[Staged], folder: Path, state: str, progress: Progress) -> dict[str, Any]:
     """Merge staged sources into the shards of `folder`, in place of what was there; return the manifest.
 
+    The caller holds the folder (`building.alone`).
+
     Raises:
         DataError: no row at all, a row that cannot be written, or a disk that is full.
     """

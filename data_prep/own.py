@@ -17,6 +17,7 @@ from commonspace.data.sample import Record, Variant
 from commonspace.errors import CommonspaceError, DataError
 from commonspace.processing.svg import is_svg
 from data_prep.build import build_progress
+from data_prep.building import alone
 from data_prep.keys import record_key
 from data_prep.merge import write_tier
 from data_prep.pictures import header_fault, is_whole_picture
@@ -44,7 +45,7 @@ def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
     file's other rows of its concept, or with one of its files, are on dev or held out.
 
     Raises:
-        DataError: names the lines that cannot be used and why, up to ten of them.
+        DataError: names the lines that cannot be used and why, up to ten of them; or another process builds the same.
     """
     pairs, data = Path(pairs), Path(data)
     rows = own_rows(pairs, name)
@@ -54,8 +55,11 @@ def build_own(pairs: Path, data: Path, name: str = "own") -> dict[str, Any]:
 
     source = Source(name, (), "not stated", f"rows of {pairs.name}", frozenset({name}), records=records)
     state = hashlib.sha256(pairs.read_bytes()).hexdigest()
-    data.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=data) as staging, build_progress() as progress:
+    with (
+        alone(data / name),
+        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=data) as staging,
+        build_progress() as progress,
+    ):
         bar = progress.add_task(f"read {pairs.name}", total=len(rows))
         staged = stage(source, Path(staging), lambda count: progress.update(bar, completed=count), each_medium=True)
         return write_tier(name, [staged], data / name, state, progress)

@@ -13,6 +13,7 @@ from rich.progress import Progress
 from commonspace.errors import DataError
 from commonspace.files import replaced, sha256_of
 from data_prep.build import read_manifest
+from data_prep.building import alone
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.unpack import Limits, unpack
 
@@ -52,7 +53,8 @@ def unpack_tier(archive: Path, data: Path) -> Path:
     """Unpack what `pack_tier` wrote into `<data>/<tier>`, in place of a tier of that name, after checking every sum.
 
     Raises:
-        DataError: the archive is missing, broken, or holds a file that is changed, missing or one too many.
+        DataError: the archive is missing, broken, or holds a file that is changed, missing or one too many; or another
+            process builds that tier.
     """
     archive, data = Path(archive), Path(data)
     if not archive.is_file():
@@ -67,7 +69,8 @@ def unpack_tier(archive: Path, data: Path) -> Path:
         _verify(archive, tiers[0])
         (tiers[0] / _SUMS).unlink()
         target = data / tiers[0].name
-        replace_folder(target, tiers[0])
+        with alone(target):
+            replace_folder(target, tiers[0])
         shutil.rmtree(inner, ignore_errors=True)
     return target
 

@@ -28,6 +28,7 @@ from commonspace.data.shard_writer import ShardWriter
 from commonspace.data.shards import ShardReader
 from commonspace.errors import DataError
 from data_prep.build import build_progress, read_manifest
+from data_prep.building import alone
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.public.annotations import AnnotationReader
 from data_prep.public.media import MISSING, check_missing
@@ -62,7 +63,7 @@ def build_public(
     Raises:
         ConfigError: `missing` is no share.
         DataError: files or judged pairs are missing, cut short, changed since they were pinned or not as published; no
-            row is left; the disk is full. The tier that was there before stays as it was.
+            row is left; the disk is full; another process builds the same. The tier that was there before stays.
     """
     folder, target = Path(folder), Path(data) / (name or spec.name)
     if not folder.is_dir():
@@ -75,14 +76,22 @@ def build_public(
     if current and current["fingerprint"] == state and _is_whole(target, current):
         check_judged(spec, folder, [Judged(**one) for one in current["judged"]], missing)
         return current
-    place = target.with_name(f".{target.name}-parts-{state[:12]}")
+    with alone(target):
+        place = target.with_name(f".{target.name}-parts-{state[:12]}")
+        _forget(target, place)
+        done = _write_parts(spec, folder, parts, place, workers, limit, missing)
+        manifest = _join(spec, target, place, done, state)
+        shutil.rmtree(place, ignore_errors=True)
+    return manifest
+
+
+def _forget(target: Path, place: Path) -> None:
+    """Take away the parts of builds of other rows, and what processes that were killed left half-written."""
     for other in target.parent.glob(f".{target.name}-parts-*"):
         if other != place:
             shutil.rmtree(other, ignore_errors=True)
-    done = _write_parts(spec, folder, parts, place, workers, limit, missing)
-    manifest = _join(spec, target, place, done, state)
-    shutil.rmtree(place, ignore_errors=True)
-    return manifest
+    for stray in place.glob(".*.partial"):
+        shutil.rmtree(stray, ignore_errors=True)
 
 
 def _check_sizes(spec: PublicSet, folder: Path) -> None:
@@ -172,9 +181,11 @@ def _run(
 
 
 def write_part(spec: PublicSet, folder: Path, part: Part, place: Path, limit: int | None) -> None:
-    """Write one part's shards to `place`, whole or not at all."""
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    """Write one part's shards to `place`, whole or not at all.
+
+    Its half-written folder bears the process's number: a worker whose build was killed may write the same part still.
+    """
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     drops, kinds, languages = Counter(), Counter(), Counter()
     pairs: dict[str, list[tuple[int, int]]] = defaultdict(list)
     try:
@@ -197,7 +208,9 @@ def write_part(spec: PublicSet, folder: Path, part: Part, place: Path, limit: in
         (partial / "done.json").write_text(json.dumps(done, ensure_ascii=False), encoding="utf-8")
         os.rename(partial, place)
     except OSError as error:
-        raise DataError(f"{partial}: cannot be written ({error.strerror or error}); free space, then go on") from error
+        if not (place / "done.json").is_file():  # else such a worker was faster, and its part is as good
+            why = error.strerror or error
+            raise DataError(f"{partial}: cannot be written ({why}); free space, then go on") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -20,6 +20,7 @@ from rich.progress import Progress
 from commonspace.data.shard_join import join_split
 from commonspace.errors import ConfigError, DataError
 from data_prep.build import build_progress, read_manifest
+from data_prep.building import alone
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.quality import card
 from data_prep.quality.agreement import agreements
@@ -68,7 +69,8 @@ def mix(
 
     Raises:
         ConfigError: a tier is missing or named twice, or a folder holds no model.
-        DataError: its shards are damaged, no training row is left, or, with leaks=refuse, some hold what is evaluated.
+        DataError: its shards are damaged, no training row is left, another process builds the same, or, with
+            leaks=refuse, some hold what is evaluated.
     """
     _check(tiers, output, data, options)
     splits = [split for tier in tiers for split in splits_of(data / tier, tier)]
@@ -78,7 +80,7 @@ def mix(
         [one for one in splits if one.side != "train"] + others,
     )
     vectors = None if options.likeness is None else Vectors(options.likeness, cache, options.batch_tokens)
-    with build_progress() as progress:
+    with alone(data / output), build_progress() as progress:
         tables = measure([*splits, *others], cache, workers, options.least_characters, progress)
         scores = _agreement(splits, cache, options, progress)
         table_of = dict(zip([*splits, *others], tables, strict=True))
