@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from commonspace.content import Audio, Content, Document, Image, Pdf, Video
+from commonspace.data import shard_writer
 from commonspace.data.estimate import estimate_tokens, file_ending
 from commonspace.data.sample import Record, Variant
 from commonspace.data.shard_writer import ShardWriter
@@ -183,6 +184,31 @@ def test_a_full_disk_leaves_nothing_behind(make_record, tmp_path):
         writer._file = Full()
         writer.write(make_record(1))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("full", ["tar", "index", "description"])
+def test_a_full_disk_leaves_the_split_that_was_there(make_record, tmp_path, monkeypatch, full):
+    def write(count: int) -> None:
+        with ShardWriter(tmp_path, "image_caption", "train", {"made": "CC0"}, max_bytes=6000) as writer:
+            for number in range(count):
+                writer.write(make_record(number))
+
+    def fail(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    write(3)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    place, name = {
+        "tar": (ShardWriter, "_close_shard"),
+        "index": (shard_writer.pq, "write_table"),
+        "description": (Path, "write_text"),
+    }[full]
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, fail)
+        with pytest.raises(DataError, match=r"train: cannot be written \(No space left on device\)"):
+            write(20)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    ShardReader(tmp_path, "train").verify()
 
 
 def test_a_missing_or_empty_split(tmp_path, reader):

@@ -127,28 +127,32 @@ class ShardWriter:
     def _commit(self) -> None:
         if self._file:
             self._close_shard()
-        meta_path, index_path = self.folder / f"{self.split}.json", self.folder / f"{self.split}.parquet"
-        meta_path.unlink(missing_ok=True)  # from here until its successor is in place the split does not exist
-        if not self.shards:
-            stale = {index_path, *self.folder.glob(f"{self.split}-*.tar")}
-        else:
-            pq.write_table(pa.table(self._rows, schema=INDEX_SCHEMA), self._partial(index_path.name))
-            meta = {
-                "version": VERSION,
-                "task": self.task,
-                "split": self.split,
-                "count": self.count,
-                "index_sha256": sha256_of(self._partial(index_path.name)),
-                "shards": self.shards,
-                "licences": self.licences,
-            }
-            self._partial(meta_path.name).write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n")
-            names = [shard["file"] for shard in self.shards]
-            for name in [*names, index_path.name, meta_path.name]:
-                os.replace(self._partial(name), self.folder / name)
-            stale = {path for path in self.folder.glob(f"{self.split}-*.tar") if path.name not in names}
-        for path in stale:
-            path.unlink(missing_ok=True)
+        names = [shard["file"] for shard in self.shards]
+        if names:
+            names += self._describe()
+        # All is written now. From here until its successor is in place the split does not exist.
+        (self.folder / f"{self.split}.json").unlink(missing_ok=True)
+        for name in names:
+            os.replace(self._partial(name), self.folder / name)
+        for path in (self.folder / f"{self.split}.parquet", *self.folder.glob(f"{self.split}-*.tar")):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+    def _describe(self) -> tuple[str, str]:
+        """Write the index and the description beside their places; their names, the description last."""
+        index, meta = f"{self.split}.parquet", f"{self.split}.json"
+        pq.write_table(pa.table(self._rows, schema=INDEX_SCHEMA), self._partial(index))
+        described = {
+            "version": VERSION,
+            "task": self.task,
+            "split": self.split,
+            "count": self.count,
+            "index_sha256": sha256_of(self._partial(index)),
+            "shards": self.shards,
+            "licences": self.licences,
+        }
+        self._partial(meta).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+        return index, meta
 
     def _disk_error(self, failure: OSError) -> DataError:
         reason = failure.strerror or str(failure)
