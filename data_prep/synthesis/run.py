@@ -20,6 +20,7 @@ from rich.progress import Progress
 
 from commonspace.content import Content, Image
 from commonspace.errors import CommonspaceError, ConfigError, DataError
+from commonspace.evaluation.relevance import normalise
 from commonspace.files import replaced, write_json, write_text
 from data_prep.build import build_progress
 from data_prep.synthesis import statement
@@ -211,8 +212,9 @@ def _unfit(pair: Pair, seen: set[tuple[int, int]]) -> str | None:
         return "a side is blank"
     if _words(pair.query) == _words(pair.positive) and pair.query.is_text and pair.positive.is_text:
         return "both sides are one text"
-    if any(content.is_text and _words(content) == _words(pair.positive) for content in pair.negatives):
-        return "a negative is the answer"
+    for what, side in (("answer", pair.positive), ("query", pair.query)):
+        if any(content.is_text and _words(content) == _words(side) for content in pair.negatives):
+            return f"a negative is the {what}"
     if identity in seen:
         return "repetition of an earlier row"
     seen.add(identity)
@@ -220,7 +222,8 @@ def _unfit(pair: Pair, seen: set[tuple[int, int]]) -> str | None:
 
 
 def _words(content: Content) -> list[str]:
-    return [word for part in content.parts for word in getattr(part, "text", "").casefold().split()]
+    """Of its texts, in the form in which evaluations take two texts for the same."""
+    return [word for part in content.parts for word in normalise(getattr(part, "text", "")).split()]
 
 
 def _rated(

@@ -505,3 +505,23 @@ def test_the_command_says_what_it_made_and_what_is_wrong(tmp_path: Path, capsys:
     assert len(server.asked) == 3 and "3 rows by m of 3 input rows" in said.out
     assert "rater.threshold: 9 is outside 1 to 5" in said.err and "cannot be loaded as a causal" in said.err
     assert len((tmp_path / "data/synthetic/query/pairs.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_negative_that_says_what_the_query_or_the_answer_says_is_counted_and_left_out(tmp_path: Path) -> None:
+    """A model may copy the text it was asked about, which is these rows' query, in letters of other kinds."""
+    (tmp_path / "pairs.jsonl").write_text(
+        "\n".join(json.dumps({"query": name, "positive": f"A {name} here", "concept": name}) for name in NAMES)
+    )
+    copied, answered = (f"A {name} here" for name in NAMES[:2])
+
+    def answer(body: dict[str, Any]) -> str:
+        given = text_of(body).split("Text:\n")[1].split("\n")[0]
+        wide = copied.upper().replace("A ", "\uff21   ")  # a letter A of full width
+        different = {copied: wide, answered: f"the same as {answered}"}.get(given, f"not {given}")
+        return json.dumps({"pairs": [{"similar": f"The same as {given}", "different": different}]})
+
+    with stand_in(answer) as server:
+        report = synthesise(**options(server, tmp_path, template="similar"))
+    assert report["rows"]["dropped"] == {"a negative is the query": 1, "a negative is the answer": 1}
+    assert copied not in {row["query"][0] for row in rows_of(tmp_path, "similar")}
+    assert report["rows"]["kept"] == len(NAMES) - 2
