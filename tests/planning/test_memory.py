@@ -7,6 +7,7 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from commonspace import Content, Embedder
+from commonspace.models.averaging import RunningAverage
 from commonspace.models.checkpointing import checkpoint_activations
 from commonspace.planning.flops import load_of
 from commonspace.planning.memory import memory_of
@@ -78,3 +79,17 @@ def test_sharing_takes_from_every_device_what_it_shares() -> None:
     assert shared.weights == whole.weights / 8 and shared.optimiser == whole.optimiser / 8
     assert whole.buckets == whole.gradients and shared.buckets == 0
     assert shared.activations == whole.activations
+
+
+def test_a_running_average_is_one_float32_copy_of_what_trains() -> None:
+    embedder = small_model("compact").requires_grad_(True)
+    loads = [[load_of(embedder.processor(CONTENTS["text"]), embedder)] * 4]
+    options = {"bf16": True, "checkpointed": False, "cached": False, "devices": 4}
+    for strategy, share in (("ddp", 1), ("fsdp", 4)):
+        with_it, without = (
+            memory_of(embedder, loads, strategy=strategy, averaged=averaged, **options) for averaged in (True, False)
+        )
+        average = RunningAverage(0.9)
+        average.update(dict(embedder.named_parameters()))
+        held = sum(tensor.numel() * tensor.element_size() for tensor in average.value().values())
+        assert with_it.total - without.total == with_it.average == held / share

@@ -49,6 +49,7 @@ def memory_is_shown(embedder: Embedder, cached: bool) -> bool:
 @dataclass(frozen=True)
 class Memory:
     """Bytes by use. `optimiser` is AdamW's two moments; `copies` are the bfloat16 ones that autocast makes of weights;
+    `average` the float32 mean that `stage.average=ema` keeps of what trains (`tail` keeps it in the machine's memory);
     `buckets` those that DistributedDataParallel sets aside for gradients; `activations` of the heaviest chunk.
     """
 
@@ -56,6 +57,7 @@ class Memory:
     gradients: float
     optimiser: float
     copies: float
+    average: float
     buckets: float
     activations: float
     similarities: float
@@ -75,17 +77,20 @@ def memory_of(
     cached: bool,
     strategy: str,
     devices: int,
+    averaged: bool = False,
     similarities: float = 0.0,
 ) -> Memory:
     """Of a device that encodes `chunks` with a graph, one at a time.
 
     cached        frozen towers do not run
     strategy      "fsdp" shares weights, gradients and moments out over `devices`; all others keep them whole
+    averaged      `stage.average=ema`
     similarities  bytes of the objective's own matrices
     """
     share = devices if strategy == "fsdp" else 1
     weights = sum(tensor.numel() * tensor.element_size() for tensor in (*embedder.parameters(), *embedder.buffers()))
-    trained = sum(p.numel() * p.element_size() for p in embedder.parameters() if p.requires_grad)
+    training = [p for p in embedder.parameters() if p.requires_grad]
+    trained = sum(p.numel() * p.element_size() for p in training)
     maps = sum(m.weight.numel() for m in embedder.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad)
     towers = [(loads, list(_stacks(embedder, cached))) for loads in chunks]
     kept = max((_kept(stacks, loads, bf16, checkpointed) for loads, stacks in towers), default=0.0)
@@ -94,6 +99,7 @@ def memory_of(
         gradients=trained / share,
         optimiser=2 * trained / share,
         copies=2 * maps / share if bf16 else 0.0,
+        average=4 * sum(p.numel() for p in training) / share if averaged else 0.0,
         buckets=trained if strategy == "ddp" and devices > 1 else 0.0,
         activations=kept,
         similarities=similarities,

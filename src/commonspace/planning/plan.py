@@ -166,7 +166,7 @@ def _memory(
     made = memory_of(
         embedder, chunks, bf16=plain["trainer"]["precision"] in ("auto", "bf16-mixed"), cached=cached,
         checkpointed=stage["gradient_checkpointing"], strategy=plain["trainer"]["strategy"], devices=count,
-        similarities=similarities,
+        averaged=stage["average"] == "ema", similarities=similarities,
     )  # fmt: skip
     return {**asdict(made), "total": made.total}
 

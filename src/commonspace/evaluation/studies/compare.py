@@ -116,8 +116,8 @@ def study(family: Family, cells: Sequence[Cell]) -> Study | None:
         name, keys = next(iter(family_odd.items()))
         raise DataError(
             f"all {len(family_odd)} cells that ended differ from {base[0].folder} in more than the family says, as "
-            f"{name} does in {', '.join(keys[:3])}; what was kept of it before stands; to read these, train the base as "
-            "they were (commonspace train experiment=TIER/cell seed=1)"
+            f"{name} does in {', '.join(keys[:3])}; what was kept of it before stands; to read these, train the base "
+            "as they were (commonspace train experiment=TIER/cell seed=1)"
         )
     if not own:
         return None
