@@ -5,9 +5,12 @@ A chunk is whole or absent: an interrupted call goes on with those that are miss
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from commonspace.data.shards import ShardReader
 from commonspace.errors import DataError
@@ -33,3 +36,28 @@ def written(path: Path) -> Iterator[Path]:
             yield partial
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); free space, then go on") from error
+
+
+def write_chunks(
+    left: Sequence[tuple[Any, int, int, Path]],
+    write: Callable[[Any, int, int, Path], None],
+    workers: int,
+    wrote: Callable[[int], None],
+) -> None:
+    """Call `write(split, start, stop, path)` for each chunk that is left, in processes of their own where there are
+    several of both; `wrote` hears how many rows each had. Raises what `write` raises, and starts no further chunk.
+    """
+    if workers < 2 or len(left) < 2:
+        for one in left:
+            write(*one)
+            wrote(one[2] - one[1])
+        return
+    with ProcessPoolExecutor(min(workers, len(left)), mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(write, *one): one for one in left}
+        try:
+            for future in as_completed(running):
+                future.result()
+                wrote(running[future][2] - running[future][1])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

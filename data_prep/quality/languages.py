@@ -18,7 +18,7 @@ from rich.progress import Progress
 from commonspace.content import Content
 from commonspace.data.sample import Variant
 from commonspace.errors import ConfigError
-from data_prep.quality.chunks import chunks, written
+from data_prep.quality.chunks import chunks, write_chunks, written
 from data_prep.quality.signals import Split, texts_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def load_identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def identify(splits: Sequence[Split], cache: Path, progress: Progress) -> list[pa.Table]:
+def identify(splits: Sequence[Split], cache: Path, workers: int, progress: Progress) -> list[pa.Table]:
     """For each split a table [records] of SCHEMA: `other` is the language of a side's text where that is not the one
     its first variant states, `share` that language's probability, `letters` how many the text has. Null where none is
     stated, or one that the identifier does not know; where the text is of the one stated, or of no language.
@@ -53,24 +53,33 @@ def identify(splits: Sequence[Split], cache: Path, progress: Progress) -> list[p
         ConfigError: py3langid is not installed.
         DataError: the cache cannot be written.
     """
-    identifier, what = load_identifier(), f"language-{VERSION}-{version('py3langid')}"
-    bar = progress.add_task("identify languages", total=sum(len(split.reader) for split in splits))
-    found = []
-    for split in splits:
-        reader, parts = split.reader, []
-        for start, stop, path in chunks(reader, cache, what, "parquet"):
-            if not path.is_file():
-                records = [reader.read(row) for row in range(start, stop)]
-                rows = [
-                    _side("query", record.queries[0], identifier) | _side("positive", record.positives[0], identifier)
-                    for record in records
-                ]
-                with written(path) as partial:
-                    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
-            parts.append(pq.read_table(path))
-            progress.advance(bar, stop - start)
-        found.append(pa.concat_tables(parts))
-    return found
+    load_identifier()
+    what = f"language-{VERSION}-{version('py3langid')}"
+    kept = {split: chunks(split.reader, cache, what, "parquet") for split in splits}
+    left = [(split, *chunk) for split, found in kept.items() for chunk in found if not chunk[2].is_file()]
+    total = sum(len(split.reader) for split in splits)
+    done = total - sum(stop - start for _, start, stop, _ in left)
+    bar = progress.add_task("identify languages", total=total, completed=done)
+    write_chunks(left, identify_chunk, workers, lambda rows: progress.advance(bar, rows))
+    return [pa.concat_tables([pq.read_table(path) for _, _, path in kept[split]]) for split in splits]
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> LanguageIdentifier:
+    """Once a process."""
+    return load_identifier()
+
+
+def identify_chunk(split: Split, start: int, stop: int, path: Path) -> None:
+    """Write what is heard of rows `start` to `stop`."""
+    identifier, reader = _loaded(), split.reader
+    records = (reader.read(row) for row in range(start, stop))
+    rows = [
+        _side("query", record.queries[0], identifier) | _side("positive", record.positives[0], identifier)
+        for record in records
+    ]
+    with written(path) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), partial)
 
 
 def _side(side: str, variant: Variant, identifier: LanguageIdentifier) -> dict[str, Any]:

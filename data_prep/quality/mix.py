@@ -85,7 +85,7 @@ def mix(
         scores = _agreement(splits, cache, options, progress)
         table_of = dict(zip([*splits, *others], tables, strict=True))
         if options.limits.language is not None:
-            for split, heard in zip(train, identify(train, cache, progress), strict=True):
+            for split, heard in zip(train, identify(train, cache, workers, progress), strict=True):
                 for name in heard.column_names:
                     table_of[split] = table_of[split].append_column(name, heard.column(name))
         alike = find_like(train, held, table_of, vectors, options.least_characters, progress) if vectors else {}

@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from data_prep.quality.nearness import earliest_image, earliest_sound, earliest_text
-from data_prep.quality.scripts import fits
+from data_prep.quality.scripts import fits, share_in
 
 SIDES = ("query", "positive")
 _TEXT_PLACES = 64
+_HALF = 0.5  # of a text's letters, at least, are in the scripts that are wanted
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Limits:
     least_side       pixels of a picture
     aspect           of a picture, longer side by shorter, at most
     seconds          [least, most] of a sound
-    scripts          names of scripts, of which texts are
-    language_script  a text is in a script of the language its row states
+    scripts          names of scripts, of which half of a text's letters are
+    language_script  a share of a text's letters is in the scripts of the language its row states
     language         (probability, letters): no text of so many letters is, so probably, in another language than stated
     agreement        {task: least cosine of its two sides}, by the model that scored them
     """
@@ -76,12 +77,11 @@ def unfit(table: pa.Table, task: str, limits: Limits, scores: np.ndarray | None)
             seconds = _numbers(table, f"{side}_seconds")
             mark(seconds < limits.seconds[0], f"sound below {limits.seconds[0]} s")
             mark(seconds > limits.seconds[1], f"sound over {limits.seconds[1]} s")
-        scripts = table.column(f"{side}_script").to_pylist()
         if limits.scripts is not None:
-            mark(np.array([name is not None and name not in limits.scripts for name in scripts], bool), "other script")
+            shares = [share_in(letters, limits.scripts) for letters in _letters(table, side)]
+            mark(np.array(shares) < _HALF, "other script")
         if limits.language_script and side == "positive":
-            languages = table.column("language").to_pylist()
-            pairs = zip(languages, scripts, strict=True)
+            pairs = zip(table.column("language").to_pylist(), _letters(table, side), strict=True)
             mark(np.array([not fits(*pair) for pair in pairs], bool), "text not in a script of its language")
         if limits.language is not None:
             least, letters = limits.language
@@ -172,6 +172,11 @@ def _first(values: np.ndarray) -> np.ndarray:
 
 def _valid(table: pa.Table, column: str) -> np.ndarray:
     return table.column(column).is_valid().to_numpy()
+
+
+def _letters(table: pa.Table, side: str) -> list[dict[str, int]]:
+    """Letters by script of each row, none where it has no text."""
+    return [dict(pairs or ()) for pairs in table.column(f"{side}_scripts").to_pylist()]
 
 
 def _numbers(table: pa.Table, column: str) -> np.ndarray:

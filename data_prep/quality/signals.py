@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from commonspace.evaluation.relevance import normalise
 from commonspace.processing.preprocessing import Preprocessing
 from data_prep.public.wholeness import is_whole_clip
 from data_prep.quality import minhash
-from data_prep.quality.chunks import chunks, written
+from data_prep.quality.chunks import chunks, write_chunks, written
 from data_prep.quality.contained import (
     FURTHER,
     ITEMS,
@@ -43,16 +41,16 @@ from data_prep.quality.contained import (
     texts_of,
     without_short,
 )
-from data_prep.quality.scripts import script_of
+from data_prep.quality.scripts import letters_of
 
-VERSION = 3
+VERSION = 4
 _SIDE = [
     ("id", pa.int64()),  # digest of the content
     ("kind", pa.string()),  # text, or the media in it, as "image+text"
     ("characters", pa.int32()),  # of its texts
     ("text", pa.int64()),  # digest of its normalised texts; null without any
     ("words", pa.binary()),  # MinHash signature; null for short texts
-    ("script", pa.string()),
+    ("scripts", pa.map_(pa.string(), pa.int32())),  # letters of each; null without any text
     ("image", pa.uint64()),  # perceptual hash of its first picture outside documents of several parts
     ("least_side", pa.int32()),  # pixels, of all its pictures
     ("aspect", pa.float32()),  # longer side by shorter, of all its pictures the most
@@ -101,20 +99,7 @@ def measure(splits: Sequence[Split], cache: Path, workers: int, least: int, prog
     bar = progress.add_task(
         "measure rows", total=total, completed=total - sum(stop - start for _, start, stop, _ in left)
     )
-    if workers < 2 or len(left) < 2:
-        for split, start, stop, path in left:
-            measure_chunk(split, start, stop, path)
-            progress.advance(bar, stop - start)
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            running = {pool.submit(measure_chunk, *one): one for one in left}
-            try:
-                for future in as_completed(running):
-                    future.result()
-                    progress.advance(bar, running[future][2] - running[future][1])
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    write_chunks(left, measure_chunk, workers, lambda rows: progress.advance(bar, rows))
     return [
         pa.concat_tables([without_short(pq.read_table(path), least) for _, _, path in kept[split]]) for split in splits
     ]
@@ -150,7 +135,7 @@ def _content(content: Content) -> dict[str, Any]:
     }
     if text:
         words = minhash.signature(text)
-        found |= {"text": Content(text).digest(), "script": script_of(text)}
+        found |= {"text": Content(text).digest(), "scripts": letters_of(text)}
         found |= {"words": words.tobytes()} if words is not None else {}
     try:
         found |= _pictures(content, [part for part in parts if isinstance(part, Image)])

@@ -17,7 +17,6 @@ from data_prep.quality.nearness import (
     near_sound,
     near_text,
 )
-from data_prep.quality.scripts import fits, script_of
 
 
 def plainly(count: int, near) -> np.ndarray:
@@ -81,6 +80,38 @@ def test_minhash_estimates_the_share_of_shingles() -> None:
     assert minhash.signature("five!") is None and minhash.signature("一个人在跑步吗") is not None
 
 
+def plain_signature(text: str) -> np.ndarray:
+    """splitmix64's last steps over every shingle in each order, one by one."""
+    codes, full = [ord(char) for char in text], 2**64 - 1
+    shingles = {
+        sum(code * int(weight) for code, weight in zip(codes[start:], minhash._WEIGHTS, strict=False)) & full
+        for start in range(len(codes) - minhash.SHINGLE + 1)
+    }
+    least = []
+    for key in map(int, minhash._KEYS):
+        mixed = [(shingle ^ key) * 0xBF58476D1CE4E5B9 & full for shingle in shingles]
+        least.append(min(((one ^ one >> 27) * 0x94D049BB133111EB & full) >> 32 for one in mixed))
+    return np.array(least, np.uint32)
+
+
+@pytest.mark.parametrize("length", [6, 35, 36, 37, 67, 68, 69, 300])
+def test_signatures_by_blocks_are_those_of_the_plain_formula(monkeypatch: pytest.MonkeyPatch, length: int) -> None:
+    text = (" ".join(sentences()[:3]) + "狐 😀")[-length:]
+    monkeypatch.setattr(minhash, "_BLOCK", 32)
+    np.testing.assert_array_equal(minhash.signature(text), plain_signature(text))
+
+
+def test_a_long_text_takes_little_memory() -> None:
+    """All shingles in all orders were held before: a gigabyte for a million characters."""
+    text = " ".join(map(str, range(60_000)))
+    tracemalloc.start()
+    try:
+        minhash.signature(text)
+        assert len(text) > 300_000 and tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+
+
 def test_texts_as_by_comparing_all() -> None:
     texts = sentences()
     signatures = np.stack([minhash.signature(text) for text in texts])
@@ -141,25 +172,3 @@ def test_sounds_as_by_comparing_all() -> None:
     assert (found == plainly(18, lambda one, other: pairs[other][one] >= 0.9)).all()
     assert list(found[12:]) == list(range(6))
     assert list(near_sound(prints[10:], prints[:6], 0.9)) == [False, False, *[True] * 6]
-
-
-@pytest.mark.parametrize(
-    "text, script",
-    [
-        ("a red fox", "LATIN"),
-        ("рыжая лиса fox", "CYRILLIC"),
-        ("赤い狐", "CJK"),
-        ("여우", "HANGUL"),
-        ("لومڑی", "ARABIC"),
-        ("42!", None),
-    ],
-)
-def test_scripts_of_texts(text: str, script: str | None) -> None:
-    assert script_of(text) == script
-
-
-def test_a_text_is_in_a_script_of_its_language() -> None:
-    assert fits("ru", "CYRILLIC") and not fits("ru", "LATIN") and not fits("en", "CYRILLIC")
-    assert fits("ja", "HIRAGANA") and fits("ja", "CJK") and not fits("ja", "HANGUL")
-    assert fits("zh_TW", "CJK") and fits("pt-BR", "LATIN") and fits("sr", "LATIN") and fits("sr", "CYRILLIC")
-    assert fits(None, "THAI") and fits("th", None)
