@@ -8,77 +8,43 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from commonspace.errors import CommonspaceError, ConfigError
-from commonspace.files import sha256_of
-from data_prep.quality.chunks import chunks, written
+from commonspace.data.sample import Record
+from data_prep.quality.chunks import chunks
 from data_prep.quality.signals import Split
+from data_prep.quality.vectors import embedded, load, model_print, save
 
 
-def agreements(
-    splits: Sequence[Split], model: Path, cache: Path, batch_tokens: int, progress: Progress
-) -> list[np.ndarray]:
-    """The cosine of the canonical sides of every row, float32 [records] a split; NaN where a side cannot be embedded.
-
-    Kept by chunk in the cache, under the hashes of the model and of the shards; an interrupted call goes on.
-
-    Raises:
-        ConfigError: there is no model in that folder.
-        DataError: the cache cannot be written.
+class Scores:
+    """Cosines of rows' sides, kept by chunk in the cache, under the fingerprint of the model and the hash of the
+    shards; the model loads when one is missing. Raises ConfigError where the folder holds none.
     """
-    name = weights_print(model, "agreement.model")
-    bar = progress.add_task("score agreement", total=sum(len(split.reader) for split in splits))
-    embedder, found = None, []
-    for split in splits:
-        reader, parts = split.reader, []
-        for start, stop, path in chunks(reader, cache, f"agreement-{name}", "npy"):
-            if not path.is_file():
-                if embedder is None:
-                    embedder = load(Path(model))
-                save(path, _scores(embedder, [reader.read(row) for row in range(start, stop)], batch_tokens))
-            parts.append(np.load(path))
-            progress.advance(bar, stop - start)
-        found.append(np.concatenate(parts))
-    return found
 
+    def __init__(self, model: Path, cache: Path, batch_tokens: int) -> None:
+        self.model, self.cache, self.batch_tokens = Path(model), cache, batch_tokens
+        self.name = model_print(self.model, "agreement.model")
+        self._embedder = None
 
-def weights_print(model: Path, key: str) -> str:
-    """Short hash of a model's weights; raises ConfigError that names the option `key` where the folder holds none."""
-    weights = Path(model) / "model.safetensors"
-    if not weights.is_file():
-        raise ConfigError(f"{key}: {model} holds no model.safetensors; give the folder of a trained model")
-    return sha256_of(weights)[:16]
+    def of(self, splits: Sequence[Split], progress: Progress) -> list[np.ndarray]:
+        """The cosine of the canonical sides of every row, float32 [records] a split; NaN where a side cannot be
+        embedded. An interrupted call goes on. Raises DataError where the cache cannot be written.
+        """
+        bar = progress.add_task("score agreement", total=sum(len(split.reader) for split in splits))
+        found = []
+        for split in splits:
+            reader, parts = split.reader, []
+            for start, stop, path in chunks(reader, self.cache, f"agreement-{self.name}", "npy"):
+                if not path.is_file():
+                    save(path, self._cosines([reader.read(row) for row in range(start, stop)]))
+                parts.append(np.load(path))
+                progress.advance(bar, stop - start)
+            found.append(np.concatenate(parts))
+        return found
 
-
-def load(model: Path):
-    """The model of a folder, on a GPU where there is one."""
-    import torch
-
-    from commonspace.models.embedder import Embedder
-
-    return Embedder.load(model).to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _scores(embedder, records: Sequence, batch_tokens: int) -> np.ndarray:
-    pairs = [(record.queries[0].content, record.positives[0].content) for record in records]
-    try:
-        sides = [embedder.embed([pair[side] for pair in pairs], batch_tokens=batch_tokens) for side in (0, 1)]
-        return (sides[0] * sides[1]).sum(axis=1).astype(np.float32)
-    except CommonspaceError:
-        return np.array([_one(embedder, pair, batch_tokens) for pair in pairs], np.float32)
-
-
-def _one(embedder, pair, batch_tokens: int) -> float:
-    try:
-        query, positive = embedder.embed(list(pair), batch_tokens=batch_tokens)
-    except CommonspaceError:
-        return float("nan")
-    return float(query @ positive)
-
-
-def save(path: Path, scores: np.ndarray) -> None:
-    """Write a chunk whole or not at all; raises DataError where it cannot be written."""
-    with written(path) as partial, partial.open("wb") as file:
-        np.save(file, scores)
+    def _cosines(self, records: Sequence[Record]) -> np.ndarray:
+        self._embedder = self._embedder or load(self.model)
+        sides = [[one.queries[0].content for one in records], [one.positives[0].content for one in records]]
+        query_NE, positive_NE = (embedded(self._embedder, contents, self.batch_tokens) for contents in sides)
+        return (query_NE * positive_NE).sum(axis=1)
 
 
 def spread(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:

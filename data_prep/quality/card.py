@@ -50,6 +50,7 @@ def page(manifest: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         ]
         places = list(next(iter(report["agreement"].values())))
         lines += _table(("task", *places), [(task, *values.values()) for task, values in report["agreement"].items()])
+    lines += _not_scored(report["not_scored"])
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -86,6 +87,12 @@ def _evaluated(report: Mapping[str, Any]) -> list[str]:
         rows = [(one["tier"], one["task"], one["key"], one["why"]) for one in report["leaks"]]
         lines += [*_table(("tier", "task", "key", "why"), rows), ""]
     return lines
+
+
+def _not_scored(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    rows = [(what, task, count) for what, tasks in counts.items() for task, count in tasks.items()]
+    told = "A side of these rows cannot be embedded, so that no rule that goes by a model's vectors sees them."
+    return ["", "## Not scored", "", told, "", *_table(("for", "task", "rows"), rows)] if rows else []
 
 
 def _languages(languages: Mapping[str, int]) -> str:

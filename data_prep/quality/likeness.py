@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 from rich.progress import Progress
 
-from commonspace.errors import CommonspaceError
-from data_prep.quality.agreement import load, save, weights_print
 from data_prep.quality.chunks import chunks
 from data_prep.quality.rules import SIDES
 from data_prep.quality.signals import Split
+from data_prep.quality.vectors import embedded, load, model_print, save
 
 RULE = "near vector"
 BLOCK = 4096  # vectors of either collection that are multiplied at once: 64 MiB
@@ -31,12 +31,14 @@ class Likeness:
 class Vectors:
     """Vectors of the canonical sides of rows, kept by chunk in the cache; the model loads when one is missing.
 
-    Raises ConfigError where the folder holds no model.
+    `not_scored` counts the rows read so far that have a side without one: {(task, whether of training): rows}. Raises
+    ConfigError where the folder holds no model.
     """
 
     def __init__(self, likeness: Likeness, cache: Path, batch_tokens: int) -> None:
         self.model, self.least, self.cache, self.batch_tokens = likeness.model, likeness.least, cache, batch_tokens
-        self.name = weights_print(self.model, "likeness.model")
+        self.name = model_print(self.model, "likeness.model")
+        self.not_scored: Counter[tuple[str, bool]] = Counter()
         self._embedder = None
 
     def chunks(self, split: Split) -> Iterator[tuple[int, np.ndarray]]:
@@ -47,18 +49,15 @@ class Vectors:
                 records = [reader.read(row) for row in range(start, stop)]
                 sides = [[one.queries[0].content for one in records], [one.positives[0].content for one in records]]
                 save(path, np.stack([self._embed(contents) for contents in sides], axis=1))
-            yield start, np.load(path)
+            vectors_N2E = np.load(path)
+            missing = ~np.isfinite(vectors_N2E).all(axis=(1, 2))
+            self.not_scored[split.task, split.side == "train"] += int(missing.sum())
+            yield start, vectors_N2E
 
     def _embed(self, contents: list) -> np.ndarray:
         if self._embedder is None:
             self._embedder = load(self.model)
-        try:
-            return self._embedder.embed(contents, batch_tokens=self.batch_tokens)
-        except CommonspaceError:
-            if len(contents) == 1:
-                return np.full((1, self._embedder.embedding_size), np.nan, np.float32)
-            half = len(contents) // 2
-            return np.concatenate([self._embed(contents[:half]), self._embed(contents[half:])])
+        return embedded(self._embedder, contents, self.batch_tokens)
 
 
 def find_like(

@@ -23,11 +23,11 @@ from data_prep.build import build_progress, read_manifest
 from data_prep.building import alone
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.quality import card
-from data_prep.quality.agreement import agreements
+from data_prep.quality.agreement import Scores
 from data_prep.quality.languages import identify
 from data_prep.quality.leaks import LEAST_CHARACTERS, Leaks, find_leaks, together, told
 from data_prep.quality.likeness import RULE, Likeness, Vectors, find_like
-from data_prep.quality.report import manifest_of, report_of
+from data_prep.quality.report import manifest_of, not_scored_of, report_of
 from data_prep.quality.rules import Limits, Nearness, exact, repeated, same, unfit
 from data_prep.quality.signals import SCHEMA, Split, measure
 from data_prep.split import SPLITS
@@ -60,6 +60,10 @@ class MixOptions:
         for name, known in (("duplicates", ("pair", "medium", "none")), ("leaks", ("drop", "refuse"))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: {getattr(self, name)!r} is none of {', '.join(known)}")
+        for name in ("least_characters", "batch_tokens"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name}: {value!r} is no whole number of 1 or more")
 
 
 def mix(
@@ -80,9 +84,10 @@ def mix(
         [one for one in splits if one.side != "train"] + others,
     )
     vectors = None if options.likeness is None else Vectors(options.likeness, cache, options.batch_tokens)
+    scorer = None if options.model is None else Scores(options.model, cache, options.batch_tokens)
     with alone(data / output), build_progress() as progress:
         tables = measure([*splits, *others], cache, workers, options.least_characters, progress)
-        scores = _agreement(splits, cache, options, progress)
+        scores = _agreement(train, scorer, options, progress) if scorer else {}
         table_of = dict(zip([*splits, *others], tables, strict=True))
         if options.limits.language is not None:
             for split, heard in zip(train, identify(train, cache, workers, progress), strict=True):
@@ -90,7 +95,8 @@ def mix(
                     table_of[split] = table_of[split].append_column(name, heard.column(name))
         alike = find_like(train, held, table_of, vectors, options.least_characters, progress) if vectors else {}
         reasons = _reasons(splits, others, table_of, scores, alike, options, progress)
-        report = report_of(tiers, options, splits, others, table_of, reasons, scores)
+        not_scored = not_scored_of(scores, vectors.not_scored if vectors else {})
+        report = report_of(tiers, options, splits, others, table_of, reasons, scores) | {"not_scored": not_scored}
         _write(data / output, tiers, data, splits, reasons, report, progress)
     return report
 
@@ -112,15 +118,11 @@ def splits_of(folder: Path, tier: str) -> list[Split]:
 
 
 def _agreement(
-    splits: Sequence[Split], cache: Path, options: MixOptions, progress: Progress
+    train: Sequence[Split], scorer: Scores, options: MixOptions, progress: Progress
 ) -> dict[Split, np.ndarray]:
-    if options.model is None:
-        return {}
-    wanted = [split for split in splits if split.side == "train"]
-    if options.limits.agreement:
-        wanted = [split for split in wanted if split.task in options.limits.agreement]
-    found = agreements(wanted, options.model, cache, options.batch_tokens, progress)
-    return dict(zip(wanted, found, strict=True))
+    tasks = options.limits.agreement
+    wanted = [split for split in train if not tasks or split.task in tasks]
+    return dict(zip(wanted, scorer.of(wanted, progress), strict=True))
 
 
 def _reasons(

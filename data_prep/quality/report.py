@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,21 @@ def report_of(
         "leaks": examples[:_EXAMPLES],
         "agreement": spread({task: np.concatenate(rows) for task, rows in of_task.items()}),
     }
+
+
+def not_scored_of(
+    scores: Mapping[Split, np.ndarray], unlike: Mapping[tuple[str, bool], int]
+) -> dict[str, dict[str, int]]:
+    """{what a model was to judge: {task: rows that it could not}}: no rule that goes by its vectors sees them.
+
+    `unlike` counts rows without vectors under (task, whether of training), as `likeness.Vectors.not_scored`.
+    """
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for split, rows in scores.items():
+        found["agreement"][split.task] += int(np.isnan(rows).sum())
+    for (task, training), rows in unlike.items():
+        found["likeness of training" if training else "likeness of what is evaluated"][task] += rows
+    return {what: dict(sorted((+tasks).items())) for what, tasks in found.items()}
 
 
 def manifest_of(name: str, manifests: dict[str, dict[str, Any]], report: dict[str, Any]) -> dict[str, Any]:

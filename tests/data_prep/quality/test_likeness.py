@@ -66,6 +66,22 @@ def test_a_side_that_cannot_be_embedded_is_not_compared(broken: Tiers) -> None:
     options = {"against": ("looks",), "nearness": Nearness(None, None, None)}
     report = broken.mix("seen", **options, likeness=like(broken, 0.99))
     assert report["dropped"] == {"a medium cannot be read": 1, "evaluated: near vector": 1}
+    unseen = {"image_caption": 1}
+    assert report["not_scored"] == {"likeness of training": unseen, "likeness of what is evaluated": unseen}
+    card = (broken.data / "mix/README.md").read_text()
+    assert "## Not scored" in card and "| likeness of what is evaluated | image_caption | 1 |" in card
+
+
+def test_long_sides_are_searched_and_searched_for(broken: Tiers) -> None:
+    """By their beginnings, as training meets them: the model takes 128 tokens and refused what is longer."""
+    words, others = ([f"{letter}{number}" for number in range(400)] for letter in "kv")
+    broken.tier("long", "heldout", "code", [(" ".join(words), "w8")])
+    broken.tier("seen", "train", "code", [(" ".join(others), "w9"), (APART, "w1 w3")])
+    report = broken.mix("seen", against=("long",), likeness=like(broken))
+    assert report["dropped"] == {"evaluated: near vector": 1} and report["not_scored"] == {
+        "likeness of training": {},
+        "likeness of what is evaluated": {},
+    }
 
 
 def test_no_model_loads_when_off_and_vectors_are_kept(broken: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
