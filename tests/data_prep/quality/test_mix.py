@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,8 +24,10 @@ from commonspace.data.sample import Record, Variant
 from commonspace.data.shard_writer import ShardWriter
 from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
+from data_prep.build import build_progress
 from data_prep.cli import mix as mix_by_options
-from data_prep.quality import agreement, chunks, signals
+from data_prep.quality import chunks, languages, signals
+from data_prep.quality import mix as mixing
 from data_prep.quality.languages import another, load_identifier
 from data_prep.quality.mix import MixOptions, mix
 from data_prep.quality.rules import Limits, Nearness
@@ -227,6 +230,22 @@ def test_a_text_in_another_language_than_stated_is_left_out(tiers: Tiers, monkey
         tiers.mix("one", limits=limits)
 
 
+def test_languages_are_identified_by_several_processes(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the chunks that one process writes."""
+    monkeypatch.setattr(chunks, "ROWS", 3)
+    tiers.tier("one", "train", "question", [(text, text) for _, text, _ in STATED], "da")
+    split = mixing.splits_of(tiers.data / "one", "one")
+    plain = languages.identify(split, tiers.cache / "plain", 1, build_progress())
+    started = []
+    pool = chunks.ProcessPoolExecutor
+    monkeypatch.setattr(
+        chunks, "ProcessPoolExecutor", lambda *args, **more: started.append(args) or pool(*args, **more)
+    )
+    several = languages.identify(split, tiers.cache / "several", 2, build_progress())
+    assert several[0].equals(plain[0]) and len(several[0]) == len(STATED) and started == [(2,)]
+    assert "en" in several[0].column("positive_other").to_pylist()
+
+
 def test_what_is_evaluated_is_found_in_training_and_left_out(tiers: Tiers) -> None:
     expected = broken_split(tiers)
     report = tiers.mix("theirs", against=("ours",))
@@ -322,34 +341,6 @@ def test_a_full_disk_leaves_the_old_mixture(tiers: Tiers, monkeypatch: pytest.Mo
     assert sorted(path.name for path in tiers.data.iterdir()) == ["mix", "one"]
 
 
-def test_agreement_leaves_out_what_the_model_finds_unlike(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Model:
-        calls = 0
-
-        def embed(self, contents, batch_tokens):
-            Model.calls += 1
-            texts = [content.parts[0].text for content in contents]
-            if any("bad" in text for text in texts):
-                raise DataError("cannot be embedded")
-            angles = np.array([float(text.split()[-1]) for text in texts])
-            return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-
-    monkeypatch.setattr(agreement, "load", lambda model: Model())
-    folder = tiers.data / "model"
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(b"weights")
-    rows = [(f"query {n} 0.0", f"answer {n} {angle}") for n, angle in enumerate((0.1, 1.0, 1.5))]
-    tiers.tier("one", "train", "question", [*rows, ("bad", "answer 3 0.0")])
-    report = tiers.mix("one", model=folder)
-    assert report["dropped"] == {} and report["agreement"]["question"]["0.5"] == pytest.approx(np.cos(1.0), abs=1e-3)
-    calls = Model.calls
-    limits = Limits(agreement={"question": 0.5})
-    assert tiers.mix("one", model=folder, limits=limits)["dropped"] == {"sides agree below 0.5": 1}
-    assert Model.calls == calls  # scores are kept
-    with pytest.raises(ConfigError, match="holds no model.safetensors"):
-        tiers.mix("one", model=tiers.data)
-
-
 def plain(**changes) -> dict:
     """The options of the command, as its YAML gives them."""
     command: Callable = COMMANDS["data mix"].calls
@@ -359,21 +350,35 @@ def plain(**changes) -> dict:
     return command(config)[0]
 
 
-def test_the_command_does_what_its_options_say(tiers: Tiers) -> None:
+def test_the_command_does_what_its_options_say(tiers: Tiers, monkeypatch: pytest.MonkeyPatch) -> None:
     tiers.tier("one", "train", "image_caption", [(photo(0), "hm"), (photo(1), sentence(1))])
     places = {"data": tiers.data, "cache": tiers.cache}
     assert mix_by_options(**plain(limits__characters=[3, 200]) | places)["dropped"] == {"text below 3 characters": 1}
     assert compose("data_mix", ["tiers=[one]", "output=mix", "near.sound=null"]).near.sound is None
+    monkeypatch.setattr(signals, "measure_chunk", lambda *_: pytest.fail("measured before it was refused"))
+    shutil.rmtree(tiers.cache)
     for changes, message in (
         ({"limits__characters": [9, 3]}, "limits.characters: .9, 3. is no"),
         ({"limits__language": [90, 40]}, "limits.language: .90, 40. is no .probability, letters."),
         ({"limits__language": [0.9]}, "limits.language: .0.9. is no"),
         ({"duplicates": "all"}, "duplicates: 'all' is none of pair, medium, none"),
         ({"leaks": "show"}, "leaks: 'show' is none of drop, refuse"),
-        ({"near__image": 65}, "near.image: 65 is no number from 0 to 32"),
+        ({"near__image": 65}, "near.image: 65 is no whole number from 0 to 32"),
+        ({"near__image": 6.5}, "near.image: 6.5 is no whole number from 0 to 32"),
+        ({"near__text": True}, "near.text: True is no number from 0 to 1"),
+        ({"limits__characters": ["few", "many"]}, "limits.characters: .'few', 'many'. is no"),
+        ({"limits__least_side": "32px"}, "limits.least_side: '32px' is no number of 1 or more"),
+        ({"limits__aspect": 0.5}, "limits.aspect: 0.5 is no number of 1 or more"),
+        ({"limits__scripts": ["LATIN", "CYRILIC"]}, "limits.scripts: no letter is of 'CYRILIC'.* CYRILLIC"),
+        ({"limits__scripts": "LATIN"}, "limits.scripts: 'LATIN' is no list"),
+        ({"limits__language_script": "maybe"}, "limits.language_script: 'maybe' is neither"),
+        ({"agreement__model": "x", "agreement__least": 90}, "agreement.least: 90 is no number from -1 to 1"),
+        ({"agreement__model": "nowhere"}, "agreement.model: nowhere/config.json: cannot be read"),
+        ({"agreement__batch_tokens": 0}, "batch_tokens: 0 is no whole number"),
+        ({"least_characters": 2.5}, "least_characters: 2.5 is no whole number"),
         ({"likeness__least": 0.9}, "likeness.least: has no effect without likeness.model"),
         ({"likeness__model": "x"}, "likeness.least: None is no cosine"),
-        ({"likeness__model": "nowhere", "likeness__least": 0.9}, "likeness.model: nowhere holds no model.safetensors"),
+        ({"likeness__model": "nowhere", "likeness__least": 0.9}, "likeness.model: nowhere/config.json: cannot be read"),
         ({"agreement__least": 0.2}, "need a model that scores"),
         ({"agreement__tasks": ["image_caption"], "agreement__model": "x"}, "no effect without agreement.least"),
         ({"agreement__tasks": ["sound"], "agreement__model": "x", "agreement__least": 0.1}, "no tier has sound"),
