@@ -49,8 +49,7 @@ def embedded(embedder: Embedder, contents: Sequence[Content], batch_tokens: int)
         found = {start + row: _pieces(embedder, one) for row, one in enumerate(contents[start : start + _CHUNK])}
         usable = {row: pieces for row, pieces in found.items() if pieces is not None}
         if usable:
-            some = embedder.embed_pieces(list(usable.values()), batch_tokens=batch_tokens)
-            vectors_NE[list(usable)] = some.numpy()
+            vectors_NE[list(usable)] = _vectors(embedder, list(usable.values()), batch_tokens)
     return vectors_NE
 
 
@@ -59,6 +58,17 @@ def _pieces(embedder: Embedder, content: Content) -> Pieces | None:
         return embedder.processor(content)
     except ContentError:
         return None
+
+
+def _vectors(embedder: Embedder, batch: Sequence[Pieces], batch_tokens: int) -> np.ndarray:
+    """By halves where the model has no tower for one of them."""
+    try:
+        return embedder.embed_pieces(batch, batch_tokens=batch_tokens).numpy()
+    except ContentError:
+        if len(batch) == 1:
+            return np.full((1, embedder.embedding_size), np.nan, np.float32)
+        half = len(batch) // 2
+        return np.concatenate([_vectors(embedder, some, batch_tokens) for some in (batch[:half], batch[half:])])
 
 
 def save(path: Path, values: np.ndarray) -> None:

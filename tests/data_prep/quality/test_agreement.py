@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from commonspace.content import Content
+from commonspace.content import Audio, Content
 from commonspace.errors import ConfigError, ContentError
 from data_prep.quality import agreement
 from data_prep.quality.rules import Limits
-from data_prep.quality.vectors import load
+from data_prep.quality.vectors import embedded, load
 from tests.data_prep.quality.test_mix import Tiers, photo
+from tests.media import noise, sound_bytes
 from tests.models.tiny import tiny_embedder
 
 
@@ -74,6 +75,17 @@ def test_long_rows_are_scored_by_their_beginning(tiers: Tiers) -> None:
     embedder = load(model)
     sides = embedder.embed([Content(long), tiers.content(photo(1))])
     assert np.load(path)[0] == pytest.approx(float(sides[0] @ sides[1]), abs=1e-5)
+
+
+def test_sides_of_a_kind_that_the_model_does_not_take_have_no_vector() -> None:
+    """Among others that have theirs, as without them."""
+    deaf = tiny_embedder(towers=("image",)).eval()
+    sound = Content(Audio(sound_bytes(noise(0.5))))
+    contents = [Content("fox"), sound, Tiers.content(photo(1)), Tiers.content(b"GIF89a broken"), sound, Content("snow")]
+    vectors = embedded(deaf, contents, 1000)
+    rows = [0, 2, 5]
+    assert np.flatnonzero(np.isfinite(vectors).all(axis=1)).tolist() == rows
+    np.testing.assert_allclose(vectors[rows], deaf.embed([contents[row] for row in rows]), atol=1e-5)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "preprocessing.json"])
