@@ -17,14 +17,15 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from commonspace.data import shards
+from commonspace.data import estimate, sample, shard_writer, shards, tar_records
 from commonspace.errors import DataError
-from data_prep import concepts, merge, sides, sketches, split, staging
+from data_prep import concepts, keys, merge, sides, sketches, split, staging
 from data_prep.building import alone
 from data_prep.merge import MANIFEST, write_tier
 from data_prep.source import Source
 from data_prep.staging import Staged, stage
 
+WRITER = (sample, estimate, tar_records, shards, shard_writer)  # what shards hold of a record
 _POLL_SECONDS = 0.2
 _reports: Any = None  # in a worker: the queue that takes (source name, rows so far)
 
@@ -82,9 +83,8 @@ def _fingerprint(sources: Sequence[Source]) -> str:
     for source in sources:
         state.update(f"{source.name} {source.licence} {source.role} {sorted(source.zero_shot_tasks)}".encode())
         state.update(staging.fingerprint(source).encode())
-    for module in (merge, concepts, sides, sketches, split, shards):
+    for module in (merge, concepts, sides, sketches, keys, split, *WRITER):
         state.update(Path(module.__file__).read_bytes())
-    state.update(Path(shards.__file__).with_name("tar_records.py").read_bytes())
     return state.hexdigest()
 
 

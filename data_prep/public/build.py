@@ -22,12 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from commonspace.data import shard_join
 from commonspace.data.sample import Record
 from commonspace.data.shard_join import join_split
 from commonspace.data.shard_writer import ShardWriter
 from commonspace.data.shards import ShardReader
 from commonspace.errors import DataError
-from data_prep.build import build_progress, read_manifest
+from data_prep import keys, pictures, split
+from data_prep.build import WRITER, build_progress, read_manifest
 from data_prep.building import alone
 from data_prep.merge import MANIFEST, replace_folder
 from data_prep.public.annotations import AnnotationReader
@@ -117,15 +119,15 @@ def _is_whole(target: Path, manifest: Mapping[str, Any]) -> bool:
 
 
 def _fingerprint(spec: PublicSet, parts: Sequence[Part], limit: int | None) -> str:
-    """Hash of what is read, by size and date of the files and of the media they name, and of the code that reads it."""
+    """Hash of what is read, by size and date of the files and of the media they name, and of the code for it."""
     state = hashlib.sha256(f"{VERSION}:{limit}:{json.dumps(asdict(spec), sort_keys=True, default=str)}".encode())
     for part in parts:
         state.update(f"{part.name}:{part.published}:{part.start}:{part.stop}:{part.media.state}".encode())
         for path in part.files:
             about = path.stat()
             state.update(f"{path.name}:{about.st_size}:{about.st_mtime_ns}".encode())
-    here = Path(__file__).parent
-    for path in (*sorted(here.glob("*.py")), here.with_name("pictures.py")):
+    modules = (pictures, keys, split, shard_join, *WRITER)
+    for path in (*sorted(Path(__file__).parent.glob("*.py")), *(Path(module.__file__) for module in modules)):
         state.update(path.read_bytes())
     return state.hexdigest()
 

@@ -226,6 +226,24 @@ def test_the_full_recipe_trains_on_the_mixture_and_not_on_what_was_built() -> No
         assert compose("train", [f"experiment=full/{name}"]).data.tier == made.output != built.data.folder
 
 
+@pytest.mark.parametrize("name", files("recipe"))
+def test_tiers_are_made_again_when_a_rule_of_theirs_changes(name: str) -> None:
+    """Each step that makes a tier has the code that decides its rows among its inputs."""
+    from commonspace.fingerprints import _files
+    from commonspace.recipe import _located, read_steps
+
+    plain = resolved(compose("recipe", [f"recipe={name}"]), ["paths", "recipe"])
+    rules = {
+        ("data", "mix"): ("data_prep/quality/rules.py", "commonspace/evaluation/fingerprints.py"),
+        ("data", "build"): ("data_prep/merge.py", "commonspace/data/shard_writer.py"),
+    }
+    for step in read_steps(plain["recipe"]["steps"], plain["paths"]):
+        code = [pattern for pattern in step.inputs if pattern.startswith("code:")]
+        read = {path for pattern in code for path in _files(_located(pattern))}
+        missing = [rule for rule in rules.get(step.words[:2], ()) if not any(str(one).endswith(rule) for one in read)]
+        assert not missing, f"{step.name} is not run again when {missing[0]} changes"
+
+
 def test_every_file_is_reached() -> None:
     used = {"experiment", "ablation", "debug", "task", "recipe", "suite", "rival"} | {
         choice.partition("=")[0] for choice in TRAIN_CHOICES

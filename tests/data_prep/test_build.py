@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,18 @@ def test_an_unchanged_tier_is_left_alone_and_a_damaged_one_is_not(tmp_path, sour
     assert built() == first and meta.is_file()
     source = replace(source, licence="MIT")
     assert built()["fingerprint"] != first["fingerprint"]
+
+
+@pytest.mark.parametrize("code", ["shard_writer", "estimate", "sample", "tar_records", "merge", "keys"])
+def test_code_that_decides_what_is_written_builds_a_tier_again(tmp_path, source_of, row, monkeypatch, code):
+    def built():
+        source = source_of("one", [row("a", "q", "p", "thing")])
+        return build_tier("tiny", [source], tmp_path / "cache", tmp_path / "data", workers=1)["fingerprint"]
+
+    before = built()
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + b"#" * (path.name == f"{code}.py"))
+    assert built() != before
 
 
 def test_two_builds_of_the_same_rows_are_the_same_bytes(tmp_path, source_of, row, png):

@@ -79,6 +79,14 @@ def test_a_changed_file_is_read_again(files: Path) -> None:
     assert build("nli", files)["tasks"]["entailment"]["dev"] == 2
 
 
+@pytest.mark.parametrize("code", ["pairs", "pictures", "split", "keys", "shard_writer", "shard_join", "estimate"])
+def test_changed_code_reads_again(files: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    published.nli(files)
+    before, real = build("nli", files), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: real(path) + b"#" * (path.name == f"{code}.py"))
+    assert build("nli", files)["fingerprint"] != before["fingerprint"]
+
+
 def test_repeated_pairs_are_kept_once_and_on_the_side_that_is_evaluated(files: Path) -> None:
     published.nli(files)
     again = {"anchor": "test 0 sleeps.", "positive": "test 0 rests.", "negative": "no"}
