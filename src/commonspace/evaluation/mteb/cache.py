@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from commonspace.locks import take_lock
 
 
 def shared_cache(folder: Path, revisions: Mapping[str, str] | None = None) -> Any:
@@ -30,7 +31,7 @@ def shared_cache(folder: Path, revisions: Mapping[str, str] | None = None) -> An
             """Wait for other jobs, and let them wait."""
             with (self.cache_path / ".lock").open("w") as lock:
                 if not self._inside:
-                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    take_lock(lock, "keep mteb's results on another file system, with another output", wait=True)
                 self._inside += 1
                 try:
                     yield
