@@ -109,14 +109,17 @@ ALLOWED = (
     "commonspace.data.shards",
     "commonspace.data.shard_writer",
     "commonspace.files",
+    "commonspace.locks",
     "commonspace.data.shard_join",
     "commonspace.processing.svg",  # what models take for an SVG
+    "commonspace.evaluation.relevance",  # when two texts are the same
 )
 MEASURES = (
     "commonspace.evaluation.fingerprints",
-    "commonspace.evaluation.relevance",
     "commonspace.processing.preprocessing",
+    "commonspace.processing.pieces",
     "commonspace.models.embedder",
+    "commonspace.models.folder",
 )
 
 
