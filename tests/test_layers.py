@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "commonspace"
 
 # From the ground up; a module may import its own floor and those below it.
 FLOORS = (
-    {"errors", "files", "config_values"},
+    {"errors", "files", "locks", "config_values"},
     {"content", "html_document", "prompts"},
     {"processing"},
     {"models"},
@@ -106,6 +106,8 @@ ALLOWED = (
     "commonspace.content",
     "commonspace.errors",
     "commonspace.data.sample",
+    "commonspace.data.estimate",
+    "commonspace.data.tar_records",
     "commonspace.data.shards",
     "commonspace.data.shard_writer",
     "commonspace.files",
