@@ -83,6 +83,16 @@ def test_experiments_compose_by_their_own_command(name: str) -> None:
     assert compose(COMMANDS[command].root, overrides_of(command, rest))
 
 
+@pytest.mark.parametrize("tier", ["full", "mini_generated", "tiny"])
+def test_what_an_experiment_of_a_tier_writes_lies_with_that_tier(tier: str) -> None:
+    """Most of them begin with mini's: what these write must not be written over."""
+    for name in files("experiment", tier):
+        command, rest = split_command(opening_command(FOLDER / f"experiment/{tier}/{name}.yaml").split()[1:])
+        config = compose(COMMANDS[command].root, overrides_of(command, rest))
+        places = [config.get(key) for key in ("output", "uniform_output") if isinstance(config.get(key), str)]
+        assert not [place for place in places if tier not in place], (name, places)
+
+
 @pytest.mark.parametrize("name", files("experiment"))
 def test_experiments_say_what_to_expect(name: str) -> None:
     lines = (FOLDER / "experiment" / name).with_suffix(".yaml").read_text().splitlines()
