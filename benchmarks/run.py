@@ -1,9 +1,9 @@
-"""All benchmarks one after the other, on a machine with nothing else to do: some two and a half hours on two CPU cores.
+"""All benchmarks one after the other, on a machine with nothing else to do: some two and a quarter hours of two cores.
 
     python benchmarks/run.py FOLDER [--quick] [--only NAME ...]
 
 FOLDER gets NAME.md with the table and NAME.jsonl with its rows for each. The minutes below were measured on two cores
-with AMX, but for mining, an estimate; what a run took is printed when it ends. One that fails does not stop the
+with AMX, of mining on one without; what a run took is printed when it ends. One that fails does not stop the
 others; the exit status then is 1.
 """
 
@@ -24,7 +24,7 @@ MINUTES = {
     "losses": 32,
     "processes": 6,
     "checkpoints": 1,
-    "mining": 30,
+    "mining": 4,
 }
 
 

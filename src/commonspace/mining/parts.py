@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -89,7 +90,7 @@ def make_parts(paths: Sequence[Path], make: Callable[[int], None], what: str = "
     """
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     made = 0
-    with Progress(disable=not (progress and missing)) as bar:
+    with Progress(console=Console(stderr=True), disable=not (progress and missing)) as bar:
         step = bar.add_task(what, total=len(paths), completed=len(paths) - len(missing))
         while missing:
             before = len(missing)

@@ -244,7 +244,7 @@ def test_commands_that_make_a_column_compose(tier: str, name: str) -> None:
 
 def test_the_recipes_of_the_tables_train_every_column() -> None:
     trained = []
-    for recipe in ("mini_tables", "mini_iterated", "full"):
+    for recipe in ("mini_tables", "mini_iterated", "mini_negatives", "full"):
         config = compose("recipe", [f"recipe={recipe}"])
         steps = config.recipe.steps.values()
         trained += [set(shlex.split(step.run.replace(config.paths.models, "models"))) for step in steps]
