@@ -45,10 +45,11 @@ def build_tier(
         raise DataError(f"{name}: no sources to build from")
     place = Path(data) / (folder or name)
     state = _fingerprint(sources)
-    current = read_manifest(place)
-    if current and current["fingerprint"] == state and _complete(place, current):
+    if current := _current(place, state):
         return current
     with alone(place), build_progress() as progress:
+        if current := _current(place, state):  # by a process that ended before this one had the lock
+            return current
         staged = _stage_all(sources, Path(cache), progress, workers)
         return write_tier(name, staged, place, state, progress)
 
@@ -69,6 +70,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); delete {folder} and build it again") from error
+
+
+def _current(folder: Path, state: str) -> dict[str, Any] | None:
+    """The manifest of a tier that is whole and follows from this state."""
+    found = read_manifest(folder)
+    return found if found and found["fingerprint"] == state and _complete(folder, found) else None
 
 
 def _complete(folder: Path, manifest: Mapping[str, Any]) -> bool:

@@ -22,16 +22,31 @@ def alone(folder: Path) -> Iterator[None]:
         DataError: another process builds it; its place cannot be written, or has no locks (Lustre without flock).
     """
     path = folder.with_name(f".{folder.name}-lock")
-    with _opened(path) as file:
-        free = take_lock(file, "build on another file system, with another paths.data, and copy the tier to its place")
-        if not (free and _is_there(path, file)):
-            raise DataError(
-                f"{folder}: another process builds the tier {folder.name}; wait until it ends, or choose another name"
-            )
+    with _locked(path, folder):
         try:
             yield
         finally:
             path.unlink(missing_ok=True)  # while it is held, so that nobody takes the lock of a file that goes away
+
+
+def _locked(path: Path, folder: Path) -> IO:
+    """The file, open and locked; opened anew where who had it took it away in between."""
+    while True:
+        file = _opened(path)
+        try:
+            if not take_lock(
+                file, "build on another file system, with another paths.data, and copy the tier to its place"
+            ):
+                raise DataError(
+                    f"{folder}: another process builds the tier {folder.name}; wait until it ends, or choose another "
+                    "name"
+                )
+            if _is_there(path, file):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def _opened(path: Path) -> IO:

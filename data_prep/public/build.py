@@ -74,11 +74,12 @@ def build_public(
     parts = READERS[spec.reader](spec, folder).parts()
     check_missing(spec.title, folder, [part.media for part in parts], missing)
     state = _fingerprint(spec, parts, limit)
-    current = read_manifest(target)
-    if current and current["fingerprint"] == state and _is_whole(target, current):
+    if current := _current(target, state):
         check_judged(spec, folder, [Judged(**one) for one in current["judged"]], missing)
         return current
     with alone(target):
+        if current := _current(target, state):  # by a process that ended before this one had the lock
+            return current
         place = target.with_name(f".{target.name}-parts-{state[:12]}")
         _forget(target, place)
         done = _write_parts(spec, folder, parts, place, workers, limit, missing)
@@ -105,6 +106,12 @@ def _check_sizes(spec: PublicSet, folder: Path) -> None:
                 "short, or changed upstream. Download it again; if it did change, look at what did and correct "
                 f"sets/{spec.name}.yaml"
             )
+
+
+def _current(target: Path, state: str) -> dict[str, Any] | None:
+    """The manifest of a set that is whole and follows from this state."""
+    found = read_manifest(target)
+    return found if found and found["fingerprint"] == state and _is_whole(target, found) else None
 
 
 def _is_whole(target: Path, manifest: Mapping[str, Any]) -> bool:

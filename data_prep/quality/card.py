@@ -91,7 +91,9 @@ def _evaluated(report: Mapping[str, Any]) -> list[str]:
 
 def _not_scored(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     rows = [(what, task, count) for what, tasks in counts.items() for task, count in tasks.items()]
-    told = "A side of these rows cannot be embedded, so that no rule that goes by a model's vectors sees them."
+    told = (
+        "A side of these rows cannot be embedded: agreement lets them pass, likeness compares their other side alone."
+    )
     return ["", "## Not scored", "", told, "", *_table(("for", "task", "rows"), rows)] if rows else []
 
 

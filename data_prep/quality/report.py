@@ -74,7 +74,7 @@ def report_of(
 def not_scored_of(
     scores: Mapping[Split, np.ndarray], unlike: Mapping[tuple[str, bool], int]
 ) -> dict[str, dict[str, int]]:
-    """{what a model was to judge: {task: rows that it could not}}: no rule that goes by its vectors sees them.
+    """{what a model was to judge: {task: rows of which it could not embed a side}}.
 
     `unlike` counts rows without vectors under (task, whether of training), as `likeness.Vectors.not_scored`.
     """

@@ -213,7 +213,7 @@ def _unfit(pair: Pair, seen: set[tuple[int, int]]) -> str | None:
     if _words(pair.query) == _words(pair.positive) and pair.query.is_text and pair.positive.is_text:
         return "both sides are one text"
     for what, side in (("answer", pair.positive), ("query", pair.query)):
-        if any(content.is_text and _words(content) == _words(side) for content in pair.negatives):
+        if side.is_text and any(content.is_text and _words(content) == _words(side) for content in pair.negatives):
             return f"a negative is the {what}"
     if identity in seen:
         return "repetition of an earlier row"

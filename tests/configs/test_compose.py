@@ -244,7 +244,10 @@ def test_tiers_are_made_again_when_a_rule_of_theirs_changes(name: str) -> None:
 
     plain = resolved(compose("recipe", [f"recipe={name}"]), ["paths", "recipe"])
     rules = {
-        ("data", "mix"): ("data_prep/quality/rules.py", "commonspace/evaluation/fingerprints.py"),
+        ("data", "mix"): (
+            *("data_prep/quality/rules.py", "data_prep/public/wholeness.py"),
+            *("commonspace/evaluation/fingerprints.py", "commonspace/processing/preprocessing.py"),
+        ),
         ("data", "build"): ("data_prep/merge.py", "commonspace/data/shard_writer.py"),
     }
     for step in read_steps(plain["recipe"]["steps"], plain["paths"]):

@@ -6,7 +6,8 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -142,18 +143,43 @@ def test_a_process_that_dies_gives_the_tier_back(tmp_path: Path) -> None:
 def test_a_lock_that_went_away_between_opening_and_taking_it_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who had it before takes its file away: a third process would lock a new one beside the old."""
+    """Who had it before takes its file away: a third process would lock a new one beside the old. It is taken anew."""
     from data_prep import building
 
     real = building.take_lock
 
+    asked: list[str] = []
+
     def late(file, *given) -> bool:
-        os.unlink(file.name)
+        asked.append(file.name)
+        if len(asked) == 1:
+            os.unlink(file.name)
         return real(file, *given)
 
     monkeypatch.setattr(building, "take_lock", late)
-    with pytest.raises(DataError, match="another process"), alone(tmp_path / "tier"):
-        pass
+    with alone(tmp_path / "tier"):
+        assert len(asked) == 2
+        with pytest.raises(DataError, match="another process builds the tier tier"), alone(tmp_path / "tier"):
+            pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_build_that_had_its_lock_after_another_ended_takes_what_that_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, real = of_public(tmp_path), public.alone
+
+    @contextmanager
+    def late(folder: Path) -> Iterator[None]:
+        monkeypatch.setattr(public, "alone", real)
+        build()  # by the other process, between this one's look and its lock
+        monkeypatch.setattr(public, "_write_parts", lambda *_: pytest.fail("built twice"))
+        with real(folder):
+            yield
+
+    monkeypatch.setattr(public, "alone", late)
+    build()
+    ShardReader(tmp_path / "data/nli/entailment", "train").verify()
 
 
 def test_a_place_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,6 +225,22 @@ def test_a_running_average_resumes_from_a_safe_checkpoint(tmp_path, arguments):
         second.load_state_dict({"decay": None, "last": 8, "updates": 3, "held": [ingredient(0)]})
 
 
+def test_before_the_first_update_a_state_is_none_and_loads():
+    fresh, resumed = RunningAverage(), RunningAverage()
+    assert fresh.state_dict()["average"] is None
+    resumed.load_state_dict(fresh.state_dict())
+    resumed.update({"w": torch.ones(3)})
+    assert resumed.value()["w"].tolist() == [1, 1, 1]
+
+
+def test_a_state_that_is_loaded_is_copied():
+    first, second = RunningAverage(), RunningAverage()
+    first.update({"w": torch.zeros(3)})
+    second.load_state_dict(first.state_dict())
+    second.update({"w": torch.ones(3)})
+    assert first.value()["w"].tolist() == [0, 0, 0] and second.value()["w"].tolist() == [0.5, 0.5, 0.5]
+
+
 def test_a_decay_that_keeps_everything_is_refused():
     with pytest.raises(ConfigError, match="between 0 and 1"):
         RunningAverage(decay=1.0)

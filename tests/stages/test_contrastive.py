@@ -375,3 +375,12 @@ def test_hard_negatives_of_the_reverse_count_against_their_positive(cache_tokens
         total += float(torch.logsumexp(scores, 0) - scores[row]) / size
     assert float(report["reverse/loss"]) == pytest.approx(total, abs=1e-4)
     assert float(loss) == pytest.approx(float(report["loss"]) + total, abs=1e-4)
+
+
+def test_a_checkpoint_whose_optimiser_groups_other_weights_is_refused_by_name():
+    stage = make_stage(tiny_embedder())
+    groups = stage.configure_optimizers()["optimizer"].state_dict()["param_groups"]
+    stage.on_load_checkpoint({"optimizer_states": [{"param_groups": groups}]})
+    moved = [{**group, "params": group["params"][:-1]} for group in groups]
+    with pytest.raises(ConfigError, match="groups its weights in another way.*resume=never"):
+        stage.on_load_checkpoint({"optimizer_states": [{"param_groups": moved}]})

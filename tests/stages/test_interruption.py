@@ -82,6 +82,16 @@ def test_handlers_are_put_back() -> None:
         assert [signal.getsignal(number) for number in interruption.SIGNALS] == before
 
 
+@pytest.mark.parametrize("first, second", [(signal.SIGTERM, signal.SIGUSR1), (signal.SIGUSR1, signal.SIGTERM)])
+def test_of_both_signals_the_one_that_ends_for_good_counts(first, second) -> None:
+    callback = Interruption()
+    callback.on_train_start(SimpleNamespace(received_sigterm=False), None)
+    for number in (first, second):
+        os.kill(os.getpid(), number)
+    callback.on_train_end(None, None)
+    assert callback.received is signal.SIGTERM
+
+
 def test_a_sigterm_that_came_before_the_first_step_counts() -> None:
     callback = Interruption()
     callback.on_train_start(SimpleNamespace(received_sigterm=True), None)

@@ -59,7 +59,7 @@ def test_forms_of_a_checkpoint_convert_there_and_back(tmp_path):
     state = {
         "state_dict": {"head.weight": torch.randn(4, 3)},
         "optimizer_states": [{"state": {0: {"step": torch.tensor(2.0)}}, "param_groups": [{"lr": 0.1, "params": [0]}]}],
-        "callbacks": {"a b": {"held": [], "kept": None}}, "global_step": 2,
+        "callbacks": {"a b": {"average": None, "decay": None}}, "global_step": 2,
     }  # fmt: skip
     torch.save(state, tmp_path / "one.ckpt")
     convert(tmp_path / "one.ckpt", tmp_path / "shares")

@@ -124,7 +124,7 @@ class RunningAverage:
         self.updates += 1
 
     def value(self) -> dict[str, Tensor]:
-        """The average now, in float32 or wider."""
+        """The average now, in float32 or wider: its own tensors, which the next update changes."""
         if not self._average:
             raise ConfigError("nothing has been averaged yet; call update first")
         for name, tensor in self._average.items():
@@ -132,8 +132,8 @@ class RunningAverage:
         return dict(self._average)
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and primitives only; loads with `weights_only=True`."""
-        return {"decay": self.decay, "updates": self.updates, "average": dict(self._average)}
+        """Tensors, those that the next update changes, and primitives; loads with `weights_only=True`."""
+        return {"decay": self.decay, "updates": self.updates, "average": dict(self._average) or None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved average; ConfigError where it was of another decay, or of a kind no longer written."""
@@ -141,7 +141,8 @@ class RunningAverage:
             raise ConfigError("the checkpoint's average is of an earlier form; start anew with resume=never")
         if state["decay"] != self.decay:
             raise ConfigError(f"the saved average has decay={state['decay']}, this one decay={self.decay}")
-        self.updates, self._average = state["updates"], dict(state["average"])
+        held = state["average"] or {}  # None before the first update: a checkpoint of shares loses an empty dict
+        self.updates, self._average = state["updates"], {name: tensor.clone() for name, tensor in held.items()}
 
     def _share(self) -> float:
         """Of the weights that are being taken in."""

@@ -96,8 +96,9 @@ class WeightAverage(Callback):
     def _mapped(self, state: dict[str, Any], function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> dict:
         """`state` with each tensor that is held changed by function(tensor, the stage's own of that name)."""
         own = trained_tensors(self._stage) if self._stage else {}
-        average = {name: function(tensor, own.get(name, tensor)) for name, tensor in state.get("average", {}).items()}
-        return state | ({"average": average} if "average" in state else {})
+        held = state.get("average") or {}
+        average = {name: function(tensor, own.get(name, tensor)) for name, tensor in held.items()}
+        return state | ({"average": average} if held else {})
 
 
 class SameSteps(Callback):

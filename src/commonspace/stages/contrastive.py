@@ -26,7 +26,7 @@ from commonspace.objectives.temperature import ModalityTemperature, Temperature
 from commonspace.processing.pieces import Pieces
 from commonspace.stages.fillers import Fillers
 from commonspace.stages.objective import Objective
-from commonspace.stages.optimiser import freeze, make_optimiser, unfreeze_towers
+from commonspace.stages.optimiser import freeze, make_optimiser, parameter_groups, unfreeze_towers
 from commonspace.stages.settings import STAGE_MODALITIES, StageSettings
 from commonspace.stages.sharding import clip_gradients, shard, unreduced, unsharded
 
@@ -89,8 +89,7 @@ class ContrastiveStage(pl.LightningModule):
             raise ConfigError(f"stage {name} trains on {sorted(allowed)} only; take out {listing}, or use finetune")
 
     def configure_optimizers(self) -> dict:
-        extra = [p for module in (self.temperature, self.objective) for p in module.parameters() if p.requires_grad]
-        optimiser, schedule = make_optimiser(self.embedder, self.settings, self.steps, extra)
+        optimiser, schedule = make_optimiser(self.embedder, self.settings, self.steps, self._beside())
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_start(self) -> None:
@@ -250,6 +249,20 @@ class ContrastiveStage(pl.LightningModule):
         # Gradients are not saved: batches that wait for their step are drawn again.
         for position in (value for value in checkpoint.values() if isinstance(value, dict) and "mixture" in value):
             position["step"] -= self.pending
+
+    def _beside(self) -> list[nn.Parameter]:
+        """What trains beside the embedder: temperatures."""
+        return [p for module in (self.temperature, self.objective) for p in module.parameters() if p.requires_grad]
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Hold that the optimiser's groups are those it was saved with; ConfigError where they are not."""
+        held = [group["params"] for state in checkpoint.get("optimizer_states", ()) for group in state["param_groups"]]
+        own = [group["params"] for group in parameter_groups(self.embedder, self.settings, self._beside())]
+        if held and [*map(len, held)] != [*map(len, own)]:
+            raise ConfigError(
+                "the checkpoint's optimiser groups its weights in another way, as earlier code did; start anew with "
+                "resume=never"
+            )
 
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """Load a checkpoint of this stage; anything missing beyond frozen weights, or unknown, raises."""

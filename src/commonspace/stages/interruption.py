@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import Callback
 from commonspace.tracking.logger import close
 
 log = logging.getLogger(__name__)
-SIGNALS = (signal.SIGUSR1, signal.SIGTERM)  # the later one counts where processes had both
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM)  # the later one counts where both came
 
 
 class Interruption(Callback):
@@ -43,7 +43,8 @@ class Interruption(Callback):
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
 
     def _note(self, number: int, frame: object) -> None:
-        self.received = signal.Signals(number)
+        heard = signal.Signals(number)
+        self.received = max(self.received or heard, heard, key=SIGNALS.index)
 
     @property
     def asked(self) -> bool:

@@ -94,7 +94,7 @@ def whole(tree: Any, keep: bool = True) -> Any:
     def full(leaf: Any) -> Any:
         if not isinstance(leaf, DTensor):
             return leaf
-        # Averages lie in the CPU's memory, where a mesh of GPUs cannot gather.
+        # An average may lie in the CPU's memory, where a mesh of GPUs cannot gather.
         tensor = leaf.detach().to(leaf.device_mesh.device_type).full_tensor()
         return tensor.cpu() if keep else tensor.new_empty(0)
 

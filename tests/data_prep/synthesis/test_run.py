@@ -22,6 +22,8 @@ from commonspace.data.shards import ShardReader
 from commonspace.errors import ConfigError, DataError
 from data_prep.cli import build_own, synthesise
 from data_prep.split import split_of
+from data_prep.synthesis.run import _unfit
+from data_prep.synthesis.template import Pair
 from tests.data_prep.synthesis.stand_in import INPUT_TOKENS, OUTPUT_TOKENS, StandIn, stand_in, text_of
 from tests.media import sound_bytes, tone
 
@@ -505,6 +507,13 @@ def test_the_command_says_what_it_made_and_what_is_wrong(tmp_path: Path, capsys:
     assert len(server.asked) == 3 and "3 rows by m of 3 input rows" in said.out
     assert "rater.threshold: 9 is outside 1 to 5" in said.err and "cannot be loaded as a causal" in said.err
     assert len((tmp_path / "data/synthetic/query/pairs.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_question_about_a_picture_may_stand_as_a_negative_without_it() -> None:
+    drawn = Content(Image(b"a picture"), "What colour is it?")
+    alone, other = Content("What colour is it?"), Content("It is red")
+    assert _unfit(Pair(drawn, other, (alone,)), set()) is None
+    assert _unfit(Pair(alone, other, (alone,)), set()) == "a negative is the query"
 
 
 def test_a_negative_that_says_what_the_query_or_the_answer_says_is_counted_and_left_out(tmp_path: Path) -> None:
