@@ -53,6 +53,7 @@ def identify(splits: Sequence[Split], cache: Path, workers: int, progress: Progr
         ConfigError: py3langid is not installed.
         DataError: the cache cannot be written.
     """
+    load_identifier()  # to be told before any row is read
     what = f"language-{VERSION}-{version('py3langid')}"
     kept = {split: chunks(split.reader, cache, what, "parquet") for split in splits}
     left = [(split, *chunk) for split, found in kept.items() for chunk in found if not chunk[2].is_file()]
